@@ -1,0 +1,8 @@
+module github.com/YearnstudioHorizon/shangcloud-oauth2
+
+go 1.26.0
+
+require (
+	github.com/stretchr/testify v1.12.1
+	golang.org/x/oauth2 v0.37.0
+)
