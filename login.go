@@ -1,0 +1,481 @@
+package shangcloud
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/url"
+	"path"
+	"slices"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"golang.org/x/oauth2"
+)
+
+// What FinishLogin and Exchange fail with, besides [ErrUnavailable],
+// [*CallbackError] and [*oauth2.RetrieveError].
+var (
+	// ErrBadCallback is a callback that no login of ShangCloud's leads to: a
+	// parameter is missing, repeated, too long or of impossible characters, or
+	// the request is not a GET. Nothing has been redeemed.
+	ErrBadCallback = errors.New("shangcloud: malformed callback")
+
+	// ErrStateNotFound is a state that is unknown, expired after 5 minutes, or
+	// used already, by a second click perhaps. The user can log in again.
+	ErrStateNotFound = errors.New("shangcloud: login state unknown, expired or used")
+
+	// ErrWrongBrowser is a callback from a browser that does not hold the
+	// cookie of this login: another browser started it, it is finished and the
+	// page was reloaded, or the browser keeps no cookies for the host that
+	// StartLogin answered on. The state is left for its owner.
+	ErrWrongBrowser = errors.New("shangcloud: this browser did not start the login, or no longer has its cookie")
+
+	// ErrAccessDenied is a user's No. It is in the chain of the
+	// [*CallbackError] that says so.
+	ErrAccessDenied = errors.New("shangcloud: the user denied access")
+
+	// ErrStateStore is a state store that failed: a reason to answer 503. The
+	// login is refused.
+	ErrStateStore = errors.New("shangcloud: the state store failed")
+)
+
+const (
+	// stateLifetime is how long the user has to log in, as in the platform's
+	// reference documentation.
+	stateLifetime = 5 * time.Minute
+
+	// maxPendingLogins is how many logins one browser can have under way. At
+	// the next start the oldest one's cookie is dropped: cookies of abandoned
+	// logins do not pile up until a server refuses the header.
+	maxPendingLogins = 20
+
+	// maxQuery and maxParam cap what a callback may bring. Authorization codes
+	// are opaque and of unknown length (RFC 6749, section 4.1.2), in practice
+	// well below this.
+	maxQuery = 16 << 10
+	maxParam = 4 << 10
+
+	// maxReturnTo and maxValue bound what a login makes the store keep.
+	maxReturnTo = 2 << 10
+	maxValue    = 1 << 10
+)
+
+// CallbackError is the error that ShangCloud sent the browser back with. It
+// matches [ErrAccessDenied] if the user said no.
+//
+// Whoever sends the browser to the callback chooses these texts: show them as
+// text, if at all.
+type CallbackError struct {
+	Code        string // RFC 6749, section 4.1.2.1: access_denied, invalid_scope, …
+	Description string // error_description, for the developer; may be empty
+	URI         string // error_uri; may be empty
+}
+
+// Error gives the code, and no other text of the callback's.
+func (e *CallbackError) Error() string {
+	code := printableCode(e.Code)
+	if code == "" {
+		code = "an error of unknown kind"
+	}
+	return "shangcloud: the login came back with " + code
+}
+
+// Is matches ErrAccessDenied.
+func (e *CallbackError) Is(target error) bool {
+	return target == ErrAccessDenied && e.Code == "access_denied"
+}
+
+// Login is a finished login. It prints and marshals without its token.
+type Login struct {
+	// Token is what the platform issued: never nil, never without an
+	// AccessToken and an Expiry.
+	Token *oauth2.Token
+
+	// ReturnTo is the local path that WithReturnTo was given, or "/".
+	ReturnTo string
+
+	// Value is what WithValue was given, byte for byte, or "".
+	Value string
+}
+
+// Format prints l without its token and value, whatever the verb.
+func (l Login) Format(f fmt.State, verb rune) {
+	formatText(f, verb, fmt.Sprintf("shangcloud.Login{ReturnTo:%q}", l.ReturnTo))
+}
+
+// MarshalJSON writes l without its token and value.
+func (l Login) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]string{"ReturnTo": l.ReturnTo})
+}
+
+// A LoginOption changes one login. See the With… functions.
+type LoginOption func(*pendingLogin)
+
+// WithReturnTo says where on this site the user wants to be after the login; it
+// comes back in [Login.ReturnTo]. It may be taken from the request as it is:
+// anything but a path of at most 2048 bytes on this site, "//evil.example" and
+// "/\evil.example" for instance, is replaced by "/".
+func WithReturnTo(localPath string) LoginOption {
+	return func(l *pendingLogin) {
+		if !isLocalPath(localPath) {
+			localPath = "/"
+		}
+		l.ReturnTo = localPath
+	}
+}
+
+// WithValue adds a value of the application's own, which comes back in
+// [Login.Value]: which account to link, say. The browser never sees it. At most
+// 1024 bytes; more is an error of StartLogin.
+func WithValue(value string) LoginOption {
+	return func(l *pendingLogin) { l.Value = []byte(value) }
+}
+
+// WithScopes asks for these scopes instead of [Config.Scopes], to ask for
+// ScopeVariables later than at the first login, say.
+func WithScopes(scopes ...string) LoginOption {
+	return func(l *pendingLogin) { l.scopes = scopes }
+}
+
+// WithAuthCodeOptions adds parameters to the authorization address. Those that
+// this library sets itself (state, code_challenge and so on) can't be changed.
+func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
+	return func(l *pendingLogin) { l.params = append(l.params, opts...) }
+}
+
+// pendingLogin is a login under way. The exported fields are what the state store keeps.
+type pendingLogin struct {
+	Verifier string `json:"v,omitempty"`
+	ReturnTo string `json:"r,omitempty"`
+	Value    []byte `json:"d,omitempty"`
+
+	scopes []string
+	params []oauth2.AuthCodeOption
+}
+
+func newLogin(opts []LoginOption) (*pendingLogin, error) {
+	l := new(pendingLogin)
+	for _, opt := range opts {
+		opt(l)
+	}
+	if len(l.Value) > maxValue {
+		return nil, fmt.Errorf("shangcloud: WithValue: more than %d bytes", maxValue)
+	}
+	if err := checkScopes(l.scopes); err != nil {
+		return nil, fmt.Errorf("shangcloud: WithScopes: %w", err)
+	}
+	return l, nil
+}
+
+// StartLogin sends the browser to ShangCloud. It remembers a new state for 5
+// minutes, ties it to this browser with a cookie, and answers with a redirect.
+//
+// The host that r came to must be that of Config.RedirectURL, or the browser will
+// not send the cookie along when it comes back. Several logins of one browser may
+// be under way at once.
+//
+// On an error nothing has been written to w. The error matches [ErrStateStore] if
+// the state could not be remembered; another one means a wrong option.
+func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...LoginOption) error {
+	ctx, cancel := withLimit(r.Context())
+	defer cancel()
+	l, err := newLogin(opts)
+	if err != nil {
+		return err
+	}
+	secret := rand.Text()
+	stateParam := p.browserState(secret)
+	authURL, err := p.begin(ctx, browserLogin, stateParam, l)
+	if err != nil {
+		return err
+	}
+	p.dropOldCookies(w, r)
+	http.SetCookie(w, p.cookie(p.cookieName(stateParam), secret, int(stateLifetime.Seconds())))
+	w.Header().Set("Cache-Control", "no-store")
+	http.Redirect(w, r, authURL, http.StatusFound)
+	return nil
+}
+
+// FinishLogin handles the browser's return to Config.RedirectURL. It redeems the
+// state, which works once, and then exchanges the authorization code for a token,
+// which it tries once. It sets headers of w (the login's cookie is cleared) and
+// leaves the answer to the caller.
+//
+// The error tells what to say to the user:
+//
+//   - [ErrAccessDenied]: the user said no; [*CallbackError] has this and every
+//     other error that came back in the callback.
+//   - [ErrStateNotFound], [ErrWrongBrowser]: start again, if the user is not
+//     logged in by now.
+//   - [ErrBadCallback]: not a callback at all.
+//   - [ErrUnavailable], [ErrStateStore]: the platform or the store is at fault.
+//   - [*oauth2.RetrieveError]: the token endpoint refused the code.
+//
+// A state is only redeemed by the browser that StartLogin answered, at the
+// provider that it was made for; in other hands it stays as it is.
+func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, error) {
+	ctx, cancel := withLimit(r.Context())
+	defer cancel()
+	w.Header().Set("Cache-Control", "no-store")
+
+	cb, err := parseCallback(r)
+	if err != nil {
+		return nil, err
+	}
+	if !isBrowserState(cb.state) {
+		return nil, ErrStateNotFound
+	}
+	name := p.cookieName(cb.state)
+	if !p.startedHere(r, name, cb.state) {
+		return nil, ErrWrongBrowser
+	}
+	l, err := p.take(ctx, browserLogin, cb.state)
+	if err != nil && !errors.Is(err, ErrStateNotFound) {
+		return nil, err // the state may still be there: the cookie stays
+	}
+	http.SetCookie(w, p.cookie(name, "", -1))
+	if err != nil {
+		return nil, err
+	}
+	if cb.err != nil {
+		return nil, cb.err
+	}
+	tok, err := p.redeem(ctx, cb.code, l.Verifier)
+	if err != nil {
+		return nil, err
+	}
+	login := &Login{Token: tok, ReturnTo: l.ReturnTo, Value: string(l.Value)}
+	if login.ReturnTo == "" {
+		login.ReturnTo = "/"
+	}
+	return login, nil
+}
+
+// A loginKind keeps states apart that are redeemed under different conditions.
+type loginKind string
+
+const (
+	browserLogin loginKind = "browser" // the cookie must match
+	directLogin  loginKind = "direct"  // the state alone is enough
+)
+
+// begin remembers a login and returns the address to send the user to.
+func (p *Provider) begin(ctx context.Context, kind loginKind, stateParam string, l *pendingLogin) (string, error) {
+	conf := p.OAuth2()
+	if len(l.scopes) > 0 {
+		conf.Scopes = l.scopes
+	}
+	// Ours come last and win.
+	params := append(slices.Clone(l.params),
+		oauth2.SetAuthURLParam("response_type", "code"),
+		oauth2.SetAuthURLParam("client_id", conf.ClientID),
+		oauth2.SetAuthURLParam("redirect_uri", conf.RedirectURL),
+		oauth2.SetAuthURLParam("scope", strings.Join(conf.Scopes, " ")),
+		oauth2.SetAuthURLParam("state", stateParam),
+	)
+	if !p.conf.DisablePKCE || conf.ClientSecret == "" {
+		l.Verifier = oauth2.GenerateVerifier()
+		params = append(params, oauth2.S256ChallengeOption(l.Verifier))
+	}
+	value, err := json.Marshal(l)
+	if err != nil {
+		return "", fmt.Errorf("shangcloud: %w", err)
+	}
+	if err := p.conf.States.Put(ctx, p.stateKey(kind, stateParam), value, stateLifetime); err != nil {
+		return "", storeFailed(ctx, err)
+	}
+	return conf.AuthCodeURL(stateParam, params...), nil
+}
+
+// take redeems a state: it finds it once.
+func (p *Provider) take(ctx context.Context, kind loginKind, stateParam string) (*pendingLogin, error) {
+	value, found, err := p.conf.States.Take(ctx, p.stateKey(kind, stateParam))
+	if err != nil {
+		return nil, storeFailed(ctx, err)
+	}
+	if !found {
+		return nil, ErrStateNotFound
+	}
+	l := new(pendingLogin)
+	if err := json.Unmarshal(value, l); err != nil {
+		return nil, storeFailed(ctx, errors.New("it returned what was never stored"))
+	}
+	return l, nil
+}
+
+func storeFailed(ctx context.Context, err error) error {
+	return &callError{"state store", plainText(err), []error{err, ctx.Err(), ErrStateStore}}
+}
+
+// browserState derives a state from the secret in a browser's cookie. A callback
+// proves with the secret that it comes from the browser that started the login,
+// before the store is asked: nobody else can burn the state.
+func (p *Provider) browserState(secret string) string {
+	return p.hash("state", secret)
+}
+
+// stateKey is what a state is stored under. It is bound to the provider and to
+// the kind of login, so that a state of others is simply not found, and left
+// alone; and it is a hash, so that who can read the store can't finish logins.
+func (p *Provider) stateKey(kind loginKind, stateParam string) string {
+	return p.hash(string(kind), stateParam)
+}
+
+// hash returns 43 letters, digits, '-' and '_'. What is hashed holds no NUL.
+func (p *Provider) hash(purpose, s string) string {
+	sum := sha256.Sum256([]byte(p.id + "\x00" + purpose + "\x00" + s))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// isBrowserState reports whether s has the form of a state of browserState.
+func isBrowserState(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == sha256.Size
+}
+
+// startedHere reports whether r brings the secret that stateParam was made from.
+func (p *Provider) startedHere(r *http.Request, cookieName, stateParam string) bool {
+	for _, c := range r.CookiesNamed(cookieName) {
+		if subtle.ConstantTimeCompare([]byte(p.browserState(c.Value)), []byte(stateParam)) == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+func (p *Provider) cookiePrefix() string {
+	prefix := "shangcloud-" + p.id[:8] + "-"
+	if p.secureCookies() {
+		// Set for this host only, over https: a sibling subdomain can't.
+		return "__Host-" + prefix
+	}
+	return prefix
+}
+
+// cookieName is different for every login, so that several can be under way.
+func (p *Provider) cookieName(stateParam string) string {
+	return p.cookiePrefix() + stateParam[:8]
+}
+
+func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{
+		Name:     name,
+		Value:    value,
+		Path:     "/",
+		MaxAge:   maxAge,
+		HttpOnly: true,
+		Secure:   p.secureCookies(),
+		// Lax, not Strict: the way back from ShangCloud is a navigation from
+		// another site, and has to bring the cookie.
+		SameSite: http.SameSiteLaxMode,
+	}
+}
+
+func (p *Provider) secureCookies() bool { return !strings.HasPrefix(p.conf.RedirectURL, "http:") }
+
+// dropOldCookies makes room for one more login's cookie. Browsers send the oldest
+// cookies first (RFC 6265, section 5.4).
+func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request) {
+	var names []string
+	for _, c := range r.Cookies() {
+		if strings.HasPrefix(c.Name, p.cookiePrefix()) {
+			names = append(names, c.Name)
+		}
+	}
+	for i := 0; i <= len(names)-maxPendingLogins; i++ {
+		http.SetCookie(w, p.cookie(names[i], "", -1))
+	}
+}
+
+type callback struct {
+	state, code string
+	err         error // a *CallbackError, instead of a code
+}
+
+// parseCallback reads an authorization response. It is strict: a state and either
+// a code or an error, each of them once (RFC 6749, section 3.1: "parameters MUST
+// NOT be included more than once").
+func parseCallback(r *http.Request) (callback, error) {
+	if r.Method != http.MethodGet {
+		return callback{}, fmt.Errorf("%w: the method is not GET", ErrBadCallback)
+	}
+	if len(r.URL.RawQuery) > maxQuery {
+		return callback{}, fmt.Errorf("%w: the query is too long", ErrBadCallback)
+	}
+	q, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return callback{}, fmt.Errorf("%w: the query is not well-formed", ErrBadCallback)
+	}
+	for _, name := range []string{"state", "code", "error", "error_description", "error_uri"} {
+		if len(q[name]) > 1 {
+			return callback{}, fmt.Errorf("%w: %s is repeated", ErrBadCallback, name)
+		}
+	}
+	cb := callback{state: q.Get("state"), code: q.Get("code")}
+	if err := checkParam("state", cb.state); err != nil {
+		return callback{}, err
+	}
+	if !q.Has("error") {
+		return cb, checkParam("code", cb.code)
+	}
+	if q.Has("code") {
+		return callback{}, fmt.Errorf("%w: both code and error", ErrBadCallback)
+	}
+	if err := checkParam("error", q.Get("error")); err != nil {
+		return callback{}, err
+	}
+	for _, name := range []string{"error_description", "error_uri"} {
+		// Chinese text is beyond what the RFC allows here, and harmless.
+		if !isPlainText(q.Get(name)) || len(q.Get(name)) > maxParam {
+			return callback{}, fmt.Errorf("%w: %s is not plain text", ErrBadCallback, name)
+		}
+	}
+	cb.err = &CallbackError{Code: q.Get("error"), Description: q.Get("error_description"), URI: q.Get("error_uri")}
+	return cb, nil
+}
+
+// checkParam demands a value of 1 to maxParam visible ASCII characters or spaces,
+// as RFC 6749, appendix A has it for state, code and error.
+func checkParam(name, value string) error {
+	switch {
+	case value == "":
+		return fmt.Errorf("%w: no %s", ErrBadCallback, name)
+	case len(value) > maxParam:
+		return fmt.Errorf("%w: %s is too long", ErrBadCallback, name)
+	case strings.ContainsFunc(value, func(r rune) bool { return r < ' ' || r > '~' }):
+		return fmt.Errorf("%w: %s has impossible characters", ErrBadCallback, name)
+	}
+	return nil
+}
+
+// isPlainText reports whether s is UTF-8 without control characters.
+func isPlainText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return r < ' ' || r >= 0x7f && r < 0xa0
+	})
+}
+
+// isLocalPath reports whether s, as the target of a redirect, stays on this site
+// in every browser. Browsers read '\' as '/', and drop tabs and line ends;
+// some servers decode a path before they redirect to it. So the same is demanded
+// of the path as it stands, decoded, and without its dot segments.
+func isLocalPath(s string) bool {
+	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || !isPlainText(s) {
+		return false
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil {
+		return false
+	}
+	p := u.Path
+	return isPlainText(p) && !strings.Contains(s, `\`) && !strings.Contains(p, `\`) &&
+		!strings.HasPrefix(s, "//") && !strings.Contains(p, "//") && path.IsAbs(p)
+}

@@ -1,0 +1,346 @@
+package shangcloud
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"golang.org/x/oauth2"
+)
+
+// Config is what [New] makes a [Provider] from. Only ClientID and RedirectURL
+// have to be set; the zero value of every other field is a safe default.
+//
+// A Config prints and marshals without its secret.
+type Config struct {
+	// ClientID is the application's ID from the developer console.
+	ClientID string
+
+	// ClientSecret is the application's secret. If empty, the application is a
+	// public client: it sends its ID in the form and no Authorization header.
+	ClientSecret string
+
+	// RedirectURL is where ShangCloud sends the browser back to, exactly as
+	// registered in the developer console: an absolute URL without a fragment.
+	// It is https, http on a loopback host, or of an app's own scheme (a
+	// reversed domain name, RFC 8252, section 7.1).
+	RedirectURL string
+
+	// Scopes are asked for at every login that does not name its own.
+	// If empty, ScopeUserBasic.
+	Scopes []string
+
+	// BaseURL is the address of the deployment. If empty, DefaultBaseURL. It
+	// is https, or http on a loopback host.
+	BaseURL string
+
+	// States remembers logins under way, for 5 minutes each. If nil, they are
+	// kept in the memory of this process, [state.DefaultCapacity] at most:
+	// logins that come back to another process are refused, and all under way
+	// are lost with a restart.
+	States state.Store
+
+	// HTTPClient makes the requests to ShangCloud. If nil, one that keeps its
+	// connections. Whichever it is, redirects are not followed, and a call
+	// whose context has no deadline ends after 10 seconds.
+	HTTPClient *http.Client
+
+	// DisablePKCE turns off the proof key (RFC 7636) that otherwise binds
+	// every authorization code to the login it was issued for. Servers must
+	// ignore parameters they do not know (RFC 6749, section 3.1), so this is
+	// for a deployment that is found to refuse them from clients with a
+	// secret. A public client can't do without.
+	DisablePKCE bool
+
+	// AllowHTTP permits plain http in RedirectURL and BaseURL on hosts other
+	// than loopback. Secrets, codes and tokens are then readable by everyone
+	// on the way.
+	AllowHTTP bool
+}
+
+// Format prints c without its secret, whatever the verb.
+func (c Config) Format(f fmt.State, verb rune) {
+	formatText(f, verb, fmt.Sprintf("shangcloud.Config{ClientID:%q RedirectURL:%q BaseURL:%q}", c.ClientID, c.RedirectURL, c.BaseURL))
+}
+
+// MarshalJSON writes c without its secret and without the fields that are code.
+func (c Config) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{
+		"ClientID": c.ClientID, "RedirectURL": c.RedirectURL, "Scopes": c.Scopes,
+		"BaseURL": c.BaseURL, "DisablePKCE": c.DisablePKCE, "AllowHTTP": c.AllowHTTP,
+	})
+}
+
+// Provider is one application's login with ShangCloud. It is made by [New] and
+// safe for concurrent use. A program makes one and keeps it.
+type Provider struct {
+	conf   Config // checked, defaults filled in, without the secret
+	secret atomic.Pointer[string]
+
+	// id tells providers apart that share a host or a store. It is the same
+	// on all machines that run the same application.
+	id   string
+	base *url.URL
+	http *http.Client // for API calls: never follows a redirect
+	auth *http.Client // for x/oauth2: the same, with a tokenTransport
+}
+
+// New checks c and makes a Provider. An error names the field that is wrong.
+func New(c Config) (*Provider, error) {
+	if err := checkText("ClientID", c.ClientID); err != nil {
+		return nil, err
+	}
+	if c.ClientID == "" {
+		return nil, errors.New("shangcloud: Config.ClientID is empty")
+	}
+	if c.ClientSecret == "" && c.DisablePKCE {
+		return nil, errors.New("shangcloud: Config.DisablePKCE is set for a client without ClientSecret: nothing would bind a code to this application")
+	}
+	if len(c.Scopes) == 0 {
+		c.Scopes = []string{ScopeUserBasic}
+	}
+	c.Scopes = slices.Clone(c.Scopes)
+	if err := checkScopes(c.Scopes); err != nil {
+		return nil, fmt.Errorf("shangcloud: Config.Scopes: %w", err)
+	}
+	if err := checkRedirectURL(c.RedirectURL, c.AllowHTTP); err != nil {
+		return nil, fmt.Errorf("shangcloud: Config.RedirectURL: %w", err)
+	}
+	if c.BaseURL == "" {
+		c.BaseURL = DefaultBaseURL
+	}
+	base, err := parseBaseURL(c.BaseURL, c.AllowHTTP)
+	if err != nil {
+		return nil, fmt.Errorf("shangcloud: Config.BaseURL: %w", err)
+	}
+	c.BaseURL = base.String()
+	if c.States == nil {
+		c.States = state.NewMemory(0)
+	}
+
+	p := &Provider{base: base, id: providerID(c), http: pinned(c.HTTPClient)}
+	p.SetClientSecret(c.ClientSecret)
+	c.ClientSecret = ""
+	p.conf = c
+
+	tokenURL, err := url.Parse(EndpointAt(c.BaseURL).TokenURL)
+	if err != nil {
+		return nil, fmt.Errorf("shangcloud: Config.BaseURL: %w", err)
+	}
+	auth := *p.http
+	auth.Transport = &tokenTransport{base: transportOf(p.http), tokenURL: tokenURL}
+	p.auth = &auth
+	return p, nil
+}
+
+func transportOf(hc *http.Client) http.RoundTripper {
+	if hc.Transport == nil {
+		return http.DefaultTransport
+	}
+	return hc.Transport
+}
+
+// providerID names an application at a deployment: what its states are bound to.
+func providerID(c Config) string {
+	h := sha256.New()
+	for _, s := range []string{c.BaseURL, c.ClientID, c.RedirectURL} {
+		fmt.Fprintf(h, "%d:%s", len(s), s)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+func checkText(field, s string) error {
+	for _, r := range s {
+		if r < ' ' || r == 0x7f {
+			return fmt.Errorf("shangcloud: Config.%s contains a control character", field)
+		}
+	}
+	return nil
+}
+
+// checkScopes holds scopes against RFC 6749, section 3.3:
+//
+//	scope-token = 1*( %x21 / %x23-5B / %x5D-7E )
+func checkScopes(scopes []string) error {
+	for _, s := range scopes {
+		bad := strings.ContainsFunc(s, func(r rune) bool {
+			return r <= ' ' || r > '~' || r == '"' || r == '\\'
+		})
+		if s == "" || bad {
+			return fmt.Errorf("%q is not a scope", s)
+		}
+	}
+	return nil
+}
+
+func checkRedirectURL(s string, allowHTTP bool) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil:
+		return errors.New("not a URL")
+	case !u.IsAbs():
+		return errors.New("not an absolute URL")
+	case strings.Contains(s, "#"):
+		// "The endpoint URI MUST NOT include a fragment component."
+		// https://www.rfc-editor.org/rfc/rfc6749#section-3.1.2
+		return errors.New("has a fragment")
+	case u.User != nil:
+		return errors.New("has a user name in it")
+	case u.Scheme == "https" || u.Scheme == "http":
+		return checkHost(u, allowHTTP)
+	case !strings.Contains(u.Scheme, "."):
+		return fmt.Errorf("scheme %q is neither https nor a reversed domain name", u.Scheme)
+	}
+	return nil
+}
+
+// parseBaseURL checks the address of a deployment and takes a trailing slash off.
+func parseBaseURL(s string, allowHTTP bool) (*url.URL, error) {
+	u, err := url.Parse(strings.TrimRight(s, "/"))
+	switch {
+	case err != nil:
+		return nil, errors.New("not a URL")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, errors.New("not an https URL")
+	case u.User != nil:
+		return nil, errors.New("has a user name in it")
+	case strings.ContainsAny(s, "?#"):
+		return nil, errors.New("has a query or a fragment")
+	}
+	return u, checkHost(u, allowHTTP)
+}
+
+// checkHost demands https unless the host is this machine.
+func checkHost(u *url.URL, allowHTTP bool) error {
+	switch {
+	case u.Hostname() == "":
+		return errors.New("has no host")
+	case u.Scheme == "http" && !allowHTTP && !isLoopback(u.Hostname()):
+		return errors.New("plain http is for loopback hosts only; see Config.AllowHTTP")
+	}
+	return nil
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// OAuth2 returns p as plain x/oauth2: a copy that is the caller's own. It holds
+// the client secret of this moment.
+//
+// Requests made with it go through x/oauth2's default HTTP client unless the
+// context is one of [Provider.ClientContext].
+func (p *Provider) OAuth2() *oauth2.Config {
+	conf := &oauth2.Config{
+		ClientID:     p.conf.ClientID,
+		ClientSecret: *p.secret.Load(),
+		Endpoint:     EndpointAt(p.conf.BaseURL),
+		RedirectURL:  p.conf.RedirectURL,
+		Scopes:       slices.Clone(p.conf.Scopes),
+	}
+	if conf.ClientSecret == "" {
+		// Public clients "send client_id in the form body and no
+		// Authorization header at all", as the game SDKs do.
+		conf.Endpoint.AuthStyle = oauth2.AuthStyleInParams
+	}
+	return conf
+}
+
+// ClientContext returns a context with which x/oauth2 makes its requests as p
+// does: with p's HTTP client, without following redirects, within 10 seconds if
+// ctx has no deadline, and with the client ID and secret in the form that
+// ShangCloud accepts.
+//
+//	tok, err := p.OAuth2().Exchange(p.ClientContext(ctx), code, oauth2.VerifierOption(v))
+//
+// x/oauth2 percent-encodes ID and secret before it sends them; the platform is
+// known to accept the plain form only. The two differ if either holds a
+// character other than A–Z a–z 0–9 - . _ ~.
+func (p *Provider) ClientContext(ctx context.Context) context.Context {
+	return context.WithValue(ctx, oauth2.HTTPClient, p.auth)
+}
+
+// SetClientSecret changes the secret that requests from now on are made with.
+// Logins and tokens under way go on. An empty secret makes p a public client.
+func (p *Provider) SetClientSecret(secret string) { p.secret.Store(&secret) }
+
+// Format prints p without its secret, whatever the verb.
+func (p *Provider) Format(f fmt.State, verb rune) {
+	if p == nil {
+		formatText(f, verb, "(*shangcloud.Provider)(nil)")
+		return
+	}
+	formatText(f, verb, fmt.Sprintf("shangcloud.Provider{ClientID:%q BaseURL:%q}", p.conf.ClientID, p.conf.BaseURL))
+}
+
+// AuthCodeURL starts a login where no browser is at hand to be redirected: the
+// address goes to the user by mail or chat, say. It remembers a new state for 5
+// minutes; [Provider.Exchange] redeems it.
+//
+// Nothing ties the state to one browser: whoever comes back with it is taken for
+// the one who was sent the address. In a web application use
+// [Provider.StartLogin]. WithReturnTo and WithValue are refused, for Exchange has
+// no way to give them back.
+//
+// Errors are those of StartLogin.
+func (p *Provider) AuthCodeURL(ctx context.Context, opts ...LoginOption) (string, error) {
+	ctx, cancel := withLimit(ctx)
+	defer cancel()
+	l, err := newLogin(opts)
+	if err != nil {
+		return "", err
+	}
+	if l.ReturnTo != "" || l.Value != nil {
+		return "", errors.New("shangcloud: WithReturnTo and WithValue need StartLogin")
+	}
+	// 130 random bits; RFC 6749, section 10.10 asks for 128.
+	stateParam := rand.Text()
+	return p.begin(ctx, directLogin, stateParam, l)
+}
+
+// Exchange redeems a state of [Provider.AuthCodeURL] and then the authorization
+// code, as both came back in the query of the redirect URL. A state works once,
+// whether the exchange succeeds or not.
+//
+// It does not take states of [Provider.StartLogin], which belong to a browser.
+// Errors are those of [Provider.FinishLogin].
+func (p *Provider) Exchange(ctx context.Context, stateParam, code string) (*oauth2.Token, error) {
+	ctx, cancel := withLimit(ctx)
+	defer cancel()
+	if err := checkParam("code", code); err != nil {
+		return nil, err
+	}
+	if len(stateParam) != len(rand.Text()) || checkParam("state", stateParam) != nil {
+		return nil, ErrStateNotFound
+	}
+	l, err := p.take(ctx, directLogin, stateParam)
+	if err != nil {
+		return nil, err
+	}
+	return p.redeem(ctx, code, l.Verifier)
+}
+
+// redeem exchanges a code, once.
+func (p *Provider) redeem(ctx context.Context, code, verifier string) (*oauth2.Token, error) {
+	var opts []oauth2.AuthCodeOption
+	if verifier != "" {
+		opts = append(opts, oauth2.VerifierOption(verifier))
+	}
+	tok, err := p.OAuth2().Exchange(p.ClientContext(ctx), code, opts...)
+	if err != nil {
+		return nil, callFailed(ctx, "exchange", err)
+	}
+	return tok, nil
+}
