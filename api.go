@@ -2,6 +2,7 @@ package shangcloud
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -76,7 +77,7 @@ type APIError struct {
 
 // Error gives the call, the status and the code.
 func (e *APIError) Error() string {
-	s := fmt.Sprintf("shangcloud: %s: status %d", e.op, e.StatusCode)
+	s := fmt.Sprintf("shangcloud: %s: status %d", cmp.Or(e.op, "call"), e.StatusCode)
 	if e.Code != "" {
 		s += " " + e.Code
 	}
