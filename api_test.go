@@ -1,0 +1,317 @@
+package shangcloud_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// newAPI returns a client with a token of the user 10001 and every scope.
+func newAPI(t *testing.T) (*shangcloud.API, *shangcloudtest.Server) {
+	t.Helper()
+	s := newSite(t)
+	access, _ := s.platform.Issue("demo", 10001, "user:basic", "var:io")
+	return s.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access})), s.platform
+}
+
+func TestVariables(t *testing.T) {
+	api, platform := newAPI(t)
+	ctx := t.Context()
+	for name, value := range map[string]string{
+		"plain":          "dark",
+		"empty":          "",
+		"quotes":         `"\"'<&>` + "`",
+		"newlines":       "\r\n a\n\t\x00\x01\x7f\n",
+		"Unicode":        "值 😀 \u2028\u2029 \U0010ffff e\u0301",
+		"键 1":            "a key beyond ASCII",
+		" ":              "a key of one space",
+		"1 MiB":          strings.Repeat("0123456789abcdef", 1<<16),
+		"1 MiB, Chinese": strings.Repeat("变", 1<<20/3),
+		"1 MiB, escaped": strings.Repeat("\x01", 1<<20),
+	} {
+		require.NoError(t, api.SetVariable(ctx, name, value), name)
+		assert.True(t, platform.Variables(10001)[name] == value, "%s as the platform has it", name)
+		got, err := api.Variable(ctx, name)
+		require.NoError(t, err, name)
+		assert.True(t, got == value, "%s: %.20q", name, got)
+	}
+	require.NoError(t, api.DeleteVariable(ctx, "plain"))
+	assert.NotContains(t, platform.Variables(10001), "plain")
+	got, err := api.Variable(ctx, "plain")
+	require.NoError(t, err)
+	assert.Empty(t, got)
+
+	platform.ForgetRequests()
+	assert.Error(t, api.SetVariable(ctx, "key", "\xff"))
+	assert.Error(t, api.SetVariable(ctx, "\xff", ""))
+	_, err = api.Variable(ctx, "\xff")
+	assert.Error(t, err)
+	assert.Empty(t, platform.Requests(), "what can't arrive intact is not sent")
+}
+
+func TestMissingVariable(t *testing.T) {
+	api, platform := newAPI(t)
+	platform.Configure(func(s *shangcloudtest.Settings) { s.MissingVariable = shangcloudtest.MissingIsError })
+	_, err := api.Variable(t.Context(), "none")
+	var ae *shangcloud.APIError
+	require.ErrorAs(t, err, &ae)
+	assert.Equal(t, 200, ae.StatusCode)
+	assert.NotEmpty(t, ae.Message)
+	assert.Contains(t, string(ae.Body), ae.Message)
+
+	platform.Configure(func(s *shangcloudtest.Settings) { s.MissingVariable = shangcloudtest.MissingIsNotFound })
+	_, err = api.Variable(t.Context(), "none")
+	require.ErrorAs(t, err, &ae)
+	assert.Equal(t, 404, ae.StatusCode)
+}
+
+func TestAPIErrors(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault         shangcloudtest.Fault
+		status        int
+		code, message string
+		text          string
+		unavailable   bool
+	}{
+		"OAuth style": {shangcloudtest.Fault{Status: 403, Body: `{"error":"insufficient_scope","error_description":"need var:io"}`},
+			403, "insufficient_scope", "need var:io", "shangcloud: user info: status 403 insufficient_scope", false},
+		"a message": {shangcloudtest.Fault{Status: 400, Body: `{"message":"不行"}`}, 400, "", "不行", "shangcloud: user info: status 400", false},
+		"an error in words": {shangcloudtest.Fault{Status: 400, Body: `{"error":"No such thing: hush"}`},
+			400, "", "No such thing: hush", "shangcloud: user info: status 400", false},
+		"plain text": {shangcloudtest.Fault{Status: 401, Body: "hush"}, 401, "", "", "shangcloud: user info: status 401", false},
+		"down":       {shangcloudtest.Fault{Status: 502, Body: "<html>hush"}, 502, "", "", "shangcloud: user info: status 502", true},
+		"too many":   {shangcloudtest.Fault{Status: 429, Body: "{}"}, 429, "", "", "shangcloud: user info: status 429", true},
+		"redirect":   {shangcloudtest.Fault{Status: 307, Redirect: "/api/user/info"}, 307, "", "", "shangcloud: user info: status 307", true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			api, platform := newAPI(t)
+			platform.Fault("/api/user/info", c.fault)
+			u, err := api.UserInfo(t.Context())
+			assert.Nil(t, u)
+			var ae *shangcloud.APIError
+			require.ErrorAs(t, err, &ae)
+			assert.Equal(t, c.status, ae.StatusCode)
+			assert.Equal(t, c.code, ae.Code)
+			assert.Equal(t, c.message, ae.Message)
+			if c.fault.Redirect == "" {
+				assert.Equal(t, c.fault.Body, string(ae.Body))
+			}
+			assert.EqualError(t, err, c.text)
+			assert.Equal(t, c.unavailable, errors.Is(err, shangcloud.ErrUnavailable))
+			assert.Len(t, platform.Requests("/api/user/info"), 1)
+		})
+	}
+}
+
+func TestScopesAreEnforced(t *testing.T) {
+	s := newSite(t)
+	access, _ := s.platform.Issue("demo", 10001, "user:basic")
+	_, err := s.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access})).Variable(t.Context(), "key")
+	var ae *shangcloud.APIError
+	require.ErrorAs(t, err, &ae)
+	assert.Equal(t, 403, ae.StatusCode)
+	assert.Equal(t, "insufficient_scope", ae.Code)
+}
+
+func TestUnusableUserInfo(t *testing.T) {
+	api, platform := newAPI(t)
+	for name, body := range map[string]string{
+		"no uid":            `{"nickname":"n"}`,
+		"uid null":          `{"uid":null}`,
+		"uid 0":             `{"uid":0}`,
+		"uid negative":      `{"uid":-1}`,
+		"uid fractional":    `{"uid":1.5}`,
+		"uid with a point":  `{"uid":1.0}`,
+		"uid with exponent": `{"uid":1e3}`,
+		"uid above int64":   `{"uid":9223372036854775808}`,
+		"uid a string":      `{"uid":"10001"}`,
+		"uid in capitals":   `{"UID":10001}`,
+		"uid twice":         `{"uid":10001,"uid":10002}`,
+		"uid in disguise":   `{"uid":10001,"\u0075id":10002}`,
+		"uid inside":        `{"user":{"uid":10001}}`,
+		"nickname a number": `{"uid":10001,"nickname":1}`,
+		"HTML":              `<html>hush</html>`,
+		"empty":             ` `,
+		"null":              `null`,
+		"list":              `[{"uid":10001}]`,
+		"string":            `"uid"`,
+		"error":             `{"error":"hush"}`,
+		"garbage behind":    `{"uid":10001} hush`,
+		"two objects":       `{"uid":10001}{"uid":10001}`,
+		"truncated":         `{"uid":10001`,
+		"not UTF-8":         "{\"uid\":10001,\"nickname\":\"\xff\"}",
+	} {
+		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
+		u, err := api.UserInfo(t.Context())
+		assert.Nil(t, u, name)
+		assert.ErrorIs(t, err, shangcloud.ErrUnavailable, name)
+		assert.NotContains(t, fmt.Sprintf("%v %#v", err, err), "hush", name)
+	}
+	platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200,
+		Body:   ` {"uid":9223372036854775807,"mail":null,"more":{"uid":1,"UID":[2,"\"uid\""]},"nickname":"\u0022,uid"} ` + "\n",
+		Header: http.Header{"Content-Type": {"text/plain"}}})
+	u, err := api.UserInfo(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, &shangcloud.UserInfo{ID: 1<<63 - 1, Nickname: `",uid`}, u)
+}
+
+func TestUnusableVariable(t *testing.T) {
+	api, platform := newAPI(t)
+	for name, body := range map[string]string{
+		"no value":       `{}`,
+		"value null":     `{"value":null}`,
+		"value a number": `{"value":1}`,
+		"values":         `{"value":"a","value":"b"}`,
+		"in capitals":    `{"Value":"a"}`,
+		"HTML":           `<html>`,
+		"null":           `null`,
+		"garbage behind": `{"value":"a"}}`,
+	} {
+		platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
+		_, err := api.Variable(t.Context(), "key")
+		assert.ErrorIs(t, err, shangcloud.ErrUnavailable, name)
+	}
+	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 2, Status: 200, Body: `not JSON`})
+	assert.ErrorIs(t, api.SetVariable(t.Context(), "key", "v"), shangcloud.ErrUnavailable)
+	assert.ErrorIs(t, api.DeleteVariable(t.Context(), "key"), shangcloud.ErrUnavailable)
+
+	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: 200, Body: `{"value":"","error":"quota"}`})
+	var ae *shangcloud.APIError
+	require.ErrorAs(t, api.SetVariable(t.Context(), "key", "v"), &ae)
+	assert.Equal(t, "quota", ae.Code)
+}
+
+func TestAnswerWithoutEnd(t *testing.T) {
+	api, platform := newAPI(t)
+	platform.Handle("/api/user/info", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		for r.Context().Err() == nil {
+			if _, err := io.WriteString(w, strings.Repeat(" ", 1<<16)); err != nil {
+				return
+			}
+		}
+	}))
+	_, err := api.UserInfo(t.Context())
+	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+	assert.EqualError(t, err, "shangcloud: user info: unusable answer: longer than 8388608 bytes")
+}
+
+func TestNewAPIBaseURL(t *testing.T) {
+	api, platform := newAPI(t)
+	_ = api
+	access, _ := platform.Issue("demo", 10001, "user:basic")
+	conf := oauth2.Config{Endpoint: shangcloud.EndpointAt(platform.URL)}
+	hc := conf.Client(t.Context(), &oauth2.Token{AccessToken: access})
+
+	u, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(platform.URL+"/")).UserInfo(t.Context())
+	require.NoError(t, err)
+	assert.Equal(t, int64(10001), u.ID)
+	assert.Nil(t, hc.CheckRedirect, "the caller's client is not changed")
+
+	for _, base := range []string{"http://api.yearnstudio.cn", "ftp://127.0.0.1", "127.0.0.1", "", "https://x/?y"} {
+		_, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(base)).UserInfo(t.Context())
+		assert.ErrorContains(t, err, "WithBaseURL", base)
+	}
+}
+
+// roundTripper is an http.RoundTripper from a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// silent never answers: it waits as long as it is let.
+var silent = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+})}
+
+// dripping answers at once, with a body that never ends.
+var dripping = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &drip{r.Context()}, Request: r}, nil
+})}
+
+type drip struct{ ctx context.Context }
+
+func (d *drip) Read(p []byte) (int, error) {
+	select {
+	case <-d.ctx.Done():
+		return 0, d.ctx.Err()
+	case <-time.After(time.Second):
+		p[0] = ' '
+		return 1, nil
+	}
+}
+
+func (d *drip) Close() error { return nil }
+
+// TestEveryWaitEnds calls a platform that does not answer, or a byte a second.
+func TestEveryWaitEnds(t *testing.T) {
+	expired := &oauth2.Token{AccessToken: "at", RefreshToken: "rt", Expiry: time.Unix(1, 0)}
+	for clientName, hc := range map[string]*http.Client{"silent": silent, "dripping": dripping} {
+		for name, call := range map[string]func(context.Context, *shangcloud.Provider) error{
+			"exchange": func(ctx context.Context, p *shangcloud.Provider) error {
+				authURL, err := p.AuthCodeURL(ctx)
+				require.NoError(t, err)
+				_, err = p.Exchange(ctx, queryOf(t, authURL).Get("state"), "code")
+				return err
+			},
+			"plain x/oauth2": func(ctx context.Context, p *shangcloud.Provider) error {
+				_, err := p.OAuth2().Exchange(p.ClientContext(ctx), "code")
+				return err
+			},
+			"user info": func(ctx context.Context, p *shangcloud.Provider) error {
+				_, err := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).UserInfo(ctx)
+				return err
+			},
+			"NewAPI": func(ctx context.Context, p *shangcloud.Provider) error {
+				_, err := shangcloud.NewAPI(hc).Variable(ctx, "key")
+				return err
+			},
+			"refresh": func(ctx context.Context, p *shangcloud.Provider) error {
+				_, err := p.TokenSource(expired, nil).TokenContext(ctx)
+				return err
+			},
+		} {
+			t.Run(clientName+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					c := valid()
+					c.HTTPClient = hc
+					p, err := shangcloud.New(c)
+					require.NoError(t, err)
+
+					start := time.Now()
+					err = call(context.Background(), p)
+					assert.ErrorIs(t, err, context.DeadlineExceeded)
+					assert.Equal(t, 10*time.Second, time.Since(start), "without a deadline")
+
+					start = time.Now()
+					ctx, cancel := context.WithTimeout(context.Background(), 1500*time.Millisecond)
+					defer cancel()
+					err = call(ctx, p)
+					assert.ErrorIs(t, err, context.DeadlineExceeded)
+					assert.Less(t, time.Since(start), 2*time.Second+1, "with a deadline")
+
+					ctx, cancel = context.WithCancel(context.Background())
+					time.AfterFunc(time.Second, cancel)
+					start = time.Now()
+					err = call(ctx, p)
+					assert.ErrorIs(t, err, context.Canceled)
+					assert.Less(t, time.Since(start), 2*time.Second+1, "cancelled")
+					synctest.Wait()
+					time.Sleep(time.Minute) // let what goes on without us end
+				})
+			})
+		}
+	}
+}
