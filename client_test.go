@@ -1,0 +1,127 @@
+package shangcloud_test
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// issue returns a token of user 10001's that is good for another hour.
+func issue(platform *shangcloudtest.Server) *oauth2.Token {
+	access, refresh := platform.Issue("demo", 10001, "user:basic", "var:io")
+	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "bearer", Expiry: time.Now().Add(time.Hour)}
+}
+
+func TestClientGoesToThePlatformOnly(t *testing.T) {
+	s := newSite(t)
+	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		t.Error("a request has left for elsewhere")
+	}))
+	defer elsewhere.Close()
+	hc := s.Client(s.TokenSource(issue(s.platform), nil))
+	for _, address := range []string{elsewhere.URL, strings.Replace(s.platform.URL, "http:", "https:", 1), "http://api.yearnstudio.cn/"} {
+		_, err := hc.Post(address, "application/json", strings.NewReader("{}"))
+		assert.ErrorContains(t, err, "the token is for", address)
+	}
+
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		s.platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: status, Redirect: elsewhere.URL})
+		res, err := hc.Post(s.platform.URL+"/api/user/info", "application/json", strings.NewReader("{}"))
+		require.NoError(t, err)
+		res.Body.Close()
+		assert.Equal(t, status, res.StatusCode, "the answer is handed on, not followed")
+	}
+	// The same through plain x/oauth2, whose client sends the token everywhere.
+	plain := (&oauth2.Config{}).Client(t.Context(), issue(s.platform))
+	s.platform.Fault("/api/user/info", shangcloudtest.Fault{Status: 307, Redirect: elsewhere.URL})
+	_, err := shangcloud.NewAPI(plain, shangcloud.WithBaseURL(s.platform.URL)).UserInfo(t.Context())
+	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+}
+
+func TestClientRefreshesOnceAfter401(t *testing.T) {
+	s := newSite(t)
+	src := s.TokenSource(issue(s.platform), nil)
+	old, err := src.Token()
+	require.NoError(t, err)
+	s.platform.ExpireTokens() // earlier than we were told
+
+	require.NoError(t, s.API(src).SetVariable(t.Context(), "key", "value"))
+	assert.Equal(t, "value", s.platform.Variables(10001)["key"])
+	assert.Equal(t, 1, s.tokenRequests())
+	assert.Len(t, s.platform.Requests("/api/varibles"), 2)
+	next, err := src.Token()
+	require.NoError(t, err)
+	assert.NotEqual(t, old.AccessToken, next.AccessToken)
+}
+
+func TestClientGivesUpAfterASecond401(t *testing.T) {
+	s := newSite(t)
+	api := s.API(s.TokenSource(issue(s.platform), nil))
+	s.platform.Fault("/api/user/info", shangcloudtest.Fault{Status: 401, Body: `{"error":"invalid_token"}`})
+	for range 5 {
+		_, err := api.UserInfo(t.Context())
+		var ae *shangcloud.APIError
+		require.ErrorAs(t, err, &ae)
+		assert.Equal(t, 401, ae.StatusCode)
+	}
+	assert.Equal(t, 1, s.tokenRequests(), "one refresh, not one for each request")
+	assert.Len(t, s.platform.Requests("/api/user/info"), 6)
+}
+
+func TestClientDoesNotRepeatWhatItCannot(t *testing.T) {
+	s := newSite(t)
+	hc := s.Client(s.TokenSource(issue(s.platform), nil))
+	s.platform.ExpireTokens()
+	body := io.MultiReader(strings.NewReader(`{}`)) // net/http knows no way to read this again
+	res, err := hc.Post(s.platform.URL+"/api/user/info", "application/json", body)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	assert.Equal(t, 401, res.StatusCode)
+	assert.Zero(t, s.tokenRequests())
+
+	s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 503})
+	res, err = hc.Post(s.platform.URL+"/api/user/info", "application/json", bytes.NewReader([]byte(`{}`)))
+	require.NoError(t, err)
+	defer res.Body.Close()
+	assert.Equal(t, 401, res.StatusCode, "the refresh failed: the first answer stands")
+	text, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	assert.Contains(t, string(text), "invalid_token")
+}
+
+func TestClientObeysTheRequestsContext(t *testing.T) {
+	s := newSite(t)
+	tok := issue(s.platform)
+	tok.Expiry = time.Now().Add(-time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.platform.Fault("/oauth/token", shangcloudtest.Fault{Before: func(*http.Request) { cancel() }, Hang: true})
+	_, err := s.API(s.TokenSource(tok, nil)).UserInfo(ctx)
+	assert.ErrorIs(t, err, context.Canceled)
+}
+
+func TestClientOfOtherSources(t *testing.T) {
+	s := newSite(t)
+	for name, src := range map[string]oauth2.TokenSource{
+		"static": oauth2.StaticTokenSource(issue(s.platform)),
+		"plain":  s.OAuth2().TokenSource(s.ClientContext(t.Context()), issue(s.platform)),
+	} {
+		u, err := s.API(src).UserInfo(t.Context())
+		require.NoError(t, err, name)
+		assert.Equal(t, int64(10001), u.ID)
+	}
+	_, err := s.API(nil).UserInfo(t.Context())
+	assert.Error(t, err)
+	_, err = s.API(s.TokenSource(nil, nil)).UserInfo(t.Context())
+	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+}
