@@ -169,12 +169,15 @@ func canonicalToken(body []byte) ([]byte, error) {
 	case tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "Bearer"):
 		return nil, badAnswer("token_type is not Bearer")
 	}
+	seconds := strconv.AppendInt(nil, int64(lifetime(tok.ExpiresIn)/time.Second), 10)
+	if bytes.Equal(seconds, tok.ExpiresIn) {
+		return body, nil // as it should be
+	}
 	var all map[string]json.RawMessage
 	if err := json.Unmarshal(body, &all); err != nil {
 		return nil, badAnswer("not a JSON object")
 	}
-	delete(all, "error")
-	all["expires_in"] = strconv.AppendInt(nil, int64(lifetime(tok.ExpiresIn)/time.Second), 10)
+	all["expires_in"] = seconds
 	return json.Marshal(all)
 }
 
