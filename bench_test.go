@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -94,22 +95,14 @@ func BenchmarkLogin(b *testing.B) {
 
 func benchLogins(b *testing.B, conns *atomic.Int64, login func() error) {
 	b.ReportAllocs()
-	jobs := make(chan struct{}, 64)
-	var wg sync.WaitGroup
-	for range 64 {
-		wg.Go(func() {
-			for range jobs {
-				if err := login(); err != nil {
-					b.Error(err)
-				}
+	b.SetParallelism(max(1, 64/runtime.GOMAXPROCS(0)))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if err := login(); err != nil {
+				b.Error(err)
 			}
-		})
-	}
-	for b.Loop() {
-		jobs <- struct{}{}
-	}
-	close(jobs)
-	wg.Wait()
+		}
+	})
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "logins/s")
 	b.ReportMetric(float64(conns.Load())/float64(b.N), "conns/login")
 }

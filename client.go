@@ -31,7 +31,7 @@ func (p *Provider) Client(src oauth2.TokenSource) *http.Client {
 
 // API returns a client of the deployment's API that authorizes with src.
 func (p *Provider) API(src oauth2.TokenSource) *API {
-	return &API{http: p.Client(src), base: p.base.String()}
+	return &API{http: p.Client(src), base: p.conf.BaseURL}
 }
 
 // authTransport is oauth2.Transport for one host, with the request's context.
@@ -90,7 +90,8 @@ func (t *authTransport) token(req *http.Request) (*oauth2.Token, error) {
 
 // send leaves req as it is, as a RoundTripper must.
 func (t *authTransport) send(req *http.Request, tok *oauth2.Token) (*http.Response, error) {
-	out := req.Clone(req.Context())
-	tok.SetAuthHeader(out)
-	return t.base.RoundTrip(out)
+	out := *req
+	out.Header = req.Header.Clone()
+	tok.SetAuthHeader(&out)
+	return t.base.RoundTrip(&out)
 }

@@ -1,3 +1,44 @@
+// Package shangcloud adds login with ShangCloud, and the ShangCloud API, to
+// applications built on [golang.org/x/oauth2].
+//
+// It is not another OAuth client: x/oauth2 is. The package brings what x/oauth2
+// leaves to every application (one-time states, a login bound to the browser that
+// started it, PKCE, refresh that loses nothing, the platform's API) and takes and
+// returns x/oauth2's own types.
+//
+// # Three ways in
+//
+// An application that has a table of x/oauth2 providers adds [Endpoint] to it, and
+// asks [NewAPI] with the client that [oauth2.Config.Client] returns who the user is.
+// State, cookie and PKCE stay the application's business.
+//
+// A [Provider] runs a whole browser login in two calls on any router:
+// [Provider.StartLogin] in the handler of the login link, [Provider.FinishLogin] in
+// that of the redirect URL.
+//
+// Applications on several machines set [Config.States] to a store that the
+// machines share; see package state. Those that keep users' tokens implement
+// [TokenStore].
+//
+// # What is guaranteed
+//
+// A state has at least 128 random bits, lives for 5 minutes, and is redeemed once,
+// by the browser and for the provider that it was made for. Every login uses PKCE
+// with S256 unless [Config.DisablePKCE] is set. An authorization code is sent once.
+// Codes, secrets and tokens go to the configured deployment only, over https or to
+// loopback, and along no redirect. Nothing secret is in the text of an error, nor in
+// what fmt, log/slog and encoding/json print of this package's types. Every call
+// ends: with its context, or after 10 seconds if that has no deadline. An answer
+// that is not what it should be is an error, never a zero value.
+//
+// What is not: whether a mail address is verified is unknown; and a token is not an
+// identity. Ask [API.UserInfo], and key accounts by [UserInfo.ID].
+//
+// # Errors
+//
+// Errors are told apart with [errors.Is] and [errors.As]: [ErrUnavailable],
+// [ErrLoginRequired], those of [Provider.FinishLogin], [*APIError], and x/oauth2's
+// own [*oauth2.RetrieveError], which stays in the chain.
 package shangcloud
 
 import (

@@ -273,14 +273,17 @@ func (p *Provider) begin(ctx context.Context, kind loginKind, stateParam string,
 	if len(l.scopes) > 0 {
 		conf.Scopes = l.scopes
 	}
-	// Ours come last and win.
-	params := append(slices.Clone(l.params),
-		oauth2.SetAuthURLParam("response_type", "code"),
-		oauth2.SetAuthURLParam("client_id", conf.ClientID),
-		oauth2.SetAuthURLParam("redirect_uri", conf.RedirectURL),
-		oauth2.SetAuthURLParam("scope", strings.Join(conf.Scopes, " ")),
-		oauth2.SetAuthURLParam("state", stateParam),
-	)
+	params := slices.Clone(l.params)
+	if len(params) > 0 {
+		// x/oauth2 lets parameters replace its own. Ours come last and win.
+		params = append(params,
+			oauth2.SetAuthURLParam("response_type", "code"),
+			oauth2.SetAuthURLParam("client_id", conf.ClientID),
+			oauth2.SetAuthURLParam("redirect_uri", conf.RedirectURL),
+			oauth2.SetAuthURLParam("scope", strings.Join(conf.Scopes, " ")),
+			oauth2.SetAuthURLParam("state", stateParam),
+		)
+	}
 	if !p.conf.DisablePKCE || conf.ClientSecret == "" {
 		l.Verifier = oauth2.GenerateVerifier()
 		params = append(params, oauth2.S256ChallengeOption(l.Verifier))

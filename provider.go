@@ -90,10 +90,11 @@ type Provider struct {
 
 	// id tells providers apart that share a host or a store. It is the same
 	// on all machines that run the same application.
-	id   string
-	base *url.URL
-	http *http.Client // for API calls: never follows a redirect
-	auth *http.Client // for x/oauth2: the same, with a tokenTransport
+	id       string
+	endpoint oauth2.Endpoint
+	base     *url.URL
+	http     *http.Client // for API calls: never follows a redirect
+	auth     *http.Client // for x/oauth2: the same, with a tokenTransport
 }
 
 // New checks c and makes a Provider. An error names the field that is wrong.
@@ -129,12 +130,12 @@ func New(c Config) (*Provider, error) {
 		c.States = state.NewMemory(0)
 	}
 
-	p := &Provider{base: base, id: providerID(c), http: pinned(c.HTTPClient)}
+	p := &Provider{id: providerID(c), endpoint: EndpointAt(c.BaseURL), base: base, http: pinned(c.HTTPClient)}
 	p.SetClientSecret(c.ClientSecret)
 	c.ClientSecret = ""
 	p.conf = c
 
-	tokenURL, err := url.Parse(EndpointAt(c.BaseURL).TokenURL)
+	tokenURL, err := url.Parse(p.endpoint.TokenURL)
 	if err != nil {
 		return nil, fmt.Errorf("shangcloud: Config.BaseURL: %w", err)
 	}
@@ -246,7 +247,7 @@ func (p *Provider) OAuth2() *oauth2.Config {
 	conf := &oauth2.Config{
 		ClientID:     p.conf.ClientID,
 		ClientSecret: *p.secret.Load(),
-		Endpoint:     EndpointAt(p.conf.BaseURL),
+		Endpoint:     p.endpoint,
 		RedirectURL:  p.conf.RedirectURL,
 		Scopes:       slices.Clone(p.conf.Scopes),
 	}

@@ -95,7 +95,8 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := withLimit(req.Context())
 	defer cancel()
 
-	out := req.Clone(ctx)
+	out := req.WithContext(ctx)
+	out.Header = req.Header.Clone()
 	setRawBasic(out)
 	out.Header.Set("Accept", "application/json")
 	res, err := t.base.RoundTrip(out)
