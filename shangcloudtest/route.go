@@ -1,0 +1,135 @@
+package shangcloudtest
+
+import (
+	"bytes"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// maxBody bounds what is read of a request. A variable of 1 MiB whose every byte
+// is escaped as \u00xx arrives as 6 MiB.
+const maxBody = 8 << 20
+
+// Handle lets h answer a path, and every path below it if it ends in a slash,
+// in place of the platform. It is for what the platform has and this package
+// has not (see [Server.UserOf]), and for answers that a [Fault] cannot give.
+// The request is recorded, and its body can be read again. A nil h gives the
+// path back.
+func (s *Server) Handle(path string, h http.Handler) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h == nil {
+		delete(s.handlers, path)
+		return
+	}
+	s.handlers[path] = h
+}
+
+// route is one address of the platform. Its handler gets the body as read.
+type route struct {
+	method string
+	handle func(s *Server, w http.ResponseWriter, r *http.Request, body []byte)
+}
+
+var routes = map[string]route{
+	"/oauth/authorize":            {http.MethodGet, (*Server).authorize},
+	"/oauth/consent":              {http.MethodPost, (*Server).decide},
+	"/oauth/token":                {http.MethodPost, (*Server).token},
+	"/oauth/device_authorization": {http.MethodPost, (*Server).deviceAuthorization},
+	"/device":                     {http.MethodGet, (*Server).devicePage},
+	"/oauth/userinfo":             {http.MethodGet, (*Server).openIDUserInfo},
+	"/api/user/info":              {http.MethodPost, (*Server).userInfo},
+	"/api/varibles":               {http.MethodPost, (*Server).variable}, // the platform's spelling
+	"/favicon.ico":                {http.MethodGet, (*Server).noIcon},    // every browser asks
+}
+
+// ServeHTTP answers as the platform does.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	// With room left at the end, the buffer does not grow to see it.
+	buffer := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxBody)+bytes.MinRead))
+	_, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
+	body := buffer.Bytes()
+	s.record.add(r, body)
+	if err != nil {
+		status := http.StatusBadRequest
+		if tooLarge := new(http.MaxBytesError); errors.As(err, &tooLarge) {
+			status = http.StatusRequestEntityTooLarge
+		}
+		writeError(w, &apiError{status, "invalid_request", "the body could not be read"})
+		return
+	}
+	if f := s.faults.take(r.URL.Path); f != nil {
+		s.play(f, w, r, body)
+		return
+	}
+	s.route(w, r, body)
+}
+
+func (s *Server) route(w http.ResponseWriter, r *http.Request, body []byte) {
+	if h := s.handler(r.URL.Path); h != nil {
+		r = r.Clone(r.Context())
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		h.ServeHTTP(w, r)
+		return
+	}
+	to, known := routes[r.URL.Path]
+	switch {
+	case !known:
+		s.unexpected(r)
+		writeError(w, &apiError{http.StatusNotFound, "not_found", "the platform has no such path"})
+	case r.Method != to.method:
+		w.Header().Set("Allow", to.method) // RFC 9110, 15.5.6
+		writeError(w, &apiError{http.StatusMethodNotAllowed, "invalid_request", "the method must be " + to.method})
+	default:
+		to.handle(s, w, r, body)
+	}
+}
+
+// handler is the one that [Server.Handle] set for path: the exact path, or else
+// the longest prefix.
+func (s *Server) handler(path string) http.Handler {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.handlers) == 0 {
+		return nil
+	}
+	if h := s.handlers[path]; h != nil {
+		return h
+	}
+	for i := len(path) - 1; i >= 0; i-- {
+		if path[i] == '/' && s.handlers[path[:i+1]] != nil {
+			return s.handlers[path[:i+1]]
+		}
+	}
+	return nil
+}
+
+// unexpected reports a path that the platform does not have.
+func (s *Server) unexpected(r *http.Request) {
+	s.reportMu.Lock()
+	defer s.reportMu.Unlock()
+	if s.report != nil {
+		s.report("shangcloudtest: unexpected request: %s %s", r.Method, r.URL.Path)
+	}
+}
+
+func (s *Server) noIcon(w http.ResponseWriter, _ *http.Request, _ []byte) {
+	w.WriteHeader(http.StatusNoContent)
+}
+
+// base is the address that a request came to, up to the platform's own path.
+func base(r *http.Request, path string) string {
+	scheme := "http"
+	if r.TLS != nil {
+		scheme = "https"
+	}
+	// The address as the client wrote it: a mount below a path is still in it.
+	prefix := ""
+	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
+		prefix = strings.TrimSuffix(u.Path, path)
+	}
+	return scheme + "://" + r.Host + prefix
+}

@@ -1,0 +1,278 @@
+package shangcloudtest_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+)
+
+// fakeTB is a test that notes its failures.
+type fakeTB struct {
+	failures []string
+	cleanups []func()
+}
+
+func (f *fakeTB) Helper()          {}
+func (f *fakeTB) Cleanup(c func()) { f.cleanups = append(f.cleanups, c) }
+func (f *fakeTB) Errorf(format string, args ...any) {
+	f.failures = append(f.failures, fmt.Sprintf(format, args...))
+}
+func (f *fakeTB) Fatalf(format string, args ...any) { panic("not expected") }
+
+func TestUnknownPathsFailTheTest(t *testing.T) {
+	tb := new(fakeTB)
+	s := shangcloudtest.NewServer(tb)
+	a := send(t, "POST", s.URL+"/api/variables?key=secret", "{}") // not the platform's spelling
+	assert.Equal(t, http.StatusNotFound, a.status)
+	assert.Equal(t, "not_found", a.value(t, "error"))
+	assert.Equal(t, []string{"shangcloudtest: unexpected request: POST /api/variables"}, tb.failures)
+
+	s.Fault("/fault", shangcloudtest.Fault{Status: 404})
+	send(t, "GET", s.URL+"/fault", "")
+	send(t, "GET", s.URL+"/favicon.ico", "")
+	assert.Len(t, tb.failures, 1)
+
+	for _, cleanup := range tb.cleanups {
+		cleanup()
+	}
+	_, err := http.Get(s.URL)
+	assert.Error(t, err, "closed")
+	resp, err := s.Transport().RoundTrip(mustRequest(t, s.URL+"/late"))
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Len(t, tb.failures, 1, "a test that has ended is left alone")
+
+	quiet := shangcloudtest.New()
+	resp, err = quiet.Transport().RoundTrip(mustRequest(t, quiet.URL+"/unknown"))
+	require.NoError(t, err)
+	resp.Body.Close()
+	assert.Equal(t, http.StatusNotFound, resp.StatusCode)
+}
+
+func mustRequest(t *testing.T, address string) *http.Request {
+	req, err := http.NewRequest("GET", address, nil)
+	require.NoError(t, err)
+	return req
+}
+
+func TestHandle(t *testing.T) {
+	s := platform(t)
+	access, _ := s.Issue(webClient, uid, "mmo")
+	say := func(what string) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			u, ok := s.UserOf(r.Header.Get("Authorization"), "mmo") // rooms take the bare token
+			body, _ := io.ReadAll(r.Body)
+			_, _ = fmt.Fprint(w, what, " ", u.ID, " ", ok, " ", string(body))
+		})
+	}
+	s.Handle("/api/mmo/", say("below"))
+	s.Handle("/api/mmo/room/", say("rooms"))
+	s.Handle("/api/mmo/room/new", say("new"))
+	s.Handle("/api/user/info", say("instead"))
+	post := func(path string) string {
+		return send(t, "POST", s.URL+path, "{}", "Authorization", access).body
+	}
+	assert.Equal(t, "new 10001 true {}", post("/api/mmo/room/new"))
+	assert.Equal(t, "rooms 10001 true {}", post("/api/mmo/room/join"))
+	assert.Equal(t, "below 10001 true {}", post("/api/mmo/other"))
+	assert.Equal(t, "instead 10001 true {}", post("/api/user/info"))
+	s.Handle("/api/user/info", nil)
+	assert.Equal(t, http.StatusOK, call(t, s, "/api/user/info", refreshless(s), "{}").status)
+	assert.Equal(t, "{}", string(s.Requests("/api/mmo/room/new")[0].Body))
+}
+
+func refreshless(s *shangcloudtest.Server) string {
+	access, _ := s.Issue(webClient, uid)
+	return access
+}
+
+func TestStart(t *testing.T) {
+	s, err := shangcloudtest.Start(":0")
+	require.NoError(t, err)
+	assert.True(t, strings.HasPrefix(s.URL, "http://127.0.0.1:"), s.URL)
+	_, err = shangcloudtest.Start(strings.TrimPrefix(s.URL, "http://"))
+	assert.ErrorContains(t, err, "shangcloudtest: ", "the port is taken")
+	require.NoError(t, s.Close())
+	require.NoError(t, s.Close())
+	require.NoError(t, shangcloudtest.New().Close())
+}
+
+// Some of the platform's clients are not written in Go.
+func TestHTTP10(t *testing.T) {
+	s := platform(t)
+	access, _ := s.Issue(webClient, uid)
+	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = fmt.Fprintf(conn, "POST /api/user/info HTTP/1.0\r\ncontent-type: application/json\r\nauthorization: bearer %s\r\ncontent-length: 5\r\n\r\n{ } \n", access)
+	require.NoError(t, err)
+	all, err := io.ReadAll(conn)
+	require.NoError(t, err)
+	assert.Contains(t, string(all), "200 OK")
+	assert.Contains(t, string(all), `"uid":10001`)
+}
+
+func TestRequests(t *testing.T) {
+	s := platform(t)
+	send(t, "GET", s.URL+"/device?user_code=a+b&x=%zz", "", "X-Test", "1")
+	send(t, "POST", s.URL+"/oauth/token", "a=1&b=2", "Content-Type", formType)
+	all := s.Requests()
+	require.Len(t, all, 2)
+	assert.Equal(t, "GET", all[0].Method)
+	assert.Equal(t, "a b", all[0].Query().Get("user_code"))
+	assert.Equal(t, "1", all[0].Header.Get("x-test"))
+	assert.Equal(t, "2", all[1].Form().Get("b"))
+	assert.Len(t, s.Requests("/oauth/token", "/nowhere"), 1)
+	s.ForgetRequests()
+	assert.Empty(t, s.Requests())
+
+	// Long runs stay small: by number, and by size.
+	client := &http.Client{Transport: s.Transport()}
+	get := func(path, body string) {
+		resp, err := client.Post(s.URL+path, "text/plain", strings.NewReader(body))
+		require.NoError(t, err)
+		_ = resp.Body.Close()
+	}
+	for i := range 10_005 {
+		get(fmt.Sprintf("/device?%d", i), "")
+	}
+	all = s.Requests()
+	require.Len(t, all, 10_000)
+	assert.Equal(t, "5", all[0].RawQuery)
+	large := strings.Repeat(" ", 8<<20)
+	for range 12 {
+		get("/device", large)
+	}
+	assert.Len(t, s.Requests(), 8)
+}
+
+func TestNothingSecretIsPrinted(t *testing.T) {
+	s := platform(t)
+	tok := login(t, s)
+	call(t, s, "/api/user/info", tok.AccessToken, "{}")
+	client := shangcloudtest.Client{ID: webClient, Secret: webSecret, RedirectURIs: []string{callback}}
+	requests := s.Requests()
+	var out bytes.Buffer
+	logs := []*slog.Logger{slog.New(slog.NewTextHandler(&out, nil)), slog.New(slog.NewJSONHandler(&out, nil))}
+	for _, v := range []any{s, client, &client, []shangcloudtest.Client{client}, requests, requests[len(requests)-1], &requests[0]} {
+		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+			fmt.Fprintf(&out, verb+"\n", v)
+		}
+		encoded, err := json.Marshal(v)
+		require.NoError(t, err)
+		out.Write(encoded)
+		for _, l := range logs {
+			l.Info("seen", "value", v)
+		}
+	}
+	assert.Contains(t, out.String(), s.URL)
+	assert.Contains(t, out.String(), webClient)
+	assert.Contains(t, out.String(), "POST /oauth/token")
+	code := ""
+	for _, r := range requests {
+		if r.Path == "/oauth/token" {
+			code = r.Form().Get("code")
+		}
+	}
+	for _, secret := range []string{webSecret, tok.AccessToken, tok.RefreshToken, code, basic(webClient, webSecret)} {
+		require.NotEmpty(t, secret)
+		assert.NotContains(t, out.String(), secret)
+		assert.NotContains(t, out.String(), fmt.Sprintf("%x", secret))
+	}
+	assert.Equal(t, "<nil>", fmt.Sprint((*shangcloudtest.Server)(nil)))
+}
+
+func TestMistakesPanic(t *testing.T) {
+	s := shangcloudtest.New()
+	for name, mistake := range map[string]func(){
+		"client without an ID": func() { s.AddClient(shangcloudtest.Client{}) },
+		"relative redirect":    func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"/callback"}}) },
+		"fragment":             func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"https://a.example/#"}}) },
+		"user 0":               func() { s.AddUser(shangcloudtest.User{}) },
+		"user -1":              func() { s.AddUser(shangcloudtest.User{ID: -1}) },
+	} {
+		assert.Panics(t, mistake, name)
+	}
+}
+
+// Everything at once, for the race detector.
+func TestConcurrentUse(t *testing.T) {
+	s := platform(t)
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for i := range 4 {
+				code, _ := approve(t, s, config(s).AuthCodeURL("s"))
+				tok, err := config(s).Exchange(t.Context(), code)
+				if !assert.NoError(t, err) {
+					return
+				}
+				body := fmt.Sprintf(`{"key":"k%d","action":"write","value":"v"}`, i)
+				assert.Equal(t, http.StatusOK, call(t, s, "/api/varibles", tok.AccessToken, body).status)
+				assert.Equal(t, http.StatusOK, refresh(t, s, tok.RefreshToken).status)
+			}
+		})
+	}
+	for range 4 {
+		wg.Go(func() {
+			for range 16 {
+				s.AddUser(shangcloudtest.User{ID: 7, Nickname: "x"})
+				s.AddClient(shangcloudtest.Client{ID: "x", Secret: "x"})
+				s.Issue("x", 7)
+				s.Revoke(7)
+				s.Configure(func(set *shangcloudtest.Settings) { set.TokenType = "bearer" })
+				s.Fault("/nowhere", shangcloudtest.Fault{Times: 1})
+				s.Handle("/elsewhere", http.NotFoundHandler())
+				s.SetVariable(uid, "k", "v")
+				_, _, _ = s.Requests(), s.Variables(uid), fmt.Sprint(s)
+			}
+		})
+	}
+	wg.Wait()
+	assert.Len(t, s.Variables(uid), 5)
+}
+
+func BenchmarkLogin(b *testing.B) {
+	s, err := shangcloudtest.Start("")
+	require.NoError(b, err)
+	defer s.Close()
+	populate(s)
+	s.AutoApprove(uid)
+	client := &http.Client{CheckRedirect: stay, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	b.SetParallelism(32)
+	b.ReportAllocs()
+	b.RunParallel(func(p *testing.PB) {
+		conf := config(s)
+		for p.Next() {
+			resp, err := client.Get(conf.AuthCodeURL("s"))
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			resp.Body.Close()
+			back, _ := resp.Location()
+			req, _ := http.NewRequest("POST", s.URL+"/oauth/token", strings.NewReader("grant_type=authorization_code&redirect_uri=http%3A%2F%2F127.0.0.1%3A8080%2Foauth%2Fcallback&code="+back.Query().Get("code")))
+			req.Header.Set("Content-Type", formType)
+			req.Header.Set("Authorization", basic(webClient, webSecret))
+			resp, err = client.Do(req)
+			if err != nil || resp.StatusCode != 200 {
+				b.Error(err)
+				return
+			}
+			_, _ = io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+	})
+}

@@ -1,0 +1,150 @@
+package shangcloudtest_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+)
+
+const (
+	webClient    = "demo-client"
+	webSecret    = "demo-secret"
+	publicClient = "game-client"
+	callback     = "http://127.0.0.1:8080/oauth/callback"
+	uid          = int64(10001)
+	otherUID     = int64(10002)
+)
+
+var everyScope = []string{"user:basic", "var:io", "mmo"}
+
+// populate gives a server what all tests use.
+func populate(s *shangcloudtest.Server) *shangcloudtest.Server {
+	s.AddClient(shangcloudtest.Client{ID: webClient, Secret: webSecret, RedirectURIs: []string{callback}})
+	s.AddClient(shangcloudtest.Client{ID: publicClient, RedirectURIs: []string{"http://127.0.0.1/callback", "com.example.game:/callback"}})
+	s.AddUser(shangcloudtest.User{ID: uid, Nickname: "小云", Email: "yun@example.com", AvatarURL: "https://cdn.example.com/1.png"})
+	s.AddUser(shangcloudtest.User{ID: otherUID, Nickname: "Ada", Email: "ada@example.com"})
+	return s
+}
+
+func platform(t *testing.T) *shangcloudtest.Server {
+	t.Helper()
+	return populate(shangcloudtest.NewServer(t))
+}
+
+// config is an application that knows nothing but golang.org/x/oauth2.
+func config(s *shangcloudtest.Server) *oauth2.Config {
+	return &oauth2.Config{
+		ClientID: webClient, ClientSecret: webSecret, RedirectURL: callback, Scopes: everyScope,
+		Endpoint: endpoint(s, oauth2.AuthStyleInHeader),
+	}
+}
+
+func publicConfig(s *shangcloudtest.Server) *oauth2.Config {
+	return &oauth2.Config{
+		ClientID: publicClient, RedirectURL: "http://127.0.0.1:49152/callback", Scopes: []string{"openid", "profile", "mmo"},
+		Endpoint: endpoint(s, oauth2.AuthStyleInParams),
+	}
+}
+
+func endpoint(s *shangcloudtest.Server, style oauth2.AuthStyle) oauth2.Endpoint {
+	return oauth2.Endpoint{
+		AuthURL: s.URL + "/oauth/authorize", TokenURL: s.URL + "/oauth/token",
+		DeviceAuthURL: s.URL + "/oauth/device_authorization", AuthStyle: style,
+	}
+}
+
+// inProcess makes x/oauth2 reach a server that does not listen.
+func inProcess(s *shangcloudtest.Server) context.Context {
+	return context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Transport: s.Transport()})
+}
+
+// approve walks a login up to the code.
+func approve(t *testing.T, s *shangcloudtest.Server, authURL string) (code, state string) {
+	t.Helper()
+	back, err := s.Approve(authURL, uid)
+	require.NoError(t, err)
+	u, err := url.Parse(back)
+	require.NoError(t, err)
+	require.Empty(t, u.Query().Get("error"))
+	require.NotEmpty(t, u.Query().Get("code"))
+	return u.Query().Get("code"), u.Query().Get("state")
+}
+
+func login(t *testing.T, s *shangcloudtest.Server) *oauth2.Token {
+	t.Helper()
+	code, _ := approve(t, s, config(s).AuthCodeURL("state-1"))
+	tok, err := config(s).Exchange(context.Background(), code)
+	require.NoError(t, err)
+	return tok
+}
+
+type answer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+func (a answer) value(t *testing.T, name string) any {
+	t.Helper()
+	var v map[string]any
+	require.NoError(t, json.Unmarshal([]byte(a.body), &v), a.body)
+	return v[name]
+}
+
+// send makes one request, following no redirect. Headers come as name, value.
+func send(t *testing.T, method, address, body string, headers ...string) answer {
+	t.Helper()
+	req, err := http.NewRequest(method, address, strings.NewReader(body))
+	require.NoError(t, err)
+	for i := 0; i < len(headers); i += 2 {
+		req.Header.Add(headers[i], headers[i+1])
+	}
+	resp, err := (&http.Client{CheckRedirect: stay}).Do(req)
+	require.NoError(t, err)
+	defer resp.Body.Close()
+	read, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return answer{resp.StatusCode, resp.Header, string(read)}
+}
+
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+const formType = "application/x-www-form-urlencoded"
+
+// redeem sends a form to the token endpoint, as the confidential client.
+func redeem(t *testing.T, s *shangcloudtest.Server, form url.Values) answer {
+	t.Helper()
+	return send(t, "POST", s.URL+"/oauth/token", form.Encode(), "Content-Type", formType, "Authorization", basic(webClient, webSecret))
+}
+
+// call makes an API call.
+func call(t *testing.T, s *shangcloudtest.Server, path, accessToken, body string) answer {
+	t.Helper()
+	return send(t, "POST", s.URL+path, body, "Content-Type", "application/json", "Authorization", "Bearer "+accessToken)
+}
+
+// clock is a time that tests move.
+type clock chan time.Time
+
+func newClock(s *shangcloudtest.Server) clock {
+	c := make(clock, 1)
+	c <- time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
+	s.Configure(func(set *shangcloudtest.Settings) { set.Now = func() time.Time { return c.add(0) } })
+	return c
+}
+
+func (c clock) add(d time.Duration) time.Time {
+	now := (<-c).Add(d)
+	c <- now
+	return now
+}

@@ -1,0 +1,67 @@
+package shangcloudtest_test
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestRecordedRequests sends what the official Python client was recorded to
+// send. Only the code and the access token are replaced by ones that exist.
+func TestRecordedRequests(t *testing.T) {
+	var recording struct {
+		AccessToken string `json:"access_token"`
+		Requests    []struct {
+			Name     string
+			URL      string
+			Requests []struct {
+				Method, Target, Body string
+				Headers              map[string]string
+			}
+		}
+	}
+	text, err := os.ReadFile("testdata/python-1.2.0.json")
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal(text, &recording))
+
+	s := platform(t)
+	var authURL, access string
+	sent := 0
+	for _, step := range recording.Requests {
+		if step.URL != "" {
+			authURL = strings.Replace(step.URL, "{base}", s.URL, 1)
+			continue
+		}
+		for _, r := range step.Requests {
+			body := r.Body
+			if step.Name == "exchange" {
+				code, state := approve(t, s, authURL)
+				assert.Equal(t, "m/U62rz7su", state)
+				body = strings.Replace(body, "code-1", url.QueryEscape(code), 1)
+			}
+			var headers []string
+			for name, value := range r.Headers {
+				headers = append(headers, name, strings.Replace(value, recording.AccessToken, access, 1))
+			}
+			a := send(t, r.Method, s.URL+r.Target, body, headers...)
+			require.Equal(t, http.StatusOK, a.status, "%s: %s", step.Name, a.body)
+			sent++
+			switch step.Name {
+			case "exchange":
+				access = a.value(t, "access_token").(string)
+			case "user info":
+				assert.EqualValues(t, uid, a.value(t, "uid"))
+			case "variable read":
+				assert.Equal(t, "dark", a.value(t, "value"))
+			}
+		}
+	}
+	assert.Equal(t, 6, sent)
+	assert.Equal(t, map[string]string{"键 1": "值\"\\\n<&>\u2028😀"}, s.Variables(uid), "the other one was deleted")
+}
