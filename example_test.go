@@ -29,6 +29,16 @@ func demoPlatform(redirectURL string) *shangcloudtest.Server {
 	return platform
 }
 
+// userAgrees plays the user at the platform's page and returns the request that
+// the browser comes back with.
+func userAgrees(platform *shangcloudtest.Server, authURL string) *http.Request {
+	callbackURL, err := platform.Approve(authURL, 10001)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return httptest.NewRequest("GET", callbackURL, nil)
+}
+
 // A whole login on net/http. Any other router will do: StartLogin and FinishLogin
 // take what every handler has.
 func Example() {
@@ -99,7 +109,7 @@ func ExampleEndpointAt() {
 		Endpoint:     shangcloud.EndpointAt(platform.URL), // or shangcloud.Endpoint
 	}
 	verifier := oauth2.GenerateVerifier()
-	back := httptest.NewRequest("GET", callbackFor(conf.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier))), nil)
+	back := userAgrees(platform, conf.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier)))
 	tok, err := conf.Exchange(ctx, back.FormValue("code"), oauth2.VerifierOption(verifier))
 	if err != nil {
 		log.Fatal(err)
@@ -146,8 +156,7 @@ func ExampleConfig_states() {
 	if err := one.StartLogin(start, httptest.NewRequest("GET", "/login", nil)); err != nil {
 		log.Fatal(err)
 	}
-	location := start.Result().Header.Get("Location")
-	back := httptest.NewRequest("GET", callbackFor(location), nil)
+	back := userAgrees(platform, start.Header().Get("Location"))
 	for _, c := range start.Result().Cookies() {
 		back.AddCookie(c)
 	}
@@ -159,18 +168,6 @@ func ExampleConfig_states() {
 	// Output:
 	// true <nil>
 	// true
-}
-
-// callbackFor plays the user at the platform's page and returns where the browser
-// is sent back to.
-func callbackFor(authURL string) string {
-	browser := &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
-	res, err := browser.Get(authURL)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer res.Body.Close()
-	return res.Header.Get("Location")
 }
 
 // A login without a browser at hand: the address goes to the user by other means.
@@ -192,7 +189,7 @@ func ExampleProvider_AuthCodeURL() {
 	}
 
 	// What comes back to https://app.example/callback has a state and a code.
-	back := httptest.NewRequest("GET", callbackFor(authURL), nil)
+	back := userAgrees(platform, authURL)
 	tok, err := provider.Exchange(ctx, back.FormValue("state"), back.FormValue("code"))
 	if err != nil {
 		log.Fatal(err)

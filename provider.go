@@ -1,6 +1,7 @@
 package shangcloud
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -8,12 +9,14 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"golang.org/x/oauth2"
@@ -55,6 +58,13 @@ type Config struct {
 	// connections. Whichever it is, redirects are not followed, and a call
 	// whose context has no deadline ends after 10 seconds.
 	HTTPClient *http.Client
+
+	// EarlyRefresh is how long before its expiry a token is refreshed. If zero,
+	// 60 seconds, as in the platform's reference SDK.
+	EarlyRefresh time.Duration
+
+	// Logger is told of tokens that could not be saved. If nil, slog.Default().
+	Logger *slog.Logger
 
 	// DisablePKCE turns off the proof key (RFC 7636) that otherwise binds
 	// every authorization code to the login it was issued for. Servers must
@@ -128,6 +138,13 @@ func New(c Config) (*Provider, error) {
 	c.BaseURL = base.String()
 	if c.States == nil {
 		c.States = state.NewMemory(0)
+	}
+	if c.EarlyRefresh < 0 {
+		return nil, errors.New("shangcloud: Config.EarlyRefresh is negative")
+	}
+	c.EarlyRefresh = cmp.Or(c.EarlyRefresh, earlyRefresh)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
 	}
 
 	p := &Provider{id: providerID(c), endpoint: EndpointAt(c.BaseURL), base: base, http: pinned(c.HTTPClient)}

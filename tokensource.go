@@ -17,6 +17,9 @@ import (
 // [*oauth2.RetrieveError] is in the chain too). Send the user to log in again.
 var ErrLoginRequired = errors.New("shangcloud: the user has to log in again")
 
+// errNoRefreshToken tells apart a token that can still be used until it expires.
+var errNoRefreshToken = errors.New("shangcloud: no refresh token")
+
 const (
 	// earlyRefresh is how long before its time a token is taken for expired,
 	// as in the platform's reference SDK.
@@ -35,27 +38,19 @@ func Expired(tok *oauth2.Token) bool {
 	return newHeld(tok, earlyRefresh).isDue(time.Now())
 }
 
-// TokenStore keeps the token of one user: a row of the application's users table,
-// say. Its methods must be safe for concurrent use and return soon after ctx is
-// done. Tokens are secrets: they do not belong into logs or the texts of errors.
-type TokenStore interface {
-	// LoadToken returns the token saved last, or nil and no error if there is
-	// none. The caller does not change it.
-	LoadToken(ctx context.Context) (*oauth2.Token, error)
-
-	// SaveToken replaces the stored token. It must keep all exported fields,
-	// as encoding/json does.
-	SaveToken(ctx context.Context, tok *oauth2.Token) error
-}
-
 // TokenSource hands out one user's token and refreshes it when it is due. It is
 // made by [Provider.TokenSource] and safe for concurrent use.
 //
-// A token is due 60 seconds before it expires, or at half of its life if that is
-// shorter than two minutes. Until it has expired for real nobody has to wait: one
-// caller refreshes, the others get the old token at once. If the platform can't be
-// reached meanwhile, the old token is handed out, and the next attempt waits for 1
-// second, then 2, up to 30.
+// A token is due [Config.EarlyRefresh] before it expires, or at half of its life if
+// that is later. Until it has expired for real nobody has to wait: one caller
+// refreshes, the others get the old token at once. If the platform can't be reached
+// meanwhile, the old token is handed out, and the next attempt waits for 1 second,
+// then 2, up to 30.
+//
+// With a store, a token that is due is first looked for there: another process may
+// have refreshed it. A new token is saved before it is handed out. If that fails,
+// it is handed out all the same, the failure is logged to [Config.Logger], and
+// saving is tried again with the next call, then after the pauses above.
 type TokenSource struct {
 	p     *Provider
 	store TokenStore // nil: none
@@ -70,12 +65,14 @@ type TokenSource struct {
 
 var _ oauth2.TokenSource = (*TokenSource)(nil)
 
-// held is a token and the times that matter, worked out once.
+// held is a token and what is known of it. It does not change.
 type held struct {
-	tok    *oauth2.Token // nil: none
-	due    moment        // refresh from here on
-	expiry moment        // invalid from here on
-	forced bool          // it is the answer to a 401
+	tok     *oauth2.Token // nil: none
+	due     moment        // refresh from here on
+	expiry  moment        // invalid from here on
+	forced  bool          // it is the answer to a 401
+	saved   bool          // it is, or was, in the store
+	unsaved bool          // it is newer than what is in the store
 }
 
 // newHeld works out when tok is due, early before its expiry.
@@ -93,6 +90,11 @@ func newHeld(tok *oauth2.Token, early time.Duration) *held {
 
 func (h *held) isDue(now time.Time) bool     { return h.due.reached(now) }
 func (h *held) isExpired(now time.Time) bool { return h.expiry.reached(now) }
+
+// has reports whether h holds tok, as it is.
+func (h *held) has(tok *oauth2.Token) bool {
+	return h.tok != nil && tok != nil && h.tok.AccessToken == tok.AccessToken && h.tok.RefreshToken == tok.RefreshToken
+}
 
 // moment is a time on the wall clock and, where it is known, on the monotonic
 // clock. It is reached as soon as one of them says so: a wall clock that is set
@@ -129,39 +131,93 @@ func (p *pause) grow(now time.Time) {
 }
 
 // TokenSource returns a source of one user's tokens. It begins with tok or, if
-// tok is nil, with what store holds. Every refreshed token is saved in store
-// before it is handed out; store may be nil, and then a refreshed token lives as
-// long as the source does.
+// tok is nil, with what store holds. Refreshed tokens are saved in store, which may
+// be nil: then they live as long as the source does. To save a login's first token
+// too, begin with nil and hand it to [TokenSource.SetToken].
 func (p *Provider) TokenSource(tok *oauth2.Token, store TokenStore) *TokenSource {
 	s := &TokenSource{p: p, store: store}
-	s.cur.Store(newHeld(tok, earlyRefresh))
+	s.cur.Store(s.hold(tok))
 	return s
+}
+
+func (s *TokenSource) hold(tok *oauth2.Token) *held {
+	early := s.p.conf.EarlyRefresh
+	if tok != nil && tok.ExpiresIn > 0 {
+		early = min(early, time.Duration(tok.ExpiresIn)*time.Second/2)
+	}
+	return newHeld(tok, early)
 }
 
 // Format prints s without its token, whatever the verb.
 func (s *TokenSource) Format(f fmt.State, verb rune) { formatText(f, verb, "shangcloud.TokenSource") }
 
 // Token is TokenContext without a context: it implements [oauth2.TokenSource].
-// It returns within 10 seconds.
 func (s *TokenSource) Token() (*oauth2.Token, error) { return s.TokenContext(context.Background()) }
 
 // TokenContext returns a token that is valid now. The caller must not change it.
 //
-// A caller whose ctx ends stops waiting; the refresh goes on for the others, for
-// 10 seconds at most. The error matches [ErrLoginRequired] if only the user can
-// help, [ErrUnavailable] if the platform is at fault, and ctx.Err().
+// A caller whose ctx ends stops waiting, at the latest after 10 seconds if it has
+// no deadline; the refresh goes on for the others, with a time-out of its own. The
+// error matches [ErrLoginRequired] if only the user can help, [ErrUnavailable] or
+// [ErrTokenStore] if the platform or the store is at fault, and ctx.Err().
 func (s *TokenSource) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	h := s.cur.Load()
-	if now := time.Now(); !h.isDue(now) {
+	if !h.unsaved && !h.isDue(time.Now()) {
 		return h.tok, nil
 	}
 	return s.refreshed(ctx, nil)
+}
+
+// SetToken replaces the token by that of a new login, and saves it. The error
+// matches [ErrTokenStore] if that failed; the token is in force and kept all the
+// same, and saved with a later call of TokenContext.
+func (s *TokenSource) SetToken(ctx context.Context, tok *oauth2.Token) error {
+	ctx, cancel := withLimit(ctx)
+	defer cancel()
+	for {
+		s.mu.Lock()
+		f := s.flight
+		if f == nil {
+			break
+		}
+		s.mu.Unlock()
+		// What is under way must not save its token after ours.
+		if err := f.wait(ctx); err != nil {
+			return err
+		}
+	}
+	h := s.hold(tok)
+	h.unsaved = s.store != nil
+	s.cur.Store(h)
+	s.gone, s.pause = nil, pause{}
+	if s.store == nil {
+		s.mu.Unlock()
+		return nil
+	}
+	f := s.takeOff(h, false)
+	s.mu.Unlock()
+	if err := f.wait(ctx); err != nil {
+		return err
+	}
+	return f.err
+}
+
+// wait returns nil when f has ended, and otherwise why it was not waited for.
+func (f *flight) wait(ctx context.Context) error {
+	select {
+	case <-f.done:
+		return nil
+	case <-ctx.Done():
+		return &callError{"token", "given up by the caller", []error{ctx.Err()}}
+	}
 }
 
 // refreshed returns the present token after a refresh, or before it if that can
 // do no harm. If rejected is not nil, the platform did not take this token, which
 // is replaced whatever the clock says.
 func (s *TokenSource) refreshed(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
+	ctx, cancel := withLimit(ctx)
+	defer cancel()
 	now := time.Now()
 	s.mu.Lock()
 	h := s.cur.Load()
@@ -170,8 +226,8 @@ func (s *TokenSource) refreshed(ctx context.Context, rejected *oauth2.Token) (*o
 	case s.gone != nil:
 		s.mu.Unlock()
 		return nil, s.gone
-	case !forced && !h.isDue(now), forced && h.forced:
-		// Another caller was faster; or a new token was rejected as well.
+	case forced && h.forced, !forced && !h.unsaved && !h.isDue(now):
+		// A new token was rejected as well; or another caller was faster.
 		s.mu.Unlock()
 		return h.tok, nil
 	}
@@ -182,35 +238,37 @@ func (s *TokenSource) refreshed(ctx context.Context, rejected *oauth2.Token) (*o
 	}
 	f := s.flight
 	if f == nil {
-		f = &flight{done: make(chan struct{})}
-		s.flight = f
-		go s.fly(f, h, forced)
+		f = s.takeOff(h, forced)
 	}
 	s.mu.Unlock()
 
-	select {
-	case <-f.done:
-	case <-ctx.Done():
-		if valid {
-			return h.tok, nil
-		}
-		return nil, &callError{"token", "given up by the caller", []error{ctx.Err()}}
+	err := f.wait(ctx)
+	if err == nil {
+		err = f.err
 	}
-	if f.err == nil {
+	switch {
+	case err == nil:
 		return s.cur.Load().tok, nil
-	}
-	if valid && !errors.Is(f.err, ErrLoginRequired) {
+	case valid && (!errors.Is(err, ErrLoginRequired) || errors.Is(err, errNoRefreshToken)):
 		return h.tok, nil
 	}
-	return nil, f.err
+	return nil, err
 }
 
-// fly refreshes h for all who wait for f. It belongs to none of them: it has a
-// context of its own.
+// takeOff starts a flight for h. The caller holds s.mu, and there is none.
+func (s *TokenSource) takeOff(h *held, forced bool) *flight {
+	f := &flight{done: make(chan struct{})}
+	s.flight = f
+	go s.fly(f, h, forced)
+	return f
+}
+
+// fly brings h up to date for all who wait for f. It belongs to none of them: it
+// has a context of its own.
 func (s *TokenSource) fly(f *flight, h *held, forced bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	next, err := s.refresh(ctx, h, forced)
+	next, err := s.update(ctx, h, forced)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +276,7 @@ func (s *TokenSource) fly(f *flight, h *held, forced bool) {
 	case err == nil:
 		s.pause = pause{}
 		s.cur.Store(next)
-	case errors.Is(err, ErrLoginRequired):
+	case refused(err):
 		s.gone = err
 	default:
 		s.pause.grow(time.Now())
@@ -227,32 +285,88 @@ func (s *TokenSource) fly(f *flight, h *held, forced bool) {
 	close(f.done)
 }
 
+// update returns what is to be held after h: what another process has stored, or
+// the answer to a refresh.
+func (s *TokenSource) update(ctx context.Context, h *held, forced bool) (*held, error) {
+	if s.store == nil {
+		return s.refresh(ctx, h, forced)
+	}
+	locker, locking := s.store.(TokenLocker)
+	if locking {
+		unlock, err := locker.LockToken(ctx)
+		if err != nil {
+			return nil, tokenStoreFailed("lock", err)
+		}
+		defer unlock()
+	}
+	due := forced || h.isDue(time.Now())
+	switch {
+	case !h.unsaved:
+		newer, err := s.stored(ctx, h)
+		if err != nil {
+			return nil, err
+		}
+		if !newer.has(h.tok) && !newer.isDue(time.Now()) {
+			return newer, nil
+		}
+		h = newer
+	case s.save(ctx, h.tok) == nil:
+		h = h.afterSave(nil)
+		if !due {
+			return h, nil
+		}
+	case !due:
+		return nil, &callError{"token store", "the token is not saved yet", []error{ErrTokenStore}}
+	}
+	for {
+		next, err := s.refresh(ctx, h, forced)
+		if err == nil {
+			return next.afterSave(s.save(ctx, next.tok)), nil
+		}
+		if !refused(err) {
+			return nil, err
+		}
+		// Another process may have used this refresh token: then its new
+		// token is in the store or, if there is no lock, will be soon.
+		newer := s.awaitNewer(ctx, h, locking)
+		if newer == nil {
+			return nil, err
+		}
+		if !newer.isDue(time.Now()) {
+			return newer, nil
+		}
+		h = newer
+	}
+}
+
+// refresh makes a refresh request for h. An answer without a refresh token leaves
+// the old one in force; x/oauth2 keeps it.
 func (s *TokenSource) refresh(ctx context.Context, h *held, forced bool) (*held, error) {
 	if h.tok == nil || h.tok.RefreshToken == "" {
-		return nil, &callError{"token", "expired, and there is no refresh token", []error{ErrLoginRequired}}
+		return nil, &callError{"token", "there is none that is valid, and no refresh token", []error{ErrLoginRequired, errNoRefreshToken}}
 	}
-	tok, err := s.p.refreshToken(ctx, h.tok.RefreshToken)
+	src := s.p.OAuth2().TokenSource(s.p.ClientContext(ctx), &oauth2.Token{RefreshToken: h.tok.RefreshToken})
+	tok, err := src.Token()
 	if err != nil {
-		return nil, err
+		return nil, refreshFailed(ctx, err)
 	}
-	next := newHeld(tok, min(earlyRefresh, time.Duration(tok.ExpiresIn)*time.Second/2))
+	next := s.hold(tok)
 	next.forced = forced
 	return next, nil
 }
 
-// refreshToken sends one refresh request. An answer without a refresh token
-// leaves the old one in force; x/oauth2 keeps it.
-func (p *Provider) refreshToken(ctx context.Context, refreshToken string) (*oauth2.Token, error) {
-	src := p.OAuth2().TokenSource(p.ClientContext(ctx), &oauth2.Token{RefreshToken: refreshToken})
-	tok, err := src.Token()
-	if err == nil {
-		return tok, nil
-	}
+func refreshFailed(ctx context.Context, err error) error {
 	err = callFailed(ctx, "refresh", err)
 	// "invalid_grant: The provided authorization grant … or refresh token is
 	// invalid, expired, revoked …" https://www.rfc-editor.org/rfc/rfc6749#section-5.2
 	if re := (*oauth2.RetrieveError)(nil); errors.As(err, &re) && re.ErrorCode == "invalid_grant" {
-		err = &callError{"refresh", "the platform refused the refresh token: the user has to log in again", []error{ErrLoginRequired, err}}
+		return &callError{"refresh", "refused by the platform: the user has to log in again", []error{ErrLoginRequired, err}}
 	}
-	return nil, err
+	return err
+}
+
+// refused reports whether the platform said, in so many words, that the login is over.
+func refused(err error) bool {
+	var re *oauth2.RetrieveError
+	return errors.Is(err, ErrLoginRequired) && errors.As(err, &re)
 }
