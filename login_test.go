@@ -126,17 +126,6 @@ func siblingOf(address, path string) string {
 	return u.ResolveReference(&url.URL{Path: path}).String()
 }
 
-func withState(callbackURL, state string) string {
-	u, err := url.Parse(callbackURL)
-	if err != nil {
-		panic(err)
-	}
-	q := u.Query()
-	q.Set("state", state)
-	u.RawQuery = q.Encode()
-	return u.String()
-}
-
 func (s *site) tokenRequests() int { return len(s.platform.Requests("/oauth/token")) }
 
 func TestLogin(t *testing.T) {

@@ -208,7 +208,10 @@ func (f *flight) wait(ctx context.Context) error {
 	case <-f.done:
 		return nil
 	case <-ctx.Done():
-		return &callError{"token", "given up by the caller", []error{ctx.Err()}}
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return &callError{"token", "given up by the caller", []error{ctx.Err()}}
+		}
+		return &callError{"token", "timed out", []error{ctx.Err(), ErrUnavailable}}
 	}
 }
 

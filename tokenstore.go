@@ -71,11 +71,11 @@ func (s *TokenSource) stored(ctx context.Context, h *held) (*held, error) {
 // under a lock, and otherwise for 1.5 seconds.
 func (s *TokenSource) awaitNewer(ctx context.Context, h *held, locked bool) *held {
 	wait := firstReread
-	for range rereads + 1 {
+	for try := 0; ; try++ {
 		if newer, err := s.stored(ctx, h); err == nil && !newer.has(h.tok) {
 			return newer
 		}
-		if locked {
+		if locked || try == rereads {
 			return nil
 		}
 		select {
@@ -85,7 +85,6 @@ func (s *TokenSource) awaitNewer(ctx context.Context, h *held, locked bool) *hel
 			return nil
 		}
 	}
-	return nil
 }
 
 // save keeps a token that nobody else has.
