@@ -1,0 +1,76 @@
+package main
+
+import (
+	"errors"
+	"log"
+	"net/http"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+)
+
+// This file is the login. An application of yours needs a provider, made once
+//
+//	provider, err := shangcloud.New(config)
+//
+// and the two handlers that follow.
+
+// login is where the "Sign in" link leads.
+func (a *app) login(w http.ResponseWriter, r *http.Request) {
+	// Whatever the query says, WithReturnTo makes a path on this site of it.
+	err := a.provider.StartLogin(w, r, shangcloud.WithReturnTo(r.URL.Query().Get("next")))
+	if err != nil {
+		a.loginFailed(w, r, err)
+	}
+}
+
+// callback is where ShangCloud sends the browser back to.
+func (a *app) callback(w http.ResponseWriter, r *http.Request) {
+	login, err := a.provider.FinishLogin(w, r)
+	if err != nil {
+		a.loginFailed(w, r, err)
+		return
+	}
+	// The session's own token source: it refreshes the token when it is due.
+	api := a.provider.API(a.provider.TokenSource(login.Token, nil))
+	user, err := api.UserInfo(r.Context())
+	if err != nil {
+		a.loginFailed(w, r, err)
+		return
+	}
+	a.sessions.start(w, r, user, api)
+	http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
+}
+
+// loginFailed says what became of a login. The texts of this library's errors
+// hold no secrets: they can be logged.
+func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
+	t := textsFor(r)
+	switch {
+	case errors.Is(err, shangcloud.ErrAccessDenied):
+		a.showMessage(w, r, http.StatusForbidden, message{text: t.Denied, SignIn: true})
+		return
+	case errors.Is(err, shangcloud.ErrStateNotFound), errors.Is(err, shangcloud.ErrWrongBrowser):
+		if a.sessions.of(r) != nil {
+			// A second click, the back button, a reload: the login went well.
+			http.Redirect(w, r, "/", http.StatusSeeOther)
+			return
+		}
+		a.showMessage(w, r, http.StatusBadRequest, message{text: t.LoginLost, SignIn: true})
+		return
+	}
+
+	log.Printf("login: %v", err)
+	switch {
+	case errors.Is(err, shangcloud.ErrBadCallback):
+		a.showMessage(w, r, http.StatusBadRequest, message{text: t.BadCallback, SignIn: true})
+	case errors.Is(err, shangcloud.ErrStateStore):
+		a.showMessage(w, r, http.StatusServiceUnavailable, message{text: t.Unavailable, SignIn: true})
+	case errors.Is(err, shangcloud.ErrUnavailable):
+		a.showMessage(w, r, http.StatusBadGateway, message{text: t.Unavailable, SignIn: true})
+	default:
+		// *shangcloud.CallbackError and *oauth2.RetrieveError: ShangCloud refuses
+		// this application, for a wrong secret or scope perhaps. The user can do
+		// nothing about it; whoever reads the log can.
+		a.showMessage(w, r, http.StatusBadGateway, message{text: t.Refused, SignIn: true})
+	}
+}

@@ -1,0 +1,133 @@
+// Weblogin is a small web application with a login: sign in with ShangCloud, see
+// who you are, change your cloud variables, sign out.
+//
+//	go run ./examples/weblogin [-addr 127.0.0.1:8080]
+//
+// It needs no account and no network: without settings it brings a platform of
+// its own along, in the same process. With these it uses the real one:
+//
+//	SHANGCLOUD_CLIENT_ID      the application's ID, from the developer console
+//	SHANGCLOUD_CLIENT_SECRET  its secret
+//	SHANGCLOUD_REDIRECT_URL   as registered; if unset, http://127.0.0.1:PORT/callback
+//	SHANGCLOUD_BASE_URL       another deployment; if unset, the public one
+//
+// What every application with a login needs is in login.go: [shangcloud.New],
+// StartLogin, FinishLogin, UserInfo. The rest is an ordinary web application.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "`host:port` to listen on; port 0 is a free one")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *addr, os.Getenv, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "weblogin:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves the application until ctx ends.
+func run(ctx context.Context, addr string, getenv func(string) string, out io.Writer) error {
+	config, err := configFromEnv(getenv)
+	if err != nil {
+		return err
+	}
+
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w\nchoose another address with -addr; -addr 127.0.0.1:0 takes a free port", err)
+	}
+	defer listener.Close()
+	if config.RedirectURL == "" {
+		config.RedirectURL = "http://" + reachable(listener.Addr()) + "/callback"
+	}
+
+	demo := config.ClientID == ""
+	if demo {
+		platform, err := startDemoPlatform(&config)
+		if err != nil {
+			return err
+		}
+		defer platform.Close()
+	}
+	site, err := newApp(config, demo)
+	if err != nil {
+		return err
+	}
+
+	fmt.Fprintf(out, "Open      %s\n", site.home())
+	if demo {
+		fmt.Fprintf(out, "Platform  a demo inside this program, %s\n", config.BaseURL)
+		fmt.Fprintf(out, "          (set SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET for the real one)\n")
+	} else {
+		fmt.Fprintf(out, "Platform  ShangCloud, %s\n", site.base)
+		fmt.Fprintf(out, "Redirect  %s (has to be registered in the developer console)\n", config.RedirectURL)
+	}
+	fmt.Fprintf(out, "Stop      Ctrl-C\n")
+	return serve(ctx, listener, site)
+}
+
+// configFromEnv returns an empty ClientID if nothing is set.
+func configFromEnv(getenv func(string) string) (shangcloud.Config, error) {
+	config := shangcloud.Config{
+		ClientID:     getenv("SHANGCLOUD_CLIENT_ID"),
+		ClientSecret: getenv("SHANGCLOUD_CLIENT_SECRET"),
+		RedirectURL:  getenv("SHANGCLOUD_REDIRECT_URL"),
+		BaseURL:      getenv("SHANGCLOUD_BASE_URL"),
+		Scopes:       []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
+	}
+	switch {
+	case config.ClientID+config.ClientSecret+config.RedirectURL+config.BaseURL == "":
+	case config.ClientID == "":
+		return config, errors.New("SHANGCLOUD_CLIENT_ID is not set, but other SHANGCLOUD_ variables are: set it, or none of them for the demo platform")
+	case config.ClientSecret == "":
+		return config, errors.New("SHANGCLOUD_CLIENT_SECRET is not set, but SHANGCLOUD_CLIENT_ID is: set both, or neither for the demo platform")
+	}
+	return config, nil
+}
+
+// reachable is addr as a browser on this machine opens it.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return addr.String()
+}
+
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return server.Close()
+	}
+	return nil
+}

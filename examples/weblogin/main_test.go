@@ -1,0 +1,215 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"reflect"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func env(pairs ...string) func(string) string {
+	return func(name string) string {
+		for i := 0; i < len(pairs); i += 2 {
+			if pairs[i] == name {
+				return pairs[i+1]
+			}
+		}
+		return ""
+	}
+}
+
+// startRun runs the program and returns the address that it prints.
+func startRun(t *testing.T, getenv func(string) string) (home string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := run(ctx, "127.0.0.1:0", getenv, w)
+		w.CloseWithError(err)
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		assert.NoError(t, <-ended, "Ctrl-C ends it cleanly")
+	})
+	lines := bufio.NewScanner(r)
+	require.True(t, lines.Scan(), "it prints an address: %v", lines.Err())
+	home = strings.TrimSpace(strings.TrimPrefix(lines.Text(), "Open"))
+	go io.Copy(io.Discard, r)
+	return home
+}
+
+// The program as a newcomer starts it: with nothing set.
+func TestRunDemo(t *testing.T) {
+	home := startRun(t, env())
+	b := newBrowser(t)
+	page := b.get(home)
+	assert.Contains(t, page.body, english.DemoPlatform)
+
+	consent := b.get(home + "login")
+	action, err := consent.Request.URL.Parse("consent")
+	require.NoError(t, err)
+	page = b.post(action.String(), consent.form("user", "10001", "decision", "allow"))
+	assert.Contains(t, page.body, "林小满")
+	assert.Contains(t, b.get(home+"variable?key=greeting").value(t), "你好，世界\nHello")
+
+	_, rest, _ := strings.Cut(page.body, `class="avatar" src="`)
+	avatar, _, _ := strings.Cut(rest, `"`)
+	picture := b.get(avatar)
+	assert.Equal(t, 200, picture.StatusCode)
+	assert.Equal(t, "image/svg+xml", picture.Header.Get("Content-Type"))
+}
+
+func TestRunReal(t *testing.T) {
+	home := startRun(t, env("SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret,
+		"SHANGCLOUD_BASE_URL", "https://staging.example.com/"))
+	b := newBrowser(t)
+	page := b.get(home)
+	assert.Contains(t, page.body, "https://staging.example.com")
+	assert.NotContains(t, page.body, english.DemoPlatform)
+	assert.NotContains(t, page.body, secret)
+	b.stay()
+	to, err := url.Parse(b.get(home + "login").Header.Get("Location"))
+	require.NoError(t, err)
+	assert.Equal(t, "staging.example.com", to.Host)
+	assert.Equal(t, home+"callback", to.Query().Get("redirect_uri"))
+	assert.Equal(t, "user:basic var:io", to.Query().Get("scope"))
+}
+
+func TestPortTaken(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	err = run(t.Context(), l.Addr().String(), env(), io.Discard)
+	require.Error(t, err)
+	assert.Contains(t, err.Error(), l.Addr().String())
+	assert.Contains(t, err.Error(), "-addr 127.0.0.1:0")
+}
+
+func TestHalfSet(t *testing.T) {
+	for name, c := range map[string]struct {
+		env  []string
+		says string
+	}{
+		"secret only":   {[]string{"SHANGCLOUD_CLIENT_SECRET", secret}, "SHANGCLOUD_CLIENT_ID is not set"},
+		"base URL only": {[]string{"SHANGCLOUD_BASE_URL", "https://x.example"}, "SHANGCLOUD_CLIENT_ID is not set"},
+		"ID only":       {[]string{"SHANGCLOUD_CLIENT_ID", "id"}, "SHANGCLOUD_CLIENT_SECRET is not set"},
+		"bad base URL": {[]string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret,
+			"SHANGCLOUD_BASE_URL", "http://x.example"}, "BaseURL"},
+		"callback at the start page": {[]string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret,
+			"SHANGCLOUD_REDIRECT_URL", "https://x.example/"}, "/callback"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			err := run(t.Context(), "127.0.0.1:0", env(c.env...), io.Discard)
+			require.Error(t, err)
+			assert.Contains(t, err.Error(), c.says)
+			assert.NotContains(t, err.Error(), secret)
+		})
+	}
+}
+
+func TestCheckCallback(t *testing.T) {
+	for s, ok := range map[string]bool{
+		"https://x.example/callback":      true,
+		"https://x.example/auth/cb.php":   true,
+		"http://127.0.0.1:1/login/return": true,
+		"https://x.example":               false,
+		"https://x.example/":              false,
+		"https://x.example/login":         false,
+		"https://x.example/a//b":          false,
+		"https://x.example/a/../b":        false,
+		"https://x.example/{a}":           false,
+		"https://x.example/a%2Fb":         false,
+		"com.example.app:/callback":       false,
+	} {
+		u, err := url.Parse(s)
+		require.NoError(t, err)
+		assert.Equal(t, ok, checkCallback(u) == nil, s)
+	}
+}
+
+// Behind a proxy that speaks https, the cookies are for https only.
+func TestHTTPS(t *testing.T) {
+	a, err := newApp(shangcloud.Config{ClientID: "id", ClientSecret: secret, RedirectURL: "https://x.example/auth/cb"}, false)
+	require.NoError(t, err)
+	w := httptest.NewRecorder()
+	a.sessions.start(w, httptest.NewRequest("GET", "/", nil), &shangcloud.UserInfo{ID: 1}, nil)
+	c := w.Result().Cookies()[0]
+	assert.True(t, strings.HasPrefix(c.Name, "__Host-"))
+	assert.True(t, c.Secure && c.HttpOnly)
+	assert.Equal(t, http.SameSiteLaxMode, c.SameSite)
+
+	w = httptest.NewRecorder()
+	a.ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1:8080/auth/cb", nil))
+	assert.Equal(t, 400, w.Code, "the callback is where the redirect URL says")
+}
+
+func TestSessionsEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ss := newSessions(false)
+		start := func() *http.Request {
+			w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
+			ss.start(w, r, &shangcloud.UserInfo{ID: 1}, nil)
+			r.AddCookie(w.Result().Cookies()[0])
+			return r
+		}
+		first := start()
+		assert.NotNil(t, ss.of(first))
+		time.Sleep(sessionLifetime - time.Nanosecond) // no real time passes: synctest
+		assert.NotNil(t, ss.of(first))
+		time.Sleep(time.Nanosecond)
+		assert.Nil(t, ss.of(first))
+		assert.Empty(t, ss.byID)
+
+		oldest := start()
+		time.Sleep(time.Nanosecond)
+		for range maxSessions {
+			start()
+		}
+		assert.Len(t, ss.byID, maxSessions)
+		assert.Nil(t, ss.of(oldest))
+	})
+}
+
+func TestSessionRemembersKeys(t *testing.T) {
+	var s session
+	for i := range 2 * maxTouched {
+		s.touch(string(rune('0' + i)))
+	}
+	s.touch("a")
+	s.touch("b")
+	s.touch("a")
+	assert.Len(t, s.keys(), maxTouched)
+	assert.Equal(t, []string{"a", "b"}, s.keys()[:2])
+}
+
+func TestAllTextsAreThere(t *testing.T) {
+	for _, lang := range languages {
+		v := reflect.ValueOf(*lang)
+		for i := range v.NumField() {
+			name := lang.Lang + " " + v.Type().Field(i).Name
+			switch field := v.Field(i).Interface().(type) {
+			case string:
+				assert.NotEmpty(t, field, name)
+			case text:
+				assert.NotEmpty(t, field.Title, name)
+				assert.NotEmpty(t, field.Text, name)
+			case []string:
+				assert.Len(t, field, len(english.Feature), name)
+			}
+		}
+	}
+}
