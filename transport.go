@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"math"
 	"net"
 	"net/http"
@@ -64,7 +65,7 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 	t = t.Clone()
 	t.MaxIdleConns = 0 // no limit but the one per host
 	t.MaxIdleConnsPerHost = 128
-	t.ResponseHeaderTimeout = callTimeout
+	t.DisableCompression = true // answers are short; a bomb is not unpacked
 	return t
 })
 
@@ -227,10 +228,10 @@ func decodeObject(body []byte, v any, names ...string) error {
 	seen := 0 // a bit for each of names
 	for key := range topLevelKeys(body) {
 		for i, name := range names {
-			if !strings.EqualFold(key, name) {
+			if !bytes.EqualFold(key, []byte(name)) {
 				continue
 			}
-			if key != name || seen&(1<<i) != 0 {
+			if string(key) != name || seen&(1<<i) != 0 {
 				return badAnswer("ambiguous JSON")
 			}
 			seen |= 1 << i
@@ -245,8 +246,8 @@ func isObject(body []byte) bool {
 }
 
 // topLevelKeys yields the names of the members of object, which is valid JSON.
-func topLevelKeys(object []byte) func(yield func(string) bool) {
-	return func(yield func(string) bool) {
+func topLevelKeys(object []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
 		depth, isKey := 0, true
 		for i := 0; i < len(object); i++ {
 			switch object[i] {
@@ -268,10 +269,13 @@ func topLevelKeys(object []byte) func(yield func(string) bool) {
 				if depth != 1 || !isKey {
 					continue
 				}
-				quoted := object[start : i+1]
-				key := string(quoted[1 : len(quoted)-1])
-				if bytes.IndexByte(quoted, '\\') >= 0 && json.Unmarshal(quoted, &key) != nil {
-					return
+				key := object[start+1 : i]
+				if bytes.IndexByte(key, '\\') >= 0 {
+					var s string
+					if json.Unmarshal(object[start:i+1], &s) != nil {
+						return
+					}
+					key = []byte(s)
 				}
 				if !yield(key) {
 					return
