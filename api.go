@@ -56,7 +56,9 @@ func NewAPI(hc *http.Client, opts ...APIOption) *API {
 }
 
 // APIError is an answer of ShangCloud's that refuses a call. It matches
-// [ErrUnavailable] if StatusCode is 429 or 500 and above, or a redirect.
+// [ErrUnavailable] if StatusCode is 429 or 500 and above, or a redirect, and
+// [ErrLoginRequired] if it is 401: the token is not accepted, and where a
+// [TokenSource] could refresh it, neither is the next one.
 type APIError struct {
 	// StatusCode is that of the answer. It is 200 where the platform reports
 	// a failure in the body only, as it can for variables.
@@ -84,9 +86,10 @@ func (e *APIError) Error() string {
 	return s
 }
 
-// Is matches ErrUnavailable.
+// Is matches ErrUnavailable and ErrLoginRequired.
 func (e *APIError) Is(target error) bool {
-	return target == ErrUnavailable && unavailable(e.StatusCode)
+	return target == ErrUnavailable && unavailable(e.StatusCode) ||
+		target == ErrLoginRequired && e.StatusCode == http.StatusUnauthorized
 }
 
 // Format prints the text of Error for every verb, not the body.

@@ -22,7 +22,9 @@ const maxDrain = 64 << 10
 //
 // If src is a [*TokenSource], waiting for a refresh ends with the request's
 // context, and a request that is answered with 401 is repeated once with a new
-// token, provided that its body can be sent again ([http.Request.GetBody]).
+// token, provided that its body can be sent again ([http.Request.GetBody]). If
+// there is no new token to be had, the request fails with the reason, as in
+// [TokenSource.TokenContext].
 func (p *Provider) Client(src oauth2.TokenSource) *http.Client {
 	c := *p.http
 	c.Transport = &authTransport{src: src, base: transportOf(p.http), to: p.base}
@@ -59,18 +61,21 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return res, nil
 	}
 	next, err := src.refreshed(req.Context(), tok)
-	if err != nil || next == tok {
-		return res, nil
-	}
-	again := req.Clone(req.Context())
-	if req.GetBody != nil {
-		if again.Body, err = req.GetBody(); err != nil {
-			return res, nil
-		}
+	if err == nil && next == tok {
+		return res, nil // it is new already
 	}
 	io.CopyN(io.Discard, res.Body, maxDrain)
 	res.Body.Close()
-	return t.send(again, next)
+	if err != nil {
+		return nil, err
+	}
+	again := *req
+	if req.GetBody != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	return t.send(&again, next)
 }
 
 func (t *authTransport) token(req *http.Request) (*oauth2.Token, error) {

@@ -1,7 +1,6 @@
 package shangcloud_test
 
 import (
-	"bytes"
 	"context"
 	"io"
 	"net/http"
@@ -90,14 +89,24 @@ func TestClientDoesNotRepeatWhatItCannot(t *testing.T) {
 	assert.Equal(t, 401, res.StatusCode)
 	assert.Zero(t, s.tokenRequests())
 
-	s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 503})
-	res, err = hc.Post(s.platform.URL+"/api/user/info", "application/json", bytes.NewReader([]byte(`{}`)))
+	s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: 503})
+	_, err = hc.Post(s.platform.URL+"/api/user/info", "application/json", strings.NewReader(`{}`))
+	assert.ErrorIs(t, err, shangcloud.ErrUnavailable, "why there is no new token")
+}
+
+func TestRevokedLogin(t *testing.T) {
+	s := newSite(t)
+	api := s.API(s.TokenSource(issue(s.platform), nil))
+	s.platform.Revoke(10001)
+	for range 2 {
+		_, err := api.UserInfo(t.Context())
+		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+	}
+	assert.Equal(t, 1, s.tokenRequests())
+	_, err := s.API(oauth2.StaticTokenSource(issue(s.platform))).UserInfo(t.Context())
 	require.NoError(t, err)
-	defer res.Body.Close()
-	assert.Equal(t, 401, res.StatusCode, "the refresh failed: the first answer stands")
-	text, err := io.ReadAll(res.Body)
-	require.NoError(t, err)
-	assert.Contains(t, string(text), "invalid_token")
+	_, err = s.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "other"})).UserInfo(t.Context())
+	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
 }
 
 func TestClientObeysTheRequestsContext(t *testing.T) {

@@ -69,7 +69,8 @@ const (
 )
 
 // CallbackError is the error that ShangCloud sent the browser back with. It
-// matches [ErrAccessDenied] if the user said no.
+// matches [ErrAccessDenied] if the user said no, and [ErrUnavailable] if the
+// platform reports a failure of its own.
 //
 // Whoever sends the browser to the callback chooses these texts: show them as
 // text, if at all.
@@ -88,9 +89,17 @@ func (e *CallbackError) Error() string {
 	return "shangcloud: the login came back with " + code
 }
 
-// Is matches ErrAccessDenied.
+// Is matches ErrAccessDenied and ErrUnavailable.
 func (e *CallbackError) Is(target error) bool {
-	return target == ErrAccessDenied && e.Code == "access_denied"
+	switch e.Code {
+	case "access_denied":
+		return target == ErrAccessDenied
+	case "server_error", "temporarily_unavailable":
+		// They stand for the statuses 500 and 503, which can't be sent in a
+		// redirect (RFC 6749, section 4.1.2.1).
+		return target == ErrUnavailable
+	}
+	return false
 }
 
 // Login is a finished login. It prints and marshals without its token.

@@ -499,6 +499,7 @@ func TestDenied(t *testing.T) {
 func TestCallbackErrors(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	for code, text := range map[string]string{
+		"server_error":       "shangcloud: the login came back with server_error",
 		"invalid_scope":      "shangcloud: the login came back with invalid_scope",
 		"Some <b>thing</b>!": "shangcloud: the login came back with an error of unknown kind",
 	} {
@@ -509,6 +510,7 @@ func TestCallbackErrors(t *testing.T) {
 		require.ErrorAs(t, err, &ce)
 		assert.Equal(t, &shangcloud.CallbackError{Code: code, Description: "说明", URI: "https://e.example/"}, ce)
 		assert.NotErrorIs(t, err, shangcloud.ErrAccessDenied)
+		assert.Equal(t, code == "server_error", errors.Is(err, shangcloud.ErrUnavailable))
 		assert.EqualError(t, err, text)
 	}
 }

@@ -215,7 +215,7 @@ func (a *app) saveVariable(w http.ResponseWriter, r *http.Request, s *session) {
 	}
 	err := s.api.SetVariable(r.Context(), v.Key, v.Value)
 	switch {
-	case isSignedOut(err):
+	case errors.Is(err, shangcloud.ErrLoginRequired):
 		a.callFailed(w, r, err)
 		return
 	case err != nil:
@@ -257,13 +257,6 @@ func (t *texts) checkVariable(key, value string) string {
 	return ""
 }
 
-// isSignedOut reports whether only the user can help, by signing in again.
-func isSignedOut(err error) bool {
-	var refused *shangcloud.APIError
-	return errors.Is(err, shangcloud.ErrLoginRequired) ||
-		errors.As(err, &refused) && refused.StatusCode == http.StatusUnauthorized
-}
-
 // platformSays is what ShangCloud gave as a reason: to be shown as text.
 func platformSays(err error) string {
 	var refused *shangcloud.APIError
@@ -278,7 +271,7 @@ func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	log.Printf("API: %v", err)
 	t := textsFor(r)
 	switch {
-	case isSignedOut(err):
+	case errors.Is(err, shangcloud.ErrLoginRequired):
 		a.sessions.end(w, r)
 		a.sessionEnded(w, r)
 	case errors.Is(err, shangcloud.ErrUnavailable):
