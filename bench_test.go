@@ -65,8 +65,8 @@ func benchPlatform(b *testing.B, tls bool) (baseURL string, conns *atomic.Int64)
 	return server.URL, conns
 }
 
-// BenchmarkLogin runs whole logins, each with its user info, 64 at a time: with
-// this library's default HTTP client, and in the way of the platform's own Go SDK,
+// BenchmarkLogin runs whole logins, 64 at a time: the exchange, then the user's
+// profile and a variable. It does so with this library's default HTTP client, and in the way of the platform's own Go SDK,
 // which makes an http.Client on Go's default transport for every call.
 func BenchmarkLogin(b *testing.B) {
 	for _, tls := range []bool{true, false} {
@@ -137,7 +137,11 @@ func loginWithProvider(p *shangcloud.Provider) error {
 	if err != nil {
 		return err
 	}
-	_, err = p.API(p.TokenSource(login.Token, nil)).UserInfo(context.Background())
+	api := p.API(p.TokenSource(login.Token, nil))
+	if _, err = api.UserInfo(context.Background()); err != nil {
+		return err
+	}
+	_, err = api.Variable(context.Background(), "theme")
 	return err
 }
 
@@ -172,7 +176,10 @@ func loginClientPerCall(states *sync.Map, baseURL string) error {
 	if err := callAndDecode(&http.Client{Timeout: 10 * time.Second}, req, &tok); err != nil {
 		return err
 	}
-	_, err = handWrittenUserInfo(&http.Client{Timeout: 10 * time.Second}, baseURL, &tok)
+	if _, err = handWrittenUserInfo(&http.Client{Timeout: 10 * time.Second}, baseURL, &tok); err != nil {
+		return err
+	}
+	_, err = handWrittenVariable(&http.Client{Timeout: 10 * time.Second}, baseURL, &tok)
 	return err
 }
 

@@ -209,7 +209,8 @@ func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...Lo
 	p.dropOldCookies(w, r)
 	http.SetCookie(w, p.cookie(p.cookieName(stateParam), secret, int(stateLifetime.Seconds())))
 	w.Header().Set("Cache-Control", "no-store")
-	http.Redirect(w, r, authURL, http.StatusFound)
+	w.Header().Set("Location", authURL)
+	w.WriteHeader(http.StatusFound)
 	return nil
 }
 
