@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -252,6 +253,50 @@ func BenchmarkAPI(b *testing.B) {
 					b.Fatal(err)
 				}
 			}
+		})
+	}
+}
+
+// BenchmarkToken hands out a valid token, beside x/oauth2's source and beside the
+// least that can be done: to look at the clock and compare.
+func BenchmarkToken(b *testing.B) {
+	p, err := shangcloud.New(valid())
+	if err != nil {
+		b.Fatal(err)
+	}
+	tok := &oauth2.Token{AccessToken: "at-1", RefreshToken: "rt-1", Expiry: time.Now().Add(24 * time.Hour)}
+	due := tok.Expiry.Add(-time.Minute)
+	for _, c := range []struct {
+		name  string
+		token func() (*oauth2.Token, error)
+	}{
+		{"shangcloud", p.TokenSource(tok, nil).Token},
+		{"reuse", oauth2.ReuseTokenSource(tok, nil).Token},
+		{"floor", func() (*oauth2.Token, error) {
+			if time.Now().Before(due) {
+				return tok, nil
+			}
+			return nil, nil
+		}},
+	} {
+		b.Run("serial/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if got, err := c.token(); got == nil || err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+		b.Run("parallel8/"+c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(max(1, 8/runtime.GOMAXPROCS(0)))
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if got, err := c.token(); got == nil || err != nil {
+						b.Error(err)
+					}
+				}
+			})
 		})
 	}
 }
