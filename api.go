@@ -208,7 +208,7 @@ func (a *API) post(ctx context.Context, op, path string, in []byte) ([]byte, err
 	if err != nil {
 		return nil, callFailed(ctx, op, err)
 	}
-	if !ok(res.StatusCode) {
+	if !isSuccess(res.StatusCode) {
 		return nil, newAPIError(op, res.StatusCode, body)
 	}
 	return body, nil

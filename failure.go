@@ -1,0 +1,119 @@
+package shangcloud
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"strconv"
+
+	"golang.org/x/oauth2"
+)
+
+// ErrUnavailable is in the chain of every error that is the platform's doing
+// rather than the user's or the application's: it could not be reached, did not
+// answer in time, failed (status 429 or 500 and above), redirected, or answered
+// with something that is no answer. Trying again later may help.
+var ErrUnavailable = errors.New("shangcloud: the platform is unavailable or its answer is unusable")
+
+// callError is a failed call of the platform. Its text is made of what is known
+// to be harmless. The causes, which may quote the platform's answer, are there
+// for errors.Is and errors.As and are not printed.
+type callError struct {
+	op, text string
+	causes   []error
+}
+
+func (e *callError) Error() string   { return "shangcloud: " + e.op + ": " + e.text }
+func (e *callError) Unwrap() []error { return e.causes }
+
+// Format prints the text for every verb: %#v would dig out the causes.
+func (e *callError) Format(f fmt.State, verb rune) { formatText(f, verb, e.Error()) }
+
+// callFailed explains why a call of the platform failed, by err, which came from
+// x/oauth2 or net/http.
+func callFailed(ctx context.Context, op string, err error) error {
+	// The caller's own giving up is no failure of the platform.
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return &callError{op, "given up by the caller", []error{ctx.Err(), err}}
+	}
+	if own := (*callError)(nil); errors.As(err, &own) { // from our own token source
+		return &callError{op, own.op + ": " + own.text, []error{err}}
+	}
+	if re := (*oauth2.RetrieveError)(nil); errors.As(err, &re) {
+		text, status := "the token endpoint refused", 0
+		if re.Response != nil {
+			status = re.Response.StatusCode
+			text += fmt.Sprintf(": status %d", status)
+		}
+		if code := printableCode(re.ErrorCode); code != "" {
+			text += " " + code
+		}
+		causes := []error{err}
+		if unavailable(status) {
+			causes = append(causes, ErrUnavailable)
+		}
+		return &callError{op, text, causes}
+	}
+	return &callError{op, plainText(err), []error{err, ErrUnavailable}}
+}
+
+// unavailable reports whether a status is the platform's failure rather than its
+// considered answer.
+func unavailable(status int) bool {
+	return status >= 500 || status == http.StatusTooManyRequests || (status >= 300 && status <= 399)
+}
+
+// plainText describes an error of net/http in words that cannot quote the other
+// side: net/http prints a malformed status line, for one.
+func plainText(err error) string {
+	var (
+		bad  *badAnswerError
+		op   *net.OpError
+		dns  *net.DNSError
+		cert *tls.CertificateVerificationError
+	)
+	switch {
+	case errors.As(err, &bad):
+		return bad.Error()
+	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
+		return "timed out"
+	case errors.As(err, &op):
+		return op.Error()
+	case errors.As(err, &dns):
+		return dns.Error()
+	case errors.As(err, &cert):
+		return cert.Error()
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return "the connection was closed"
+	}
+	return "the request failed"
+}
+
+func isTimeout(err error) bool {
+	var t interface{ Timeout() bool }
+	return errors.As(err, &t) && t.Timeout()
+}
+
+var codePattern = regexp.MustCompile(`^[a-z_]{1,64}$`)
+
+// printableCode returns code if it looks like an OAuth error code, all of which
+// are lower-case words (RFC 6749, section 11.4.1): a token does not pass for one.
+func printableCode(code string) string {
+	if codePattern.MatchString(code) {
+		return code
+	}
+	return ""
+}
+
+// formatText writes text as fmt would, whatever the verb.
+func formatText(f fmt.State, verb rune, text string) {
+	if verb == 'q' {
+		text = strconv.Quote(text)
+	}
+	io.WriteString(f, text)
+}
