@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"net/http"
 	"unicode/utf8"
+
+	"golang.org/x/oauth2"
 )
 
 // maxAPIBody caps an answer of the API. A variable of 1 MiB, each byte of it
@@ -49,6 +51,9 @@ func WithBaseURL(baseURL string) APIOption {
 // pass the token on along a redirect; NewAPI's copy follows none.
 func NewAPI(hc *http.Client, opts ...APIOption) *API {
 	a := &API{http: pinned(hc), base: DefaultBaseURL}
+	if t, ok := a.http.Transport.(*oauth2.Transport); ok {
+		a.http.Transport = promptTransport{t}
+	}
 	for _, opt := range opts {
 		opt(a)
 	}
@@ -64,7 +69,8 @@ type APIError struct {
 	// a failure in the body only, as it can for variables.
 	StatusCode int
 
-	// Code is a short error code such as insufficient_scope, or "".
+	// Code is what the platform gave as "error" if that looks like a code, such
+	// as insufficient_scope, or "".
 	Code string
 
 	// Message is the platform's explanation, or "". It is not part of Error's
@@ -77,11 +83,11 @@ type APIError struct {
 	op string
 }
 
-// Error gives the call, the status and the code.
+// Error gives the call, the status and, if it is a registered one, the code.
 func (e *APIError) Error() string {
 	s := fmt.Sprintf("shangcloud: %s: status %d", cmp.Or(e.op, "call"), e.StatusCode)
-	if e.Code != "" {
-		s += " " + e.Code
+	if code := printableCode(e.Code); code != "" {
+		s += " " + code
 	}
 	return s
 }
@@ -102,7 +108,7 @@ func (e *APIError) MarshalJSON() ([]byte, error) {
 
 // UserInfo is a ShangCloud user.
 type UserInfo struct {
-	ID        int64  `json:"uid"` // above zero, and never another user's
+	ID        int64  `json:"uid"` // above zero; accounts are told apart by it
 	Nickname  string `json:"nickname"`
 	Email     string `json:"mail"` // as the platform gives it; whether it is verified is unknown
 	AvatarURL string `json:"avatar"`
@@ -116,14 +122,20 @@ func (a *API) UserInfo(ctx context.Context) (*UserInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	u := new(UserInfo)
-	if err := decodeObject(body, u, "uid", "nickname", "mail", "avatar"); err != nil {
+	var out struct {
+		UserInfo
+		Error string `json:"error"`
+	}
+	if err := decodeObject(body, &out, "uid", "nickname", "mail", "avatar", "error"); err != nil {
 		return nil, callFailed(ctx, op, err)
 	}
-	if u.ID <= 0 {
+	if out.Error != "" {
+		return nil, newAPIError(op, http.StatusOK, body)
+	}
+	if out.ID <= 0 {
 		return nil, callFailed(ctx, op, badAnswer("no user ID"))
 	}
-	return u, nil
+	return &out.UserInfo, nil
 }
 
 // Variable returns the value of one of the user's cloud variables. It needs
@@ -167,6 +179,9 @@ func (a *API) variable(ctx context.Context, op string, v variableRequest) (strin
 	body, err := a.post(ctx, op, "/api/varibles", in) // the platform's spelling
 	if err != nil {
 		return "", err
+	}
+	if v.Action != "read" && len(bytes.TrimSpace(body)) == 0 {
+		return "", nil // done; there is nothing to tell
 	}
 	var out struct {
 		Value *string `json:"value"`
@@ -226,7 +241,9 @@ func newAPIError(op string, status int, body []byte) *APIError {
 	if decodeObject(body, &known) != nil {
 		return e
 	}
-	e.Code = printableCode(known.Error)
+	if codePattern.MatchString(known.Error) {
+		e.Code = known.Error
+	}
 	switch {
 	case known.Description != "":
 		e.Message = known.Description

@@ -147,7 +147,6 @@ func TestUnusableUserInfo(t *testing.T) {
 		"null":              `null`,
 		"list":              `[{"uid":10001}]`,
 		"string":            `"uid"`,
-		"error":             `{"error":"hush"}`,
 		"garbage behind":    `{"uid":10001} hush`,
 		"two objects":       `{"uid":10001}{"uid":10001}`,
 		"truncated":         `{"uid":10001`,
@@ -159,6 +158,12 @@ func TestUnusableUserInfo(t *testing.T) {
 		assert.ErrorIs(t, err, shangcloud.ErrUnavailable, name)
 		assert.NotContains(t, fmt.Sprintf("%v %#v", err, err), "hush", name)
 	}
+	platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: `{"error":"no such user"}`})
+	_, err := api.UserInfo(t.Context())
+	var ae *shangcloud.APIError
+	require.ErrorAs(t, err, &ae)
+	assert.Equal(t, "no such user", ae.Message)
+
 	platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200,
 		Body:   ` {"uid":9223372036854775807,"mail":null,"more":{"uid":1,"UID":[2,"\"uid\""]},"nickname":"\u0022,uid"} ` + "\n",
 		Header: http.Header{"Content-Type": {"text/plain"}}})
@@ -187,10 +192,16 @@ func TestUnusableVariable(t *testing.T) {
 	assert.ErrorIs(t, api.SetVariable(t.Context(), "key", "v"), shangcloud.ErrUnavailable)
 	assert.ErrorIs(t, api.DeleteVariable(t.Context(), "key"), shangcloud.ErrUnavailable)
 
+	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 2, Status: 204})
+	assert.NoError(t, api.SetVariable(t.Context(), "key", "v"))
+	_, err := api.Variable(t.Context(), "key")
+	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+
 	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: 200, Body: `{"value":"","error":"quota"}`})
 	var ae *shangcloud.APIError
 	require.ErrorAs(t, api.SetVariable(t.Context(), "key", "v"), &ae)
 	assert.Equal(t, "quota", ae.Code)
+	assert.EqualError(t, ae, "shangcloud: write variable: status 200", "only known codes are printed")
 }
 
 func TestAnswerWithoutEnd(t *testing.T) {
@@ -232,22 +243,32 @@ func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { retur
 
 // silent never answers: it waits as long as it is let.
 var silent = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-	<-r.Context().Done()
-	return nil, r.Context().Err()
+	select {
+	case <-r.Context().Done():
+		return nil, r.Context().Err()
+	case <-time.After(time.Hour): // for requests without a context, so that the bubble ends
+		return nil, context.DeadlineExceeded
+	}
 })}
 
 // dripping answers at once, with a body that never ends.
 var dripping = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
-	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &drip{r.Context()}, Request: r}, nil
+	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &drip{ctx: r.Context()}, Request: r}, nil
 })}
 
-type drip struct{ ctx context.Context }
+type drip struct {
+	ctx context.Context
+	n   int
+}
 
 func (d *drip) Read(p []byte) (int, error) {
 	select {
 	case <-d.ctx.Done():
 		return 0, d.ctx.Err()
 	case <-time.After(time.Second):
+		if d.n++; d.n > 3600 { // for requests without a context, so that the bubble ends
+			return 0, io.EOF
+		}
 		p[0] = ' '
 		return 1, nil
 	}
@@ -276,6 +297,27 @@ func TestEveryWaitEnds(t *testing.T) {
 			},
 			"NewAPI": func(ctx context.Context, p *shangcloud.Provider) error {
 				_, err := shangcloud.NewAPI(hc).Variable(ctx, "key")
+				return err
+			},
+			"any request": func(ctx context.Context, p *shangcloud.Provider) error {
+				req, err := http.NewRequestWithContext(ctx, "GET", shangcloud.DefaultBaseURL+"/x", nil)
+				require.NoError(t, err)
+				res, err := p.Client(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).Do(req)
+				if err != nil {
+					return err
+				}
+				defer res.Body.Close()
+				_, err = io.ReadAll(res.Body)
+				return err
+			},
+			"plain x/oauth2's refresh": func(ctx context.Context, p *shangcloud.Provider) error {
+				// It refreshes with the context that it was made with.
+				plain := p.OAuth2().Client(context.WithValue(context.Background(), oauth2.HTTPClient, hc), expired)
+				_, err := shangcloud.NewAPI(plain).UserInfo(ctx)
+				return err
+			},
+			"another source's refresh": func(ctx context.Context, p *shangcloud.Provider) error {
+				_, err := p.API(p.OAuth2().TokenSource(p.ClientContext(context.Background()), expired)).UserInfo(ctx)
 				return err
 			},
 			"refresh": func(ctx context.Context, p *shangcloud.Provider) error {
@@ -309,7 +351,7 @@ func TestEveryWaitEnds(t *testing.T) {
 					assert.ErrorIs(t, err, context.Canceled)
 					assert.Less(t, time.Since(start), 2*time.Second+1, "cancelled")
 					synctest.Wait()
-					time.Sleep(time.Minute) // let what goes on without us end
+					time.Sleep(2 * time.Hour) // let what goes on without us end
 				})
 			})
 		}

@@ -8,6 +8,8 @@ import (
 	"unicode/utf8"
 )
 
+var callbackParams = []string{"state", "code", "error", "error_description", "error_uri"}
+
 // What a callback may bring. Authorization codes are opaque and of unknown length
 // (RFC 6749, section 4.1.2), in practice well below this.
 const (
@@ -68,7 +70,7 @@ func parseCallback(r *http.Request) (callback, error) {
 	if err != nil {
 		return callback{}, fmt.Errorf("%w: the query is not well-formed", ErrBadCallback)
 	}
-	for _, name := range []string{"state", "code", "error", "error_description", "error_uri"} {
+	for _, name := range callbackParams {
 		if len(q[name]) > 1 {
 			return callback{}, fmt.Errorf("%w: %s is repeated", ErrBadCallback, name)
 		}

@@ -3,7 +3,6 @@ package shangcloud
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -44,6 +43,10 @@ type authTransport struct {
 }
 
 func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return limited(req, t.roundTrip)
+}
+
+func (t *authTransport) roundTrip(req *http.Request) (*http.Response, error) {
 	tok, err := t.token(req)
 	if err != nil {
 		if req.Body != nil {
@@ -52,10 +55,16 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	res, err := t.send(req, tok)
-	if err != nil || res.StatusCode != http.StatusUnauthorized {
-		return res, err
+	if err != nil {
+		return nil, err
 	}
 	src, ok := t.src.(*TokenSource)
+	if res.StatusCode != http.StatusUnauthorized {
+		if ok {
+			src.accepted(tok)
+		}
+		return res, nil
+	}
 	replayable := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
 	if !ok || !replayable {
 		return res, nil
@@ -75,22 +84,89 @@ func (t *authTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 	}
-	return t.send(&again, next)
+	if res, err = t.send(&again, next); err == nil && res.StatusCode != http.StatusUnauthorized {
+		src.accepted(next)
+	}
+	return res, err
 }
 
 func (t *authTransport) token(req *http.Request) (*oauth2.Token, error) {
 	if req.URL.Scheme != t.to.Scheme || req.URL.Host != t.to.Host {
-		return nil, fmt.Errorf("shangcloud: the token is for %s only", t.to.Host)
+		return nil, &callError{"client", "the token is for " + t.to.Host + " only", nil}
 	}
 	if t.src == nil {
-		return nil, errors.New("shangcloud: Client was made without a token source")
+		return nil, &callError{"client", "made without a token source", nil}
 	}
+	ctx := req.Context()
+	var tok *oauth2.Token
+	var err error
 	if s, ok := t.src.(interface {
 		TokenContext(context.Context) (*oauth2.Token, error)
 	}); ok {
-		return s.TokenContext(req.Context())
+		tok, err = s.TokenContext(ctx)
+	} else {
+		tok, err = await(ctx, t.src.Token, nil)
 	}
-	return t.src.Token()
+	switch {
+	case err != nil:
+		return nil, sourceFailed(err)
+	case tok == nil || tok.AccessToken == "":
+		return nil, &callError{"token", "the token source returned none", nil}
+	}
+	return tok, nil
+}
+
+// sourceFailed says of an error of a token source that is not ours, and did not
+// come from the platform, that it is the source's: nothing is known of its text.
+func sourceFailed(err error) error {
+	var (
+		own     *callError
+		refused *oauth2.RetrieveError
+		sending *url.Error
+	)
+	if errors.As(err, &own) || errors.As(err, &refused) || errors.As(err, &sending) {
+		return err
+	}
+	return &callError{"token", "the token source failed", []error{err}}
+}
+
+// await returns what f does, or ctx.Err() as soon as ctx is done; what f returns
+// after that goes to drop, if that is not nil. It is for code that takes no
+// context, or does not heed it: x/oauth2's token sources.
+func await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		if drop != nil {
+			go func() {
+				if r := <-done; r.err == nil {
+					drop(r.v)
+				}
+			}()
+		}
+		var none T
+		return none, ctx.Err()
+	}
+}
+
+// promptTransport ends with the request's context, which x/oauth2's transport
+// does not pass on to the refresh of its token.
+type promptTransport struct{ base http.RoundTripper }
+
+func (t promptTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	return await(req.Context(),
+		func() (*http.Response, error) { return t.base.RoundTrip(req) },
+		func(res *http.Response) { res.Body.Close() })
 }
 
 // send leaves req as it is, as a RoundTripper must.

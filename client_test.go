@@ -2,6 +2,7 @@ package shangcloud_test
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -78,6 +79,19 @@ func TestClientGivesUpAfterASecond401(t *testing.T) {
 	assert.Len(t, s.platform.Requests("/api/user/info"), 6)
 }
 
+// TestTokensThatEndEarlyAgainAndAgain has the platform end each token before its
+// time: each is replaced, for each had been accepted before.
+func TestTokensThatEndEarlyAgainAndAgain(t *testing.T) {
+	s := newSite(t)
+	api := s.API(s.TokenSource(issue(s.platform), nil))
+	for i := range 4 {
+		s.platform.ExpireTokens()
+		_, err := api.UserInfo(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, i+1, s.tokenRequests())
+	}
+}
+
 func TestClientDoesNotRepeatWhatItCannot(t *testing.T) {
 	s := newSite(t)
 	hc := s.Client(s.TokenSource(issue(s.platform), nil))
@@ -119,6 +133,10 @@ func TestClientObeysTheRequestsContext(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
+type sourceFunc func() (*oauth2.Token, error)
+
+func (f sourceFunc) Token() (*oauth2.Token, error) { return f() }
+
 func TestClientOfOtherSources(t *testing.T) {
 	s := newSite(t)
 	for name, src := range map[string]oauth2.TokenSource{
@@ -129,8 +147,24 @@ func TestClientOfOtherSources(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.Equal(t, int64(10001), u.ID)
 	}
-	_, err := s.API(nil).UserInfo(t.Context())
-	assert.Error(t, err)
+	broken := errors.New("hush: the session is gone")
+	for name, src := range map[string]oauth2.TokenSource{
+		"none":          nil,
+		"a nil token":   sourceFunc(func() (*oauth2.Token, error) { return nil, nil }),
+		"an empty one":  sourceFunc(func() (*oauth2.Token, error) { return new(oauth2.Token), nil }),
+		"a broken one":  sourceFunc(func() (*oauth2.Token, error) { return nil, broken }),
+		"plain, in use": s.OAuth2().TokenSource(t.Context(), nil),
+	} {
+		_, err := s.API(src).UserInfo(t.Context())
+		require.Error(t, err, name)
+		assert.NotErrorIs(t, err, shangcloud.ErrUnavailable, name)
+		assert.Equal(t, name == "a broken one", errors.Is(err, broken), name)
+		assert.NotContains(t, err.Error(), "hush", name)
+	}
+	down := s.OAuth2()
+	down.Endpoint.TokenURL = "http://127.0.0.1:1/"
+	_, err := s.API(down.TokenSource(t.Context(), &oauth2.Token{RefreshToken: "rt"})).UserInfo(t.Context())
+	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
 	_, err = s.API(s.TokenSource(nil, nil)).UserInfo(t.Context())
 	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
 }

@@ -27,9 +27,11 @@
 // with S256 unless [Config.DisablePKCE] is set. An authorization code is sent once.
 // Codes, secrets and tokens go to the configured deployment only, over https or to
 // loopback, and along no redirect. Nothing secret is in the text of an error, nor in
-// what fmt, log/slog and encoding/json print of this package's types. Every call
-// ends: with its context, or after 10 seconds if that has no deadline. An answer
-// that is not what it should be is an error, never a zero value.
+// what fmt, log/slog and encoding/json print of this package's types (see [Config]
+// for the one exception that Go makes). Every call ends: with its context, or after
+// 10 seconds if that has no deadline. An answer that is not what it should be is an
+// error, never a zero value. Of plain x/oauth2 this holds with
+// [Provider.ClientContext].
 //
 // What is not: whether a mail address is verified is unknown; and a token is not an
 // identity. Ask [API.UserInfo], and key accounts by [UserInfo.ID].

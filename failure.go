@@ -82,12 +82,12 @@ func plainText(err error) string {
 		return bad.Error()
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return "timed out"
+	case errors.As(err, &cert): // its text quotes the certificate
+		return "the server's certificate is not good for its name, or not trusted"
 	case errors.As(err, &op):
 		return op.Error()
 	case errors.As(err, &dns):
 		return dns.Error()
-	case errors.As(err, &cert):
-		return cert.Error()
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection was closed"
 	}
@@ -99,12 +99,17 @@ func isTimeout(err error) bool {
 	return errors.As(err, &t) && t.Timeout()
 }
 
+// codePattern is what error codes look like: lower-case words.
 var codePattern = regexp.MustCompile(`^[a-z_]{1,64}$`)
 
-// printableCode returns code if it looks like an OAuth error code, all of which
-// are lower-case words (RFC 6749, section 11.4.1): a token does not pass for one.
+// printableCode returns code if it is one that a standard names. Another one may
+// be anything, a token that a hostile server sends back included.
 func printableCode(code string) string {
-	if codePattern.MatchString(code) {
+	switch code {
+	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",
+		"invalid_scope", "access_denied", "unsupported_response_type", "server_error", "temporarily_unavailable", // RFC 6749
+		"invalid_token", "insufficient_scope", // RFC 6750
+		"authorization_pending", "slow_down", "expired_token": // RFC 8628
 		return code
 	}
 	return ""

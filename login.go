@@ -11,7 +11,6 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
-	"path"
 	"slices"
 	"strings"
 	"time"
@@ -353,7 +352,7 @@ func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
 	}
 }
 
-func (p *Provider) secureCookies() bool { return !strings.HasPrefix(p.conf.RedirectURL, "http:") }
+func (p *Provider) secureCookies() bool { return !p.plainHTTP }
 
 // dropOldCookies makes room for one more login's cookie. Browsers send the oldest
 // cookies first (RFC 6265, section 5.4).
@@ -371,8 +370,8 @@ func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request) {
 
 // isLocalPath reports whether s, as the target of a redirect, stays on this site
 // in every browser. Browsers read '\' as '/', and drop tabs and line ends;
-// some servers decode a path before they redirect to it. So the same is demanded
-// of the path as it stands, decoded, and without its dot segments.
+// some servers decode a path, or take its dot segments out, before they redirect
+// to it. So this is about the decoded path, and "//" is refused wherever it stands.
 func isLocalPath(s string) bool {
 	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || !isPlainText(s) {
 		return false
@@ -382,6 +381,5 @@ func isLocalPath(s string) bool {
 		return false
 	}
 	p := u.Path
-	return isPlainText(p) && !strings.Contains(s, `\`) && !strings.Contains(p, `\`) &&
-		!strings.HasPrefix(s, "//") && !strings.Contains(p, "//") && path.IsAbs(p)
+	return isPlainText(p) && !strings.Contains(p, `\`) && !strings.Contains(p, "//")
 }

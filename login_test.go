@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -36,7 +37,7 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	platform := shangcloudtest.NewServer(t)
 	platform.AddClient(shangcloudtest.Client{
 		ID: "demo", Secret: "hush-hush",
-		RedirectURIs: []string{"https://app.example/callback", "https://app.example/other", "http://127.0.0.1/callback"},
+		RedirectURIs: []string{"https://app.example/callback", "https://app.example/other", "http://127.0.0.1/callback", "HTTP://127.0.0.1/callback"},
 	})
 	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明", Email: "ming@example.cn", AvatarURL: "https://example.cn/a.png"})
 	platform.AutoApprove(10001)
@@ -162,6 +163,7 @@ func TestLoginCookie(t *testing.T) {
 	}{
 		{"https://app.example/callback", "__Host-shangcloud-", true},
 		{"http://127.0.0.1/callback", "shangcloud-", false},
+		{"HTTP://127.0.0.1/callback", "shangcloud-", false},
 	} {
 		t.Run(c.redirect, func(t *testing.T) {
 			s := newSite(t, func(conf *shangcloud.Config) { conf.RedirectURL = c.redirect })
@@ -190,6 +192,7 @@ func TestLoginCookie(t *testing.T) {
 			assert.Equal(t, got.Name, cleared.Name)
 			assert.Negative(t, cleared.MaxAge)
 			assert.Equal(t, c.secure, cleared.Secure)
+			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
 		})
 	}
 }
@@ -295,6 +298,7 @@ func TestReturnTo(t *testing.T) {
 		"/a%0d%0aSet-Cookie: a=b":      "/",
 		"/a\x00":                       "/",
 		"/\xff":                        "/",
+		"/?q=\xff":                     "/",
 		" /evil":                       "/",
 		"/%zz":                         "/",
 		"/" + strings.Repeat("a", 5e3): "/",
@@ -499,9 +503,10 @@ func TestDenied(t *testing.T) {
 func TestCallbackErrors(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	for code, text := range map[string]string{
-		"server_error":       "shangcloud: the login came back with server_error",
-		"invalid_scope":      "shangcloud: the login came back with invalid_scope",
-		"Some <b>thing</b>!": "shangcloud: the login came back with an error of unknown kind",
+		"temporarily_unavailable": "shangcloud: the login came back with temporarily_unavailable",
+		"server_error":            "shangcloud: the login came back with server_error",
+		"invalid_scope":           "shangcloud: the login came back with invalid_scope",
+		"Some <b>thing</b>!":      "shangcloud: the login came back with an error of unknown kind",
 	} {
 		state := queryOf(t, b.start(t, s)).Get("state")
 		q := url.Values{"state": {state}, "error": {code}, "error_description": {"说明"}, "error_uri": {"https://e.example/"}}
@@ -510,7 +515,7 @@ func TestCallbackErrors(t *testing.T) {
 		require.ErrorAs(t, err, &ce)
 		assert.Equal(t, &shangcloud.CallbackError{Code: code, Description: "说明", URI: "https://e.example/"}, ce)
 		assert.NotErrorIs(t, err, shangcloud.ErrAccessDenied)
-		assert.Equal(t, code == "server_error", errors.Is(err, shangcloud.ErrUnavailable))
+		assert.Equal(t, code == "server_error" || code == "temporarily_unavailable", errors.Is(err, shangcloud.ErrUnavailable))
 		assert.EqualError(t, err, text)
 	}
 }
@@ -673,6 +678,42 @@ func TestStateStoreDown(t *testing.T) {
 	store.fail = nil
 	_, err = b.finish(s, callbackURL)
 	assert.NoError(t, err, "the login completes when the store is back")
+}
+
+// TestStateStoreHangs shows that a login does not wait for its store for ever.
+func TestStateStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := valid()
+		c.States = hangingStore{}
+		p, err := shangcloud.New(c)
+		require.NoError(t, err)
+		back := httptest.NewRequest("GET", "/callback?code=c&state="+strings.Repeat("A", 43), nil)
+		for name, call := range map[string]func() error{
+			"StartLogin":  func() error { return p.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) },
+			"AuthCodeURL": func() error { _, err := p.AuthCodeURL(context.Background()); return err },
+			"Exchange":    func() error { _, err := p.Exchange(context.Background(), strings.Repeat("A", 26), "c"); return err },
+		} {
+			start := time.Now()
+			err := call()
+			assert.ErrorIs(t, err, shangcloud.ErrStateStore, name)
+			assert.ErrorIs(t, err, context.DeadlineExceeded, name)
+			assert.Equal(t, 10*time.Second, time.Since(start), name)
+		}
+		_, err = p.FinishLogin(httptest.NewRecorder(), back)
+		assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser, "the store is not even asked")
+	})
+}
+
+type hangingStore struct{}
+
+func (hangingStore) Put(ctx context.Context, _ string, _ []byte, _ time.Duration) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (hangingStore) Take(ctx context.Context, _ string) ([]byte, bool, error) {
+	<-ctx.Done()
+	return nil, false, ctx.Err()
 }
 
 // rewritingStore returns something else than it was given.

@@ -14,6 +14,7 @@ import (
 	"net/netip"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -25,7 +26,9 @@ import (
 // Config is what [New] makes a [Provider] from. Only ClientID and RedirectURL
 // have to be set; the zero value of every other field is a safe default.
 //
-// A Config prints and marshals without its secret.
+// A Config prints and marshals without its secret, unless it is held by value in
+// an unexported field of another struct: there package fmt prints the fields and
+// calls no method. Keep the Provider instead.
 type Config struct {
 	// ClientID is the application's ID from the developer console.
 	ClientID string
@@ -100,17 +103,21 @@ type Provider struct {
 
 	// id tells providers apart that share a host or a store. It is the same
 	// on all machines that run the same application.
-	id       string
-	endpoint oauth2.Endpoint
-	base     *url.URL
-	http     *http.Client // for API calls: never follows a redirect
-	auth     *http.Client // for x/oauth2: the same, with a tokenTransport
+	id        string
+	plainHTTP bool // of the redirect URL: no secure cookies
+	endpoint  oauth2.Endpoint
+	base      *url.URL
+	http      *http.Client // for API calls: never follows a redirect
+	auth      *http.Client // for x/oauth2: the same, with a tokenTransport
 }
 
 // New checks c and makes a Provider. An error names the field that is wrong.
 func New(c Config) (*Provider, error) {
 	if err := checkText("ClientID", c.ClientID); err != nil {
 		return nil, err
+	}
+	if err := checkText("ClientSecret", c.ClientSecret); err != nil {
+		return nil, err // a line end, from a file or the environment
 	}
 	if c.ClientID == "" {
 		return nil, errors.New("shangcloud: Config.ClientID is empty")
@@ -125,7 +132,8 @@ func New(c Config) (*Provider, error) {
 	if err := checkScopes(c.Scopes); err != nil {
 		return nil, fmt.Errorf("shangcloud: Config.Scopes: %w", err)
 	}
-	if err := checkRedirectURL(c.RedirectURL, c.AllowHTTP); err != nil {
+	redirect, err := parseRedirectURL(c.RedirectURL, c.AllowHTTP)
+	if err != nil {
 		return nil, fmt.Errorf("shangcloud: Config.RedirectURL: %w", err)
 	}
 	if c.BaseURL == "" {
@@ -147,7 +155,7 @@ func New(c Config) (*Provider, error) {
 		c.Logger = slog.Default()
 	}
 
-	p := &Provider{id: providerID(c), endpoint: EndpointAt(c.BaseURL), base: base, http: pinned(c.HTTPClient)}
+	p := &Provider{id: providerID(c), plainHTTP: redirect.Scheme == "http", endpoint: EndpointAt(c.BaseURL), base: base, http: pinned(c.HTTPClient)}
 	p.SetClientSecret(c.ClientSecret)
 	c.ClientSecret = ""
 	p.conf = c
@@ -202,25 +210,31 @@ func checkScopes(scopes []string) error {
 	return nil
 }
 
-func checkRedirectURL(s string, allowHTTP bool) error {
+func parseRedirectURL(s string, allowHTTP bool) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
-	case err != nil:
-		return errors.New("not a URL")
+	case err != nil || strings.ContainsAny(s, " "):
+		return nil, errors.New("not a URL")
 	case !u.IsAbs():
-		return errors.New("not an absolute URL")
+		return nil, errors.New("not an absolute URL")
 	case strings.Contains(s, "#"):
 		// "The endpoint URI MUST NOT include a fragment component."
 		// https://www.rfc-editor.org/rfc/rfc6749#section-3.1.2
-		return errors.New("has a fragment")
+		return nil, errors.New("has a fragment")
 	case u.User != nil:
-		return errors.New("has a user name in it")
-	case u.Scheme == "https" || u.Scheme == "http":
-		return checkHost(u, allowHTTP)
-	case !strings.Contains(u.Scheme, "."):
-		return fmt.Errorf("scheme %q is neither https nor a reversed domain name", u.Scheme)
+		return nil, errors.New("has a user name in it")
+	case u.Scheme != "https" && u.Scheme != "http" && !strings.Contains(u.Scheme, "."):
+		return nil, fmt.Errorf("scheme %q is neither https nor a reversed domain name", u.Scheme)
 	}
-	return nil
+	for _, name := range callbackParams {
+		if u.Query().Has(name) {
+			return nil, fmt.Errorf("has the parameter %s, which the callback brings", name)
+		}
+	}
+	if u.Scheme == "https" || u.Scheme == "http" {
+		return u, checkHost(u, allowHTTP)
+	}
+	return u, nil
 }
 
 // parseBaseURL checks the address of a deployment and takes a trailing slash off.
@@ -244,10 +258,17 @@ func checkHost(u *url.URL, allowHTTP bool) error {
 	switch {
 	case u.Hostname() == "":
 		return errors.New("has no host")
+	case badPort(u.Port()):
+		return errors.New("has an impossible port")
 	case u.Scheme == "http" && !allowHTTP && !isLoopback(u.Hostname()):
 		return errors.New("plain http is for loopback hosts only; see Config.AllowHTTP")
 	}
 	return nil
+}
+
+func badPort(port string) bool {
+	_, err := strconv.ParseUint(port, 10, 16)
+	return port != "" && err != nil
 }
 
 func isLoopback(host string) bool {

@@ -33,7 +33,14 @@ func valid() shangcloud.Config {
 }
 
 func TestNewDefaults(t *testing.T) {
-	p, err := shangcloud.New(valid())
+	c := valid()
+	c.Scopes = []string{"user:basic"}
+	p, err := shangcloud.New(c)
+	require.NoError(t, err)
+	c.Scopes[0] = "changed"
+	assert.Equal(t, []string{"user:basic"}, p.OAuth2().Scopes, "New takes a copy")
+
+	p, err = shangcloud.New(valid())
 	require.NoError(t, err)
 	conf := p.OAuth2()
 	assert.Equal(t, shangcloud.Endpoint, conf.Endpoint)
@@ -92,6 +99,11 @@ func TestNewRefuses(t *testing.T) {
 		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "http://app.example/callback" }},
 		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "javascript:alert(1)" }},
 		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "https://app.example/\x7f" }},
+		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "https://app.example/callback " }},
+		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "https://app.example/callback?state=x" }},
+		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "https://app.example:99999/callback" }},
+		{"ClientSecret", func(c *shangcloud.Config) { c.ClientSecret = "hush-hush\n" }},
+		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "https://api.example:99999" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "http://api.yearnstudio.cn" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "http://127.0.0.1.example" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "http://127.0.0.1@evil.example" }},

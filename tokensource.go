@@ -59,8 +59,8 @@ type TokenSource struct {
 
 	mu     sync.Mutex // guards what follows, and writes to cur
 	flight *flight    // the refresh under way, or nil
-	gone   error      // the platform's refusal; nothing more is asked of it
-	pause  pause      // after a refresh that failed
+	gone   error      // the platform's refusal of cur; it is not asked again
+	pause  pause      // after an attempt that failed
 }
 
 var _ oauth2.TokenSource = (*TokenSource)(nil)
@@ -70,7 +70,7 @@ type held struct {
 	tok     *oauth2.Token // nil: none
 	due     moment        // refresh from here on
 	expiry  moment        // invalid from here on
-	forced  bool          // it is the answer to a 401
+	forced  bool          // it is the answer to a 401, and has not been accepted yet
 	saved   bool          // it is, or was, in the store
 	unsaved bool          // it is newer than what is in the store
 }
@@ -226,15 +226,17 @@ func (s *TokenSource) refreshed(ctx context.Context, rejected *oauth2.Token) (*o
 	h := s.cur.Load()
 	forced := rejected != nil && rejected == h.tok
 	switch {
-	case s.gone != nil:
-		s.mu.Unlock()
+	case s.gone != nil && (s.store == nil || now.Before(s.pause.until)):
+		defer s.mu.Unlock()
 		return nil, s.gone
+	case s.gone != nil:
+		// The user may have logged in again, in another process.
 	case forced && h.forced, !forced && !h.unsaved && !h.isDue(now):
 		// A new token was rejected as well; or another caller was faster.
 		s.mu.Unlock()
 		return h.tok, nil
 	}
-	valid := !forced && !h.isExpired(now)
+	valid := !forced && !h.isExpired(now) && s.gone == nil
 	if valid && (s.flight != nil || now.Before(s.pause.until)) {
 		s.mu.Unlock()
 		return h.tok, nil
@@ -258,30 +260,47 @@ func (s *TokenSource) refreshed(ctx context.Context, rejected *oauth2.Token) (*o
 	return nil, err
 }
 
+// accepted notes that the platform took tok: should it reject it later, a refresh
+// is worth another try.
+func (s *TokenSource) accepted(tok *oauth2.Token) {
+	h := s.cur.Load()
+	if h.tok != tok || !h.forced {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cur.Load() == h {
+		next := *h
+		next.forced = false
+		s.cur.Store(&next)
+	}
+}
+
 // takeOff starts a flight for h. The caller holds s.mu, and there is none.
 func (s *TokenSource) takeOff(h *held, forced bool) *flight {
 	f := &flight{done: make(chan struct{})}
 	s.flight = f
-	go s.fly(f, h, forced)
+	go s.fly(f, h, forced, s.gone)
 	return f
 }
 
 // fly brings h up to date for all who wait for f. It belongs to none of them: it
 // has a context of its own.
-func (s *TokenSource) fly(f *flight, h *held, forced bool) {
+func (s *TokenSource) fly(f *flight, h *held, forced bool, gone error) {
 	ctx, cancel := context.WithTimeout(context.Background(), callTimeout)
 	defer cancel()
-	next, err := s.update(ctx, h, forced)
+	next, err := s.update(ctx, h, forced, gone)
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
 	case err == nil:
-		s.pause = pause{}
+		s.pause, s.gone = pause{}, nil
 		s.cur.Store(next)
-	case refused(err):
-		s.gone = err
 	default:
+		if refused(err) {
+			s.gone = err
+		}
 		s.pause.grow(time.Now())
 	}
 	s.flight, f.err = nil, err
@@ -289,8 +308,8 @@ func (s *TokenSource) fly(f *flight, h *held, forced bool) {
 }
 
 // update returns what is to be held after h: what another process has stored, or
-// the answer to a refresh.
-func (s *TokenSource) update(ctx context.Context, h *held, forced bool) (*held, error) {
+// the answer to a refresh. If gone is not nil, h was refused with it before.
+func (s *TokenSource) update(ctx context.Context, h *held, forced bool, gone error) (*held, error) {
 	if s.store == nil {
 		return s.refresh(ctx, h, forced)
 	}
@@ -304,22 +323,24 @@ func (s *TokenSource) update(ctx context.Context, h *held, forced bool) (*held, 
 	}
 	due := forced || h.isDue(time.Now())
 	switch {
-	case !h.unsaved:
+	case !h.unsaved, gone != nil:
 		newer, err := s.stored(ctx, h)
 		if err != nil {
 			return nil, err
 		}
-		if !newer.has(h.tok) && !newer.isDue(time.Now()) {
+		switch {
+		case newer.has(h.tok) && gone != nil:
+			return nil, gone
+		case !newer.has(h.tok) && !newer.isDue(time.Now()):
 			return newer, nil
 		}
 		h = newer
-	case s.save(ctx, h.tok) == nil:
-		h = h.afterSave(nil)
+	default:
+		err := s.save(ctx, h.tok)
 		if !due {
-			return h, nil
+			return h.afterSave(err), err
 		}
-	case !due:
-		return nil, &callError{"token store", "the token is not saved yet", []error{ErrTokenStore}}
+		h = h.afterSave(err)
 	}
 	for {
 		next, err := s.refresh(ctx, h, forced)

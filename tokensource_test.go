@@ -57,7 +57,7 @@ func (m *memoryStore) SaveToken(_ context.Context, tok *oauth2.Token) error {
 	defer m.mu.Unlock()
 	m.saves++
 	if m.saveErr != nil {
-		return m.saveErr
+		return fmt.Errorf("%w: (%s, %s)", m.saveErr, tok.AccessToken, tok.RefreshToken)
 	}
 	m.tok = tok
 	return nil
@@ -285,6 +285,76 @@ func TestRefusalIsRemembered(t *testing.T) {
 	})
 }
 
+// TestLoggedInAgainElsewhere has a login refused, and another process store the
+// token of a new one.
+func TestLoggedInAgainElsewhere(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		store := newLockedStore()
+		store.tok = issue(s.platform)
+		src := s.TokenSource(nil, store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		s.platform.Revoke(10001)
+		time.Sleep(2 * time.Hour)
+		for range 100 {
+			_, err = src.Token()
+			assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+			time.Sleep(time.Second)
+		}
+		assert.Equal(t, 1, s.tokenRequests())
+		assert.Less(t, store.loads, 12, "the store is asked now and then")
+
+		next := issue(s.platform)
+		store.set(func() { store.tok = next })
+		time.Sleep(30 * time.Second)
+		tok, err := src.Token()
+		require.NoError(t, err)
+		assert.Same(t, next, tok)
+		time.Sleep(2 * time.Hour)
+		_, err = src.Token()
+		assert.NoError(t, err)
+	})
+}
+
+// TestSavingHasItsOwnTime takes nearly all of the refresh's time before there is
+// something to save, and then has a store that hangs.
+func TestSavingHasItsOwnTime(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 9900 * time.Millisecond})
+		store := &slowStore{memoryStore: memoryStore{tok: issue(s.platform)}, saving: 4 * time.Second}
+		src := s.TokenSource(nil, store)
+		time.Sleep(2 * time.Hour)
+		_, err := src.Token()
+		assert.ErrorIs(t, err, context.DeadlineExceeded, "this caller has waited for 10 seconds")
+		tok, err := src.Token()
+		require.NoError(t, err)
+		assert.Same(t, tok, store.tok)
+
+		s.platform.ClearFaults()
+		store.saving = time.Hour
+		time.Sleep(2 * time.Hour)
+		start := time.Now()
+		_, err = src.Token()
+		require.NoError(t, err, "kept, though not saved")
+		assert.Equal(t, 5*time.Second, time.Since(start))
+	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.DiscardHandler) })
+}
+
+// slowStore takes its time to save, as long as it is let.
+type slowStore struct {
+	memoryStore
+	saving time.Duration
+}
+
+func (s *slowStore) SaveToken(ctx context.Context, tok *oauth2.Token) error {
+	select {
+	case <-time.After(s.saving):
+		return s.memoryStore.SaveToken(ctx, tok)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
 // TestOtherRefusals are the application's fault or the platform's: no reason to
 // send the user to log in, and asked again.
 func TestOtherRefusals(t *testing.T) {
@@ -391,6 +461,7 @@ func TestSavingFails(t *testing.T) {
 		assert.NotEqual(t, first.AccessToken, tok.AccessToken)
 		assert.Equal(t, 1, store.saves)
 		assert.Contains(t, log.String(), "disk full")
+		assert.Contains(t, log.String(), "[redacted]", "of what the store itself quotes")
 		assert.NotContains(t, log.String(), tok.AccessToken)
 		assert.NotContains(t, log.String(), tok.RefreshToken)
 
@@ -623,7 +694,10 @@ func TestSetToken(t *testing.T) {
 
 		store.saveErr = errors.New("full")
 		third := issue(s.platform)
-		assert.ErrorIs(t, src.SetToken(t.Context(), third), shangcloud.ErrTokenStore)
+		err = src.SetToken(t.Context(), third)
+		assert.ErrorIs(t, err, shangcloud.ErrTokenStore)
+		assert.ErrorIs(t, err, store.saveErr)
+		assert.NotContains(t, err.Error(), third.AccessToken)
 		store.set(func() { store.saveErr = nil })
 		time.Sleep(time.Second)
 		tok, err = src.Token()

@@ -3,6 +3,7 @@ package shangcloud
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -95,8 +96,18 @@ func (s *TokenSource) save(ctx context.Context, tok *oauth2.Token) error {
 	if err == nil {
 		return nil
 	}
-	s.p.conf.Logger.WarnContext(ctx, "shangcloud: a token could not be saved; it is kept, and saving is tried again", "error", err)
+	s.p.conf.Logger.WarnContext(ctx, "shangcloud: a token could not be saved; it is kept, and saving is tried again", "error", withoutToken(err.Error(), tok))
 	return tokenStoreFailed("save", err)
+}
+
+// withoutToken takes tok out of a text of the store's, should it be there.
+func withoutToken(text string, tok *oauth2.Token) string {
+	for _, secret := range []string{tok.AccessToken, tok.RefreshToken} {
+		if secret != "" {
+			text = strings.ReplaceAll(text, secret, "[redacted]")
+		}
+	}
+	return text
 }
 
 func (h *held) afterSave(err error) *held {

@@ -28,6 +28,32 @@ func withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callTimeout)
 }
 
+// limited sends req within the platform's time-out unless its context has a
+// deadline. The time for the body counts, and ends when that is closed.
+func limited(req *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	if _, ok := req.Context().Deadline(); ok {
+		return send(req)
+	}
+	ctx, cancel := context.WithTimeout(req.Context(), callTimeout)
+	res, err := send(req.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	res.Body = &limitedBody{res.Body, cancel}
+	return res, nil
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *limitedBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
 // defaultTransport is shared by all providers and API clients that were given
 // no HTTP client. Go's default transport keeps two idle connections per host;
 // everything here goes to one host.
@@ -57,7 +83,7 @@ func pinned(hc *http.Client) *http.Client {
 
 // tokenTransport stands between x/oauth2 and the token endpoint. It sends
 // credentials in the form that the platform accepts, and lets only answers
-// through that x/oauth2 cannot misunderstand. Other requests pass untouched.
+// through that x/oauth2 cannot misunderstand. Other requests only get a time-out.
 type tokenTransport struct {
 	base     http.RoundTripper
 	tokenURL *url.URL
@@ -65,7 +91,7 @@ type tokenTransport struct {
 
 func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.URL.Host != t.tokenURL.Host || req.URL.Path != t.tokenURL.Path || req.URL.Scheme != t.tokenURL.Scheme {
-		return t.base.RoundTrip(req)
+		return limited(req, t.base.RoundTrip)
 	}
 	ctx, cancel := withLimit(req.Context())
 	defer cancel()

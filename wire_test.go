@@ -5,12 +5,14 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -229,6 +231,44 @@ func TestRawBasic(t *testing.T) {
 			assert.Contains(t, seen[1].Body, "grant_type=refresh_token&refresh_token=rt-1")
 		})
 	}
+}
+
+// TestDefaultClientKeepsItsConnections has 64 calls under way at once, twice: the
+// second time over the connections of the first.
+func TestDefaultClientKeepsItsConnections(t *testing.T) {
+	const calls = 64
+	var conns atomic.Int64
+	var arrived sync.WaitGroup
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.NotContains(t, r.Header, "Accept-Encoding", "no compression, so no bomb")
+		arrived.Done()
+		arrived.Wait()
+		io.WriteString(w, `{"value":"v"}`)
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	c := valid()
+	c.BaseURL = server.URL
+	p, err := shangcloud.New(c)
+	require.NoError(t, err)
+	api := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"}))
+	for range 2 {
+		arrived.Add(calls)
+		var done sync.WaitGroup
+		for range calls {
+			done.Go(func() {
+				_, err := api.Variable(context.Background(), "key")
+				assert.NoError(t, err)
+			})
+		}
+		done.Wait()
+	}
+	assert.Less(t, conns.Load(), int64(calls+calls/10))
 }
 
 func TestPublicClientSendsNoHeader(t *testing.T) {

@@ -165,3 +165,11 @@ func TestDevicePage(t *testing.T) {
 	send(t, "GET", a.value(t, "verification_uri_complete").(string), "")
 	assert.Equal(t, http.StatusOK, poll(t, s, a.value(t, "device_code"), "").status)
 }
+
+func TestRevokedDevice(t *testing.T) {
+	s := platform(t)
+	a := askDevice(t, s, "")
+	require.NoError(t, s.ApproveDevice(a.value(t, "user_code").(string), uid))
+	s.Revoke(uid)
+	assert.Equal(t, "invalid_grant", poll(t, s, a.value(t, "device_code"), "").value(t, "error"))
+}

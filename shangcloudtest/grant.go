@@ -98,7 +98,7 @@ func (s *Server) ExpireTokens() {
 }
 
 // Revoke ends every login of a user: the codes, access and refresh tokens that
-// were issued are refused from now on.
+// were issued, and the devices that were allowed, are refused from now on.
 func (s *Server) Revoke(uid int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -111,6 +111,9 @@ func (s *Server) Revoke(uid int64) {
 	}
 	for _, e := range s.refresh.entries {
 		revoke(e.value.grant)
+	}
+	for _, e := range s.devices.entries {
+		e.value.used = e.value.used || e.value.uid == uid
 	}
 }
 

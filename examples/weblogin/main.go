@@ -54,6 +54,9 @@ func run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	}
 	defer listener.Close()
 	if config.RedirectURL == "" {
+		if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && !tcp.IP.IsUnspecified() {
+			return fmt.Errorf("%s is not a loopback address, and a login needs https elsewhere: set SHANGCLOUD_REDIRECT_URL to the https address that a proxy in front serves, or listen on 127.0.0.1", listener.Addr())
+		}
 		config.RedirectURL = "http://" + reachable(listener.Addr()) + "/callback"
 	}
 
@@ -71,6 +74,9 @@ func run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	}
 
 	fmt.Fprintf(out, "Open      %s\n", site.home())
+	if own := reachable(listener.Addr()); site.redirect.Host != own {
+		fmt.Fprintf(out, "Listening %s (the redirect URL leads elsewhere: to a proxy in front, I hope)\n", own)
+	}
 	if demo {
 		fmt.Fprintf(out, "Platform  a demo inside this program, %s\n", config.BaseURL)
 		fmt.Fprintf(out, "          (set SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET for the real one)\n")
