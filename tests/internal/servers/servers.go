@@ -1,0 +1,280 @@
+// Package servers provides the database servers that tests need: those that the
+// environment names, or private ones, which are started once for a test process.
+package servers
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	_ "github.com/go-sql-driver/mysql"
+	"github.com/jackc/pgx/v5"
+	_ "github.com/jackc/pgx/v5/stdlib"
+)
+
+// startLimit is how long a server may take until it answers.
+const startLimit = 30 * time.Second
+
+// Skip ends a test that cannot be run here, as a failure where that is forbidden.
+func Skip(t testing.TB, reason string) {
+	t.Helper()
+	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
+		t.Fatalf("SHANGCLOUD_NO_SKIP=1 forbids to skip: %s", reason)
+	}
+	t.Skip(reason)
+}
+
+// Postgres returns the address of a PostgreSQL database, for driver "pgx".
+func Postgres(t testing.TB) string { return provide(t, postgres) }
+
+// PgBouncer returns the same database behind a PgBouncer that pools transactions.
+func PgBouncer(t testing.TB) string { return provide(t, pgBouncer) }
+
+// MySQL returns the address of a MariaDB or MySQL database, for driver "mysql".
+func MySQL(t testing.TB) string { return provide(t, mySQL) }
+
+func provide(t testing.TB, start func() (string, error)) string {
+	t.Helper()
+	dsn, err := start()
+	if missing := (missingError)(""); errors.As(err, &missing) {
+		Skip(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return dsn
+}
+
+// missingError is a program that is not installed.
+type missingError string
+
+func (e missingError) Error() string { return string(e) }
+
+var postgres = sync.OnceValues(func() (string, error) {
+	if dsn := os.Getenv("SHANGCLOUD_TEST_POSTGRES"); dsn != "" {
+		return dsn, nil
+	}
+	initdb, err1 := find("initdb", "/usr/lib/postgresql/*/bin", "/usr/local/bin")
+	server, err2 := find("postgres", "/usr/lib/postgresql/*/bin", "/usr/local/bin")
+	if errors.Join(err1, err2) != nil {
+		return "", missingError("SHANGCLOUD_TEST_POSTGRES is not set and PostgreSQL is not installed (apt-get install postgresql)")
+	}
+	dir, err := makeDir("postgres")
+	if err != nil {
+		return "", err
+	}
+	data := filepath.Join(dir, "data")
+	if err := run("postgres", dir, initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
+		return "", err
+	}
+	port := freePort()
+	err = start("postgres", dir, "QUIT", server, "-D", data, "-p", port,
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=400")
+	if err != nil {
+		return "", err
+	}
+	dsn := "postgres://postgres@127.0.0.1:" + port + "/postgres?sslmode=disable"
+	return dsn, await("pgx", dsn, dir)
+})
+
+var pgBouncer = sync.OnceValues(func() (string, error) {
+	bouncer, err := find("pgbouncer", "/usr/sbin", "/usr/local/bin")
+	if err != nil {
+		return "", missingError("PgBouncer is not installed (apt-get install pgbouncer)")
+	}
+	behind, err := postgres()
+	if err != nil {
+		return "", err
+	}
+	conf, err := pgx.ParseConfig(behind)
+	if err != nil {
+		return "", err
+	}
+	dir, err := makeDir("postgres")
+	if err != nil {
+		return "", err
+	}
+	password := ""
+	if conf.Password != "" {
+		password = "password='" + strings.ReplaceAll(conf.Password, "'", "''") + "'"
+	}
+	port := freePort()
+	ini := filepath.Join(dir, "pgbouncer.ini")
+	// Few connections to the server for all clients: sessions are mixed up at once
+	// where a client does not keep its own.
+	text := fmt.Sprintf(`[databases]
+%s = host=%s port=%d user=%s %s
+[pgbouncer]
+listen_addr = 127.0.0.1
+listen_port = %s
+unix_socket_dir =
+auth_type = any
+pool_mode = transaction
+default_pool_size = 4
+max_client_conn = 1000
+ignore_startup_parameters = extra_float_digits
+`, conf.Database, conf.Host, conf.Port, conf.User, password, port)
+	if err := os.WriteFile(ini, []byte(text), 0o644); err != nil {
+		return "", err
+	}
+	if err := start("postgres", dir, "KILL", bouncer, ini); err != nil {
+		return "", err
+	}
+	// Prepared statements do not survive a pool of transactions.
+	dsn := "postgres://" + url.User(conf.User).String() + "@127.0.0.1:" + port + "/" + conf.Database + "?sslmode=disable&default_query_exec_mode=exec"
+	return dsn, await("pgx", dsn, dir)
+})
+
+var mySQL = sync.OnceValues(func() (string, error) {
+	if dsn := os.Getenv("SHANGCLOUD_TEST_MYSQL"); dsn != "" {
+		return dsn, nil
+	}
+	install, err1 := find("mariadb-install-db", "/usr/bin", "/usr/local/bin")
+	server, err2 := find("mariadbd", "/usr/sbin", "/usr/libexec", "/usr/local/bin")
+	if errors.Join(err1, err2) != nil {
+		return "", missingError("SHANGCLOUD_TEST_MYSQL is not set and MariaDB is not installed (apt-get install mariadb-server)")
+	}
+	dir, err := makeDir("mysql")
+	if err != nil {
+		return "", err
+	}
+	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "socket")
+	if err := run("mysql", dir, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db"); err != nil {
+		return "", err
+	}
+	err = start("mysql", dir, "KILL", server, "--no-defaults", "--datadir="+data, "--socket="+socket, "--skip-networking",
+		"--pid-file="+filepath.Join(dir, "pid"), "--max-connections=400", "--innodb-flush-log-at-trx-commit=0")
+	if err != nil {
+		return "", err
+	}
+	address := "root@unix(" + socket + ")/"
+	if err := await("mysql", address, dir); err != nil {
+		return "", err
+	}
+	db, err := sql.Open("mysql", address)
+	if err != nil {
+		return "", err
+	}
+	defer db.Close()
+	_, err = db.Exec("CREATE DATABASE shangcloud_test")
+	return address + "shangcloud_test", err
+})
+
+// find looks for a program in PATH and then in dirs, which are patterns.
+func find(program string, dirs ...string) (string, error) {
+	if path, err := exec.LookPath(program); err == nil {
+		return path, nil
+	}
+	for _, dir := range dirs {
+		if found, _ := filepath.Glob(filepath.Join(dir, program)); len(found) > 0 {
+			return found[len(found)-1], nil
+		}
+	}
+	return "", missingError(program + " is not installed")
+}
+
+// running are the servers to stop and the directories to remove.
+var running struct {
+	mu   sync.Mutex
+	stop []func()
+}
+
+func atStop(f func()) {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	running.stop = append(running.stop, f)
+}
+
+// Stop ends the private servers. TestMain calls it when all tests have ended.
+func Stop() {
+	running.mu.Lock()
+	defer running.mu.Unlock()
+	for i := len(running.stop) - 1; i >= 0; i-- {
+		running.stop[i]()
+	}
+	running.stop = nil
+}
+
+// makeDir makes a directory that belongs to the account a server runs as.
+func makeDir(account string) (string, error) {
+	dir, err := os.MkdirTemp("", "shangcloud")
+	if err != nil {
+		return "", err
+	}
+	atStop(func() { _ = os.RemoveAll(dir) })
+	return dir, giveTo(account, dir)
+}
+
+// run runs a program to its end. Servers refuse to be root, or should not be: a
+// process of root runs them as account.
+func run(account, dir string, command ...string) error {
+	cmd := exec.Command(command[0], command[1:]...)
+	cmd.Dir = dir
+	if err := become(account, cmd); err != nil {
+		return err
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%s: %w\n%s", command[0], err, out)
+	}
+	return nil
+}
+
+// start starts a server that ends with Stop, or with this process, however that
+// ends: the shell's input is closed then.
+func start(account, dir, signal string, command ...string) error {
+	const script = `"$@" >log 2>&1 & server=$!; cat >/dev/null; kill -` // and the signal
+	cmd := exec.Command("/bin/sh", append([]string{"-c", script + signal + ` $server; wait $server`, "sh"}, command...)...)
+	cmd.Dir = dir
+	if err := become(account, cmd); err != nil {
+		return err
+	}
+	input, err := cmd.StdinPipe()
+	if err != nil {
+		return err
+	}
+	if err := cmd.Start(); err != nil {
+		return err
+	}
+	atStop(func() {
+		_ = input.Close()
+		_ = cmd.Wait()
+	})
+	return nil
+}
+
+// await waits for an answer of the server in dir.
+func await(driver, dsn, dir string) error {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		if err = db.Ping(); err == nil {
+			return nil
+		}
+		if time.Since(begin) > startLimit {
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			return fmt.Errorf("the server does not answer: %w\n%s", err, log)
+		}
+	}
+}
+
+func freePort() string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		panic(err)
+	}
+	defer l.Close()
+	_, port, _ := net.SplitHostPort(l.Addr().String())
+	return port
+}

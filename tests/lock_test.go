@@ -1,0 +1,478 @@
+package tests
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// withLocks are the databases that have a lock that ends with its connection.
+var withLocks = []database{postgreSQL, pgBouncer, mariaDB}
+
+// TestPoolOfOneConnection has the tokens of many users refreshed at the same time,
+// through a pool that has fewer connections than users.
+func TestPoolOfOneConnection(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		s, db, _ := newSQL(t, d, 1)
+		var wg sync.WaitGroup
+		for i := range 20 {
+			u := s.User(fmt.Sprint(i % 10))
+			wg.Go(func() {
+				ctx := timeout(t, 10*time.Second)
+				unlock, err := u.LockToken(ctx)
+				if !assert.NoError(t, err) {
+					return
+				}
+				defer unlock()
+				_, err = u.LoadToken(ctx)
+				assert.NoError(t, err)
+				assert.NoError(t, u.SaveToken(ctx, token("a")))
+				tok, err := u.LoadToken(ctx)
+				assert.NoError(t, err)
+				assert.NotNil(t, tok)
+			})
+		}
+		wg.Wait()
+		assert.LessOrEqual(t, db.Stats().OpenConnections, 1)
+	})
+}
+
+// TestSavedIsCommitted looks at what the holder of the lock has saved with other
+// eyes, before the lock is given back.
+func TestSavedIsCommitted(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		dsn := d.dsn(t)
+		db := open(t, d, dsn, 10)
+		table := newTable(t, db)
+		s := sameTable(t, d, db, table)
+		other := sameTable(t, d, open(t, d, dsn, 10), table)
+		unlock, err := s.User("a").LockToken(t.Context())
+		require.NoError(t, err)
+		defer unlock()
+		for _, name := range []string{"one", "two"} {
+			require.NoError(t, s.User("a").SaveToken(t.Context(), token(name)))
+			tok, err := other.User("a").LoadToken(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, token(name).AccessToken, tok.AccessToken)
+			_, err = other.User("a").LockToken(timeout(t, 200*time.Millisecond))
+			assert.ErrorIs(t, err, context.DeadlineExceeded, "saving has ended the lock")
+		}
+		require.NoError(t, other.User("a").SaveToken(t.Context(), token("elsewhere")))
+		tok, err := s.User("a").LoadToken(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, token("elsewhere").AccessToken, tok.AccessToken, "the holder sees what others have committed")
+	})
+}
+
+// TestWaitersReadWhatWasSaved holds for a session that would rather not: by default
+// its transactions see the past, from when the wait for the lock began.
+func TestWaitersReadWhatWasSaved(t *testing.T) {
+	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
+		dsn := d.dsn(t)
+		db := open(t, d, dsn, 10)
+		table := newTable(t, db)
+		s := sameTable(t, d, db, table)
+		strict := with(t, dsn, map[string]string{
+			"default_transaction_isolation": "serializable", "default_transaction_read_only": "on", "default_transaction_deferrable": "on",
+		})
+		if d.dialect == tokenstore.MySQL {
+			var name, value string // tx_isolation in older versions
+			require.NoError(t, db.QueryRow("SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &value))
+			conf, err := mysql.ParseDSN(dsn)
+			require.NoError(t, err)
+			conf.Params = map[string]string{name: "'SERIALIZABLE'"}
+			strict = conf.FormatDSN()
+		}
+		waiter := sameTableNoCreate(t, d, open(t, d, strict, 10), table)
+		require.NoError(t, s.User("a").SaveToken(t.Context(), token("old")))
+		unlock, err := s.User("a").LockToken(t.Context())
+		require.NoError(t, err)
+		done := make(chan error)
+		go func() {
+			unlock, err := waiter.User("a").LockToken(timeout(t, 10*time.Second))
+			if err != nil {
+				done <- err
+				return
+			}
+			defer unlock()
+			tok, err := waiter.User("a").LoadToken(timeout(t, 10*time.Second))
+			if err == nil && tok.AccessToken != token("new").AccessToken {
+				err = fmt.Errorf("read what was there before the lock")
+			}
+			if err == nil {
+				err = waiter.User("a").SaveToken(timeout(t, 10*time.Second), token("newer"))
+			}
+			done <- err
+		}()
+		time.Sleep(300 * time.Millisecond) // it waits
+		require.NoError(t, s.User("a").SaveToken(t.Context(), token("new")))
+		unlock()
+		require.NoError(t, <-done)
+		tok, err := s.User("a").LoadToken(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, token("newer").AccessToken, tok.AccessToken)
+	})
+}
+
+// with adds parameters to the address of a PostgreSQL.
+func with(t testing.TB, dsn string, params map[string]string) string {
+	u, err := url.Parse(dsn)
+	require.NoError(t, err)
+	q := u.Query()
+	for k, v := range params {
+		q.Set(k, v)
+	}
+	u.RawQuery = q.Encode()
+	return u.String()
+}
+
+func sameTableNoCreate(t testing.TB, d database, db *sql.DB, table string) *tokenstore.SQL {
+	s, err := tokenstore.NewSQL(db, d.dialect, tokenstore.SQLConfig{Table: table})
+	require.NoError(t, err)
+	return s
+}
+
+// named returns dsn with a mark on its connections, and a function that ends them,
+// as an administrator, a crash of the server or a network would.
+func named(t testing.TB, d database, dsn string, db *sql.DB) (marked string, kill func()) {
+	if d.dialect == tokenstore.PostgreSQL {
+		name := fmt.Sprintf("mark%d", time.Now().UnixNano())
+		return with(t, dsn, map[string]string{"application_name": name}), func() {
+			var n int
+			require.NoError(t, db.QueryRow("SELECT COUNT(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE application_name = $1", name).Scan(&n))
+			require.NotZero(t, n)
+		}
+	}
+	before := connections(t, db)
+	return dsn, func() {
+		killed := 0
+		for id := range connections(t, db) {
+			if !before[id] {
+				if _, err := db.Exec(fmt.Sprintf("KILL %d", id)); err == nil {
+					killed++
+				}
+			}
+		}
+		require.NotZero(t, killed)
+	}
+}
+
+// connections are those of MariaDB that wait for a statement.
+func connections(t testing.TB, db *sql.DB) map[int64]bool {
+	rows, err := db.Query("SELECT id FROM information_schema.processlist WHERE command = 'Sleep'")
+	require.NoError(t, err)
+	defer rows.Close()
+	ids := make(map[int64]bool)
+	for rows.Next() {
+		var id int64
+		require.NoError(t, rows.Scan(&id))
+		ids[id] = true
+	}
+	require.NoError(t, rows.Err())
+	return ids
+}
+
+// TestConnectionBreaksUnderTheLock: the lock ends, the token is saved all the same,
+// what was read is not trusted, and no connection is left behind.
+func TestConnectionBreaksUnderTheLock(t *testing.T) {
+	// Not in parallel: on MariaDB it ends all connections that are new.
+	for _, d := range withLocks {
+		t.Run(d.name, func(t *testing.T) {
+			for _, conns := range []int{1, 10} {
+				dsn := d.dsn(t)
+				db := open(t, d, dsn, 2)
+				table := newTable(t, db)
+				other := sameTable(t, d, db, table)
+				require.NoError(t, other.User("a").SaveToken(t.Context(), token("old")))
+				unlock, err := other.User("warm-up").LockToken(t.Context())
+				require.NoError(t, err)
+				unlock()
+
+				marked, kill := named(t, d, dsn, db)
+				pool := open(t, d, marked, conns)
+				s := sameTableNoCreate(t, d, pool, table)
+				u := s.User("a")
+				unlock, err = u.LockToken(t.Context())
+				require.NoError(t, err)
+				_, err = u.LoadToken(t.Context())
+				require.NoError(t, err)
+				kill()
+				took := within(t, 3*time.Second, func() {
+					unlock, err := other.User("a").LockToken(timeout(t, 5*time.Second))
+					require.NoError(t, err)
+					unlock()
+				})
+				t.Logf("the lock ended with its connection after %v", took)
+				require.NoError(t, u.SaveToken(t.Context(), token("new")), "another connection takes over")
+				_, err = u.LoadToken(t.Context())
+				assert.ErrorContains(t, err, "held the lock has failed", "this would be taken for the right to refresh")
+				unlock()
+				unlock() // does nothing
+				tok, err := u.LoadToken(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, token("new").AccessToken, tok.AccessToken)
+
+				// First found out when reading.
+				unlock, err = u.LockToken(t.Context())
+				require.NoError(t, err)
+				kill()
+				_, err = u.LoadToken(t.Context())
+				assert.Error(t, err)
+				unlock()
+				// First found out when unlocking.
+				unlock, err = u.LockToken(t.Context())
+				require.NoError(t, err)
+				kill()
+				unlock()
+				assert.Zero(t, pool.Stats().InUse)
+				unlock, err = u.LockToken(t.Context())
+				require.NoError(t, err)
+				unlock()
+			}
+		})
+	}
+}
+
+// TestConnectionsAreLeftAsTheyWere looks at the connection that a lock was on.
+func TestConnectionsAreLeftAsTheyWere(t *testing.T) {
+	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
+		s, db, _ := newSQL(t, d, 1)
+		look := func() (text string) {
+			query := "SELECT CONCAT(CONNECTION_ID(), ' ', @@SESSION.wait_timeout, ' ', @@autocommit)"
+			if d.dialect == tokenstore.PostgreSQL {
+				query = `SELECT concat(pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'),
+					(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
+					now() = statement_timestamp())`
+			}
+			require.NoError(t, db.QueryRow(query).Scan(&text))
+			return text
+		}
+		if d.dialect == tokenstore.MySQL {
+			_, err := db.Exec("SET SESSION wait_timeout = 777")
+			require.NoError(t, err)
+		}
+		before := look()
+		for range 3 {
+			unlock, err := s.User("a").LockToken(t.Context())
+			require.NoError(t, err)
+			require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
+			unlock()
+		}
+		assert.Equal(t, before, look())
+	})
+}
+
+// TestCallersGiveUpUnderTheLock: a request that ends in the middle of a load must
+// not take the lock's connection along.
+func TestCallersGiveUpUnderTheLock(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		dsn := d.dsn(t)
+		db := open(t, d, dsn, 4)
+		table := newTable(t, db)
+		s := sameTable(t, d, db, table)
+		other := sameTable(t, d, open(t, d, dsn, 4), table)
+		unlock, err := s.User("a").LockToken(t.Context())
+		require.NoError(t, err)
+		var wg sync.WaitGroup
+		for i := range 100 {
+			wg.Go(func() {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*20*time.Microsecond)
+				defer cancel()
+				_, _ = s.User("a").LoadToken(ctx)
+			})
+		}
+		wg.Wait()
+		_, err = other.User("a").LockToken(timeout(t, 300*time.Millisecond))
+		assert.ErrorIs(t, err, context.DeadlineExceeded, "the lock is gone")
+		_, err = s.User("a").LoadToken(t.Context())
+		assert.NoError(t, err)
+		unlock()
+	})
+}
+
+// TestWaitersGiveUp leaves no locks, connections or goroutines behind.
+func TestWaitersGiveUp(t *testing.T) {
+	// Not in parallel: it counts goroutines.
+	for _, d := range databases {
+		t.Run(d.name, func(t *testing.T) {
+			dsn := d.dsn(t)
+			db := open(t, d, dsn, 10)
+			table := newTable(t, db)
+			s := sameTable(t, d, db, table)
+			pool := open(t, d, dsn, 10)
+			other := sameTable(t, d, pool, table)
+			before := runtime.NumGoroutine()
+			unlock, err := s.User("a").LockToken(t.Context())
+			require.NoError(t, err)
+			var wg sync.WaitGroup
+			for i := range 50 {
+				wg.Go(func() {
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(10+i*10)*time.Millisecond)
+					defer cancel()
+					deadline, _ := ctx.Deadline()
+					_, err := other.User("a").LockToken(ctx)
+					assert.ErrorIs(t, err, context.DeadlineExceeded)
+					assert.Less(t, time.Since(deadline), 500*time.Millisecond)
+					assert.LessOrEqual(t, pool.Stats().InUse, 2, "those who wait in one process share a connection")
+				})
+			}
+			// One gives up at the moment when the lock becomes free, again and again.
+			wg.Wait()
+			unlock()
+			for i := range 100 {
+				unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+				require.NoError(t, err, "%d", i)
+				done := make(chan struct{})
+				go func() {
+					defer close(done)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*100*time.Microsecond)
+					defer cancel()
+					if unlock, err := other.User("a").LockToken(ctx); err == nil {
+						unlock()
+					}
+				}()
+				time.Sleep(time.Duration(i%10) * 500 * time.Microsecond)
+				unlock()
+				<-done
+			}
+			within(t, 5*time.Second, func() {
+				unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+				require.NoError(t, err)
+				unlock()
+			})
+			assert.Eventually(t, func() bool { return len(lockRows(t, d, db, table)) == 0 }, 5*time.Second, 10*time.Millisecond)
+			assert.Eventually(t, func() bool { return pool.Stats().InUse == 0 }, 15*time.Second, 10*time.Millisecond)
+			// Pools and drivers have some for each connection, which stay.
+			allowed := before + 2*20
+			assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= allowed }, 15*time.Second, 10*time.Millisecond,
+				"%d goroutines before", before)
+		})
+	}
+}
+
+// TestUsersDoNotWaitForEachOther locks many at once.
+func TestUsersDoNotWaitForEachOther(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		s, _, _ := newSQL(t, d, 40)
+		n := 30
+		if d.name == pgBouncer.name {
+			n = 3 // it has four connections for all
+		}
+		ctx := timeout(t, 10*time.Second)
+		for i := range n {
+			unlock, err := s.User(fmt.Sprint(i)).LockToken(ctx)
+			require.NoError(t, err)
+			defer unlock()
+		}
+	})
+}
+
+// TestTablesDoNotShareLocks, nor do schemas and databases.
+func TestTablesDoNotShareLocks(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		s, db, table := newSQL(t, d, 10)
+		unlock, err := s.User("a").LockToken(t.Context())
+		require.NoError(t, err)
+		defer unlock()
+		free := func(s *tokenstore.SQL) {
+			unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+			require.NoError(t, err)
+			unlock()
+		}
+		free(sameTable(t, d, db, newTable(t, db)))
+		if d.dialect == tokenstore.SQLite {
+			return
+		}
+		schema := strings.Replace(table, "tokens", "other", 1)
+		_, err = db.Exec("CREATE SCHEMA " + schema)
+		require.NoError(t, err)
+		defer func() {
+			drop := "DROP SCHEMA " + schema
+			if d.dialect == tokenstore.PostgreSQL {
+				drop += " CASCADE"
+			}
+			_, err := db.Exec(drop)
+			assert.NoError(t, err)
+		}()
+		free(sameTable(t, d, db, schema+"."+table))
+	})
+}
+
+// TestSQLiteLeaseEnds has a holder who died leave a lock behind, and one who had
+// another idea of the time.
+func TestSQLiteLeaseEnds(t *testing.T) {
+	t.Parallel()
+	s, db, table := newSQL(t, sqLite, 10)
+	leave := func(until time.Duration) {
+		_, err := db.Exec("INSERT INTO "+table+"_lock (user_key, owner, until) VALUES (?, 'dead', ?)", []byte("a"), time.Now().Add(until).UnixMilli())
+		require.NoError(t, err)
+	}
+	lock := func() {
+		unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+		require.NoError(t, err)
+		unlock()
+	}
+	leave(700 * time.Millisecond)
+	begin := time.Now()
+	lock()
+	assert.Greater(t, time.Since(begin), 600*time.Millisecond)
+	assert.Less(t, time.Since(begin), 2*time.Second)
+	leave(-time.Hour)
+	within(t, time.Second, lock)
+	leave(time.Hour) // the clock was set back since
+	within(t, time.Second, lock)
+
+	unlock, err := s.User("a").LockToken(t.Context())
+	require.NoError(t, err)
+	var until int64
+	require.NoError(t, db.QueryRow("SELECT until FROM "+table+"_lock").Scan(&until))
+	assert.InDelta(t, 20_000, time.Until(time.UnixMilli(until)).Milliseconds(), 1000)
+
+	// One whose time is over does not take the lock from the next.
+	_, err = db.Exec("UPDATE " + table + "_lock SET owner = 'next'")
+	require.NoError(t, err)
+	unlock()
+	assert.Equal(t, []string{"a"}, lockRows(t, sqLite, db, table))
+}
+
+// TestSQLiteIsBusy writes while another connection keeps the file to itself.
+func TestSQLiteIsBusy(t *testing.T) {
+	for name, options := range map[string]string{"does not wait": "", "waits": "?_pragma=busy_timeout(8000)", "WAL": "?_pragma=journal_mode(WAL)"} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dsn := "file:" + sqLite.dsn(t) + options
+			db := open(t, sqLite, dsn, 10)
+			s := sameTable(t, sqLite, db, newTable(t, db))
+			blocker, err := open(t, sqLite, dsn, 1).Conn(t.Context())
+			require.NoError(t, err)
+			defer blocker.Close()
+			exec := func(statement string) {
+				_, err := blocker.ExecContext(context.WithoutCancel(t.Context()), statement)
+				require.NoError(t, err)
+			}
+			exec("BEGIN EXCLUSIVE")
+			for call, f := range map[string]func(context.Context) error{
+				"save": func(ctx context.Context) error { return s.User("a").SaveToken(ctx, token("a")) },
+				"lock": func(ctx context.Context) error { _, err := s.User("a").LockToken(ctx); return err },
+			} {
+				within(t, time.Second, func() { assert.ErrorIs(t, f(timeout(t, 300*time.Millisecond)), context.DeadlineExceeded, call) })
+			}
+			time.AfterFunc(500*time.Millisecond, func() { exec("COMMIT") })
+			require.NoError(t, s.User("b").SaveToken(timeout(t, 5*time.Second), token("b")))
+			unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+			require.NoError(t, err, "a claim that was given up is not left behind")
+			unlock()
+		})
+	}
+}

@@ -1,0 +1,164 @@
+package tests
+
+import (
+	"context"
+	"database/sql"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+	_ "modernc.org/sqlite"
+)
+
+func TestMain(m *testing.M) {
+	if job := os.Getenv(jobVariable); job != "" {
+		os.Exit(work(job)) // this is a child of a test
+	}
+	// Most tests wait for something; a machine of two cores can wait for more.
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	code := m.Run()
+	servers.Stop()
+	os.Exit(code)
+}
+
+var long = os.Getenv("SHANGCLOUD_LONG_TESTS") == "1"
+
+// A database is a way to reach one of a dialect.
+type database struct {
+	name    string
+	dialect tokenstore.Dialect
+	driver  string
+	dsn     func(t testing.TB) string
+}
+
+var (
+	postgreSQL = database{"PostgreSQL", tokenstore.PostgreSQL, "pgx", servers.Postgres}
+	pgBouncer  = database{"PgBouncer", tokenstore.PostgreSQL, "pgx", servers.PgBouncer}
+	mariaDB    = database{"MariaDB", tokenstore.MySQL, "mysql", servers.MySQL}
+	sqLite     = database{"SQLite", tokenstore.SQLite, "sqlite", func(t testing.TB) string { return filepath.Join(t.TempDir(), "tokens.db") }}
+
+	databases = []database{postgreSQL, pgBouncer, mariaDB, sqLite}
+)
+
+// onEach runs f for each of several databases, at the same time.
+func onEach(t *testing.T, which []database, f func(t *testing.T, d database)) {
+	t.Helper()
+	t.Parallel()
+	for _, d := range which {
+		t.Run(d.name, func(t *testing.T) {
+			t.Parallel()
+			f(t, d)
+		})
+	}
+}
+
+// open opens a pool of at most conns connections and checks in the end that none
+// was kept.
+func open(t testing.TB, d database, dsn string, conns int) *sql.DB {
+	t.Helper()
+	db, err := openPool(d.driver, dsn, conns)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		for begin := time.Now(); db.Stats().InUse > 0 && time.Since(begin) < 15*time.Second; {
+			time.Sleep(10 * time.Millisecond)
+		}
+		assert.Zero(t, db.Stats().InUse, "connections that were not given back")
+		assert.NoError(t, db.Close())
+	})
+	return db
+}
+
+func openPool(driver, dsn string, conns int) (*sql.DB, error) {
+	db, err := sql.Open(driver, dsn)
+	if err == nil {
+		db.SetMaxOpenConns(conns)
+		db.SetMaxIdleConns(conns)
+	}
+	return db, err
+}
+
+var tables atomic.Int64
+
+// newTable returns a name that no other test has, in this run or another, and
+// drops its table in the end.
+func newTable(t testing.TB, db *sql.DB) string {
+	name := fmt.Sprintf("tokens_%d_%d_%d", os.Getpid(), time.Now().UnixNano(), tables.Add(1))
+	t.Cleanup(func() {
+		_, err := db.Exec("DROP TABLE IF EXISTS " + name)
+		assert.NoError(t, err)
+	})
+	return name
+}
+
+// newSQL returns a store in a new table, and its pool.
+func newSQL(t testing.TB, d database, conns int, keys ...[]byte) (*tokenstore.SQL, *sql.DB, string) {
+	t.Helper()
+	db := open(t, d, d.dsn(t), conns)
+	table := newTable(t, db)
+	return sameTable(t, d, db, table, keys...), db, table
+}
+
+// sameTable returns a store in a table that may be there, as another process has it.
+func sameTable(t testing.TB, d database, db *sql.DB, table string, keys ...[]byte) *tokenstore.SQL {
+	t.Helper()
+	s, err := tokenstore.NewSQL(db, d.dialect, tokenstore.SQLConfig{Table: table, Keys: keys})
+	require.NoError(t, err)
+	require.NoError(t, s.CreateTable(t.Context()))
+	return s
+}
+
+func key(n byte) []byte { return []byte(strings.Repeat(string('a'+rune(n)), 32)) }
+
+func token(name string) *oauth2.Token {
+	return &oauth2.Token{
+		AccessToken: "access-" + name, TokenType: "Bearer", RefreshToken: "refresh-" + name,
+		Expiry: time.Date(2031, 2, 3, 4, 5, 6, 789012345, time.UTC), ExpiresIn: 3600,
+	}
+}
+
+// within fails the test if f takes longer than d, and returns what it took.
+func within(t testing.TB, d time.Duration, f func()) time.Duration {
+	t.Helper()
+	begin := time.Now()
+	f()
+	took := time.Since(begin)
+	assert.Less(t, took, d)
+	return took
+}
+
+func timeout(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(t.Context()), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// raw returns the stored bytes of the only row of a table.
+func raw(t testing.TB, db *sql.DB, table string) []byte {
+	t.Helper()
+	var data []byte
+	require.NoError(t, db.QueryRow("SELECT token FROM "+table).Scan(&data))
+	return data
+}
+
+// set replaces the stored bytes of the only row of a table.
+func set(t testing.TB, d database, db *sql.DB, table string, data []byte) {
+	t.Helper()
+	place := "?"
+	if d.dialect == tokenstore.PostgreSQL {
+		place = "$1"
+	}
+	_, err := db.Exec("UPDATE "+table+" SET token = "+place, data)
+	require.NoError(t, err)
+}

@@ -1,0 +1,518 @@
+package tests
+
+import (
+	"bytes"
+	"context"
+	"database/sql"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"sync"
+	"testing"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+const (
+	processes  = 4
+	goroutines = 100
+
+	// lifetime is that of the tokens. They are due at half of it.
+	lifetime = time.Second
+
+	jobVariable   = "SHANGCLOUD_TEST_JOB"
+	processHeader = "X-Process"
+)
+
+// job is what a child of a test has to do until its input ends: call Token for
+// each of the users, in many goroutines.
+type job struct {
+	Name    string // of the process
+	URL     string // of the platform
+	Driver  string
+	Dialect tokenstore.Dialect
+	DSN     string
+	Table   string
+	Users   []string
+}
+
+// report is what came of a job.
+type report struct {
+	Calls, Failures int
+	Errors          []string // the first few
+	Slowest         time.Duration
+}
+
+// sender adds the name of the process to its requests.
+type sender string
+
+func (s sender) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set(processHeader, string(s))
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func newProvider(platform, process string) (*shangcloud.Provider, error) {
+	return shangcloud.New(shangcloud.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "http://127.0.0.1/callback",
+		BaseURL: platform, HTTPClient: &http.Client{Transport: sender(process)},
+	})
+}
+
+// work is main for a child.
+func work(text string) int {
+	fail := func(err error) int {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	var j job
+	if err := json.Unmarshal([]byte(text), &j); err != nil {
+		return fail(err)
+	}
+	provider, err := newProvider(j.URL, j.Name)
+	if err != nil {
+		return fail(err)
+	}
+	db, err := openPool(j.Driver, j.DSN, 10)
+	if err != nil {
+		return fail(err)
+	}
+	tokens, err := tokenstore.NewSQL(db, j.Dialect, tokenstore.SQLConfig{Table: j.Table, Keys: [][]byte{key(0)}})
+	if err != nil {
+		return fail(err)
+	}
+	shared := make(map[string]*shangcloud.TokenSource)
+	for _, u := range j.Users {
+		shared[u] = provider.TokenSource(nil, tokens.User(u))
+	}
+
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		cancel()
+	}()
+	var (
+		wg  sync.WaitGroup
+		mu  sync.Mutex
+		all report
+	)
+	for i := range goroutines {
+		wg.Go(func() {
+			var mine report
+			for n := i; ctx.Err() == nil; n++ {
+				user := j.Users[n%len(j.Users)]
+				src := shared[user]
+				if i%10 == 0 { // one that has to ask the store first
+					src = provider.TokenSource(nil, tokens.User(user))
+				}
+				begin := time.Now()
+				tok, err := src.Token()
+				mine.Slowest = max(mine.Slowest, time.Since(begin))
+				mine.Calls++
+				if err == nil && tok.AccessToken == "" {
+					err = fmt.Errorf("an empty token")
+				}
+				if err != nil {
+					mine.Failures++
+					mine.Errors = append(mine.Errors, describe(err))
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			all.Calls += mine.Calls
+			all.Failures += mine.Failures
+			all.Errors = append(all.Errors, mine.Errors...)
+			all.Slowest = max(all.Slowest, mine.Slowest)
+		})
+	}
+	wg.Wait()
+	all.Errors = all.Errors[:min(len(all.Errors), 5)]
+	if err := json.NewEncoder(os.Stdout).Encode(all); err != nil {
+		return fail(err)
+	}
+	return 0
+}
+
+// describe tells the whole chain, for the report of a failed test.
+func describe(err error) string {
+	text := err.Error()
+	switch e := err.(type) {
+	case interface{ Unwrap() error }:
+		if next := e.Unwrap(); next != nil {
+			text += " < " + describe(next)
+		}
+	case interface{ Unwrap() []error }:
+		for _, next := range e.Unwrap() {
+			text += " < " + describe(next)
+		}
+	}
+	return text
+}
+
+// child is a process at work.
+type child struct {
+	name  string
+	cmd   *exec.Cmd
+	stdin io.Closer
+	out   bytes.Buffer
+	ended chan struct{}
+}
+
+func startChild(t testing.TB, j job) *child {
+	t.Helper()
+	text, err := json.Marshal(j)
+	require.NoError(t, err)
+	c := &child{name: j.Name, cmd: exec.Command(os.Args[0]), ended: make(chan struct{})}
+	c.cmd.Env = append(os.Environ(), jobVariable+"="+string(text))
+	c.cmd.Stdout, c.cmd.Stderr = &c.out, &c.out
+	c.stdin, err = c.cmd.StdinPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.cmd.Start())
+	go func() {
+		defer close(c.ended)
+		_ = c.cmd.Wait()
+	}()
+	t.Cleanup(func() { c.kill() })
+	return c
+}
+
+// kill is SIGKILL.
+func (c *child) kill() {
+	_ = c.cmd.Process.Kill()
+	<-c.ended
+}
+
+// finish lets c end by itself and returns its report.
+func (c *child) finish(t testing.TB) (r report) {
+	t.Helper()
+	require.NoError(t, c.stdin.Close())
+	select {
+	case <-c.ended:
+	case <-time.After(30 * time.Second):
+		t.Fatalf("process %s does not end", c.name)
+	}
+	require.NoError(t, json.Unmarshal(lastLine(c.out.Bytes()), &r), "%s", c.out.String())
+	return r
+}
+
+func lastLine(out []byte) []byte {
+	lines := bytes.Split(bytes.TrimSpace(out), []byte("\n"))
+	return lines[len(lines)-1]
+}
+
+// site is a platform that keeps books of all refreshes, and users whose tokens are
+// in a store.
+type site struct {
+	platform *shangcloudtest.Server
+	url      string
+	users    []string
+	store    *tokenstore.SQL
+	db       *sql.DB // of store
+	job      job
+
+	mu       sync.Mutex
+	owner    map[string]string    // of each refresh token that was ever given out
+	issued   map[string]time.Time // each, and when
+	uses     map[string]int       // of each, successful or not, without those that were cut off
+	last     map[string]string    // of each user: the newest
+	by       map[string]int       // process: refreshes
+	refused  []string
+	tooEarly int
+	cut      int
+	arrived  chan string // each refresh that succeeds, if somebody wants to know
+}
+
+func newProcessSite(t testing.TB, d database, users int) *site {
+	t.Helper()
+	s := &site{
+		platform: shangcloudtest.New(),
+		owner:    make(map[string]string), issued: make(map[string]time.Time), uses: make(map[string]int),
+		last: make(map[string]string), by: make(map[string]int),
+		arrived: make(chan string, 1),
+	}
+	server := httptest.NewServer(s)
+	t.Cleanup(func() {
+		_ = s.platform.Close()
+		server.CloseClientConnections()
+		server.Close()
+	})
+	s.url = server.URL
+	s.platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"http://127.0.0.1/callback"}})
+	s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = lifetime })
+
+	dsn := d.dsn(t)
+	db := open(t, d, dsn, 4)
+	table := newTable(t, db)
+	s.db = db
+	s.store = sameTable(t, d, db, table, key(0))
+	for i := range users {
+		uid := int64(10001 + i)
+		s.platform.AddUser(shangcloudtest.User{ID: uid})
+		user := fmt.Sprint(uid)
+		access, refresh := s.platform.Issue("demo", uid)
+		s.users = append(s.users, user)
+		s.owner[refresh], s.last[user] = user, refresh
+		require.NoError(t, s.store.User(user).SaveToken(t.Context(), &oauth2.Token{
+			AccessToken: access, TokenType: "Bearer", RefreshToken: refresh, Expiry: time.Now(),
+		}))
+	}
+	s.job = job{URL: s.url, Driver: d.driver, Dialect: d.dialect, DSN: dsn, Table: table, Users: s.users}
+	return s
+}
+
+func (s *site) start(t testing.TB, name string) *child {
+	t.Helper()
+	j := s.job
+	j.Name = name
+	return startChild(t, j)
+}
+
+// ServeHTTP is the platform, with books.
+func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		panic(http.ErrAbortHandler)
+	}
+	form, _ := url.ParseQuery(string(body))
+	used := form.Get("refresh_token")
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	answer := httptest.NewRecorder()
+	func() {
+		defer func() {
+			if e := recover(); e != nil {
+				s.mu.Lock()
+				s.cut++
+				s.mu.Unlock()
+				panic(e)
+			}
+		}()
+		s.platform.ServeHTTP(answer, r)
+	}()
+	s.book(r.Header.Get(processHeader), used, answer)
+	for k, v := range answer.Header() {
+		w.Header()[k] = v
+	}
+	w.WriteHeader(answer.Code)
+	_, _ = w.Write(answer.Body.Bytes())
+}
+
+func (s *site) book(process, used string, answer *httptest.ResponseRecorder) {
+	var got struct {
+		RefreshToken string `json:"refresh_token"`
+	}
+	_ = json.Unmarshal(answer.Body.Bytes(), &got)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.uses[used]++
+	if answer.Code != http.StatusOK || got.RefreshToken == "" {
+		s.refused = append(s.refused, fmt.Sprintf("%s: %d %s", process, answer.Code, answer.Body))
+		return
+	}
+	now := time.Now()
+	if at, known := s.issued[used]; known && now.Sub(at) < lifetime/2 {
+		s.tooEarly++
+	}
+	user := s.owner[used]
+	s.owner[got.RefreshToken], s.last[user], s.issued[got.RefreshToken] = user, got.RefreshToken, now
+	s.by[process]++
+	select {
+	case s.arrived <- process:
+	default:
+	}
+}
+
+// refreshed waits for a refresh of somebody but the process.
+func (s *site) refreshed(t testing.TB, but string, limit time.Duration) {
+	t.Helper()
+	late := time.After(limit)
+	for {
+		select {
+		case process := <-s.arrived:
+			if process != but {
+				return
+			}
+		case <-late:
+			t.Fatalf("no refresh by anybody but %q within %v; locks: %v", but, limit, s.locks())
+		}
+	}
+}
+
+// locks describes SQLite's lock table, for the report of a failed test.
+func (s *site) locks() (text string) {
+	if s.job.Dialect == tokenstore.SQLite {
+		query := "SELECT group_concat(owner || ' until ' || until) FROM " + s.job.Table + "_lock"
+		if err := s.db.QueryRow(query).Scan(&text); err != nil {
+			text = err.Error()
+		}
+		text += fmt.Sprintf(", now %d", time.Now().UnixMilli())
+	}
+	return text
+}
+
+// check closes the books: every refresh token that was used was used once and when
+// it was due, and what the store has is what the platform gave out last, and good.
+func (s *site) check(t testing.TB) (refreshes int, by map[string]int) {
+	t.Helper()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	assert.Empty(t, s.refused, "refused by the platform")
+	assert.Zero(t, s.tooEarly, "refreshes of tokens that were not due")
+	for _, n := range s.uses {
+		assert.Equal(t, 1, n, "uses of one refresh token")
+		refreshes += n
+	}
+	for _, user := range s.users {
+		tok, err := s.store.User(user).LoadToken(t.Context())
+		require.NoError(t, err)
+		require.NotNil(t, tok)
+		assert.Equal(t, s.last[user], tok.RefreshToken, "the store has the newest token")
+		assert.Zero(t, s.uses[tok.RefreshToken], "which nobody has used")
+	}
+	by = maps.Clone(s.by)
+	provider, err := newProvider(s.url, "check")
+	require.NoError(t, err)
+	s.mu.Unlock() // the platform needs the books
+	defer s.mu.Lock()
+	for _, user := range s.users {
+		tok, err := s.store.User(user).LoadToken(t.Context())
+		require.NoError(t, err)
+		_, err = provider.OAuth2().TokenSource(provider.ClientContext(t.Context()), &oauth2.Token{RefreshToken: tok.RefreshToken}).Token()
+		assert.NoError(t, err, "a login was lost")
+	}
+	return refreshes, by
+}
+
+// TestProcesses has four processes of 100 goroutines each on the same rows, with
+// tokens that are due every half second, rotation, and reuse detection: one refresh
+// for every token that is due, and no error anywhere.
+func TestProcesses(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name        string
+		users       int
+		short, long time.Duration
+	}{
+		{"one row", 1, 3 * time.Second, 3 * time.Minute},
+		{"many rows", 50, 3 * time.Second, time.Minute},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, d := range databases {
+				t.Run(d.name, func(t *testing.T) {
+					users, length := c.users, c.short
+					if long {
+						length = c.long
+					}
+					if d.name == sqLite.name || d.name == pgBouncer.name {
+						if !long {
+							t.Skip("SHANGCLOUD_LONG_TESTS=1 is for this")
+						}
+						users, length = min(users, 10), 20*time.Second
+					}
+					s := newProcessSite(t, d, users)
+					begin := time.Now()
+					var children []*child
+					for i := range processes {
+						children = append(children, s.start(t, fmt.Sprint(i)))
+					}
+					time.Sleep(length)
+					calls, slowest := 0, time.Duration(0)
+					for _, c := range children {
+						r := c.finish(t)
+						assert.Zero(t, r.Failures, "%q", r.Errors)
+						assert.NotZero(t, r.Calls)
+						calls += r.Calls
+						slowest = max(slowest, r.Slowest)
+					}
+					took := time.Since(begin)
+					n, by := s.check(t)
+					most := users * (int(2*took/lifetime) + 1)
+					t.Logf("%d refreshes in %v, of at most %d, by %v, for %d calls; the slowest took %v", n, took.Round(time.Millisecond), most, by, calls, slowest.Round(time.Millisecond))
+					assert.LessOrEqual(t, n, most)
+					assert.GreaterOrEqual(t, n, most/3, "tokens that are due are refreshed")
+				})
+			}
+		})
+	}
+}
+
+// TestProcessesAreKilled kills one process after another with SIGKILL while the
+// platform holds its refresh back, before it has done anything: the others go on at
+// once, or in SQLite when the 20 seconds of the lock are over.
+//
+// What no client can prevent is not tested: a process that is killed after the
+// platform has rotated the token, and before the new one is saved, takes it along.
+func TestProcessesAreKilled(t *testing.T) {
+	t.Parallel()
+	for _, d := range databases {
+		t.Run(d.name, func(t *testing.T) {
+			kills, limit := 3, 5*time.Second
+			if long {
+				kills = 60
+			}
+			if d.dialect == tokenstore.SQLite {
+				if !long {
+					t.Skip("a lock of SQLite takes 20 seconds to end: SHANGCLOUD_LONG_TESTS=1")
+				}
+				kills, limit = 3, 23*time.Second
+			}
+			s := newProcessSite(t, d, 1)
+			children := make(map[string]*child)
+			for i := range processes {
+				c := s.start(t, fmt.Sprint(i))
+				children[c.name] = c
+			}
+			var slowest time.Duration
+			for n := range kills {
+				s.refreshed(t, "", 10*time.Second) // all is well
+				caught := make(chan string, 1)
+				s.platform.Fault("/oauth/token", shangcloudtest.Fault{
+					Times: 1,
+					Before: func(r *http.Request) {
+						caught <- r.Header.Get(processHeader)
+						<-r.Context().Done()
+					},
+					Drop: true,
+				})
+				var victim string
+				select {
+				case victim = <-caught:
+				case <-time.After(10 * time.Second):
+					t.Fatal("no refresh to be killed in")
+				}
+				select { // what was told before
+				case <-s.arrived:
+				default:
+				}
+				children[victim].kill()
+				begin := time.Now()
+				s.refreshed(t, victim, limit)
+				slowest = max(slowest, time.Since(begin))
+				delete(children, victim)
+				c := s.start(t, fmt.Sprint(processes+n))
+				children[c.name] = c
+			}
+			for _, c := range children {
+				r := c.finish(t)
+				if d.dialect != tokenstore.SQLite { // there, calls wait for 10 seconds and fail
+					assert.Zero(t, r.Failures, "%q", r.Errors)
+				}
+			}
+			n, _ := s.check(t)
+			assert.Equal(t, kills, s.cut)
+			t.Logf("%d killed, %d refreshes; the next one came after %v at the latest", kills, n, slowest.Round(time.Millisecond))
+		})
+	}
+}

@@ -1,0 +1,59 @@
+//go:build unix
+
+package tests
+
+import (
+	"fmt"
+	"net/http"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// TestProcessFallsSilent stops a process in the middle of its refresh. Its
+// connections stay open and say nothing, like those of a machine that lost power:
+// its lock ends after 20 seconds. Then it wakes up and has missed everything.
+func TestProcessFallsSilent(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		s := newProcessSite(t, d, 1)
+		children := make(map[string]*child)
+		for i := range 2 {
+			c := s.start(t, fmt.Sprint(i))
+			children[c.name] = c
+		}
+		s.refreshed(t, "", 10*time.Second)
+		caught := make(chan string, 1)
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{
+			Times: 1,
+			Before: func(r *http.Request) {
+				caught <- r.Header.Get(processHeader)
+				<-r.Context().Done()
+			},
+			Drop: true,
+		})
+		silent := <-caught
+		begin := time.Now()
+		require.NoError(t, children[silent].cmd.Process.Signal(syscall.SIGSTOP))
+		select {
+		case <-s.arrived:
+		default:
+		}
+		s.refreshed(t, silent, 25*time.Second)
+		took := time.Since(begin)
+		t.Logf("the lock ended after %v", took.Round(time.Millisecond))
+		assert.Greater(t, took, 18*time.Second, "a refresh may take 10 seconds and saving 5")
+		assert.Less(t, took, 22*time.Second)
+		require.NoError(t, children[silent].cmd.Process.Signal(syscall.SIGCONT))
+		for range 5 {
+			s.refreshed(t, "", 10*time.Second)
+		}
+		for _, c := range children {
+			c.finish(t)
+		}
+		s.check(t)
+	})
+}

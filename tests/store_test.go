@@ -1,0 +1,341 @@
+package tests
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/go-sql-driver/mysql"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+func TestTokensComeBackAsTheyWere(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		for _, keys := range [][][]byte{nil, {key(0)}} {
+			s, _, _ := newSQL(t, d, 10, keys...)
+			u, ctx := s.User("10001"), t.Context()
+			tok, err := u.LoadToken(ctx)
+			require.NoError(t, err)
+			assert.Nil(t, tok, "none yet")
+
+			for _, want := range []*oauth2.Token{
+				token("a"),
+				{AccessToken: "only"},
+				{AccessToken: `quote " ' \ ; -- \x00 小云 ` + strings.Repeat("long ", 50_000), RefreshToken: "\x00\x1a\\%_", Expiry: time.Now().Add(time.Hour).Round(0)},
+			} {
+				require.NoError(t, u.SaveToken(ctx, want))
+				got, err := s.User("10001").LoadToken(ctx)
+				require.NoError(t, err)
+				assert.True(t, want.Expiry.Equal(got.Expiry), "%v %v", want.Expiry, got.Expiry)
+				got.Expiry = want.Expiry
+				assert.Equal(t, want, got)
+			}
+
+			require.NoError(t, u.SaveToken(ctx, nil))
+			tok, err = u.LoadToken(ctx)
+			require.NoError(t, err)
+			assert.Nil(t, tok)
+		}
+	})
+}
+
+// TestKeys stores under keys that a careless database takes for one another, or
+// for a statement.
+func TestKeys(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		s, db, table := newSQL(t, d, 10, key(0))
+		keys := []string{
+			"a", "A", "a ", " a", "a  ", "á", "a\u0301", "ａ", "ß", "ss", "SS", "i", "İ", "ı", "\x00", "a\x00", "a\x00b",
+			"'", "''", `"`, "`", `\`, `\'`, "%", "_", "?", "$1", ":a", "@a", "a;b", "--", "/*", "0x61", `\x61`, "1", "01", "1.0", "NULL", "TRUE",
+			"'; DROP TABLE " + table + "; --", `"); DELETE FROM ` + table + `; --`,
+			"小明", "👩‍👩‍👧", "\u202e", "\xff\xfe", strings.Repeat("k", tokenstore.MaxSQLKey), strings.Repeat("k", tokenstore.MaxSQLKey-1),
+		}
+		for i, k := range keys {
+			require.NoError(t, s.User(k).SaveToken(t.Context(), token(fmt.Sprint(i))), "%q", k)
+		}
+		for i, k := range keys {
+			tok, err := s.User(k).LoadToken(t.Context())
+			require.NoError(t, err, "%q", k)
+			require.NotNil(t, tok, "%q", k)
+			assert.Equal(t, token(fmt.Sprint(i)).AccessToken, tok.AccessToken, "%q", k)
+		}
+		// All of them can be locked at the same time, up to the size of the pool.
+		for i := 0; i < len(keys); i += 3 {
+			var unlocks []func()
+			for _, k := range keys[i:min(i+3, len(keys))] {
+				unlock, err := s.User(k).LockToken(timeout(t, 5*time.Second))
+				require.NoError(t, err, "%q", k)
+				unlocks = append(unlocks, unlock)
+			}
+			for _, unlock := range unlocks {
+				unlock()
+			}
+		}
+		for i, k := range keys {
+			require.NoError(t, s.Delete(t.Context(), k))
+			var n int
+			require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+table).Scan(&n))
+			assert.Equal(t, len(keys)-i-1, n, "%q", k)
+		}
+
+		for _, k := range []string{"", strings.Repeat("k", tokenstore.MaxSQLKey+1)} {
+			_, err := s.User(k).LoadToken(t.Context())
+			assert.ErrorContains(t, err, "user key")
+			assert.ErrorContains(t, s.User(k).SaveToken(t.Context(), token("a")), "user key")
+			assert.ErrorContains(t, s.User(k).SaveToken(t.Context(), nil), "user key")
+			assert.ErrorContains(t, s.Delete(t.Context(), k), "user key")
+			_, err = s.User(k).LockToken(t.Context())
+			assert.ErrorContains(t, err, "user key")
+		}
+	})
+}
+
+// TestTableNames uses names that are words of the language, and one with a schema.
+func TestTableNames(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		dsn := d.dsn(t)
+		db := open(t, d, dsn, 10)
+		schema := "main"
+		switch d.dialect {
+		case tokenstore.PostgreSQL:
+			schema = "public"
+		case tokenstore.MySQL:
+			conf, err := mysql.ParseDSN(dsn)
+			require.NoError(t, err)
+			schema = conf.DBName
+		}
+		name := newTable(t, db)
+		longest := (name + strings.Repeat("x", 58))[:58]
+		for _, table := range []string{"order", schema + "." + name, longest} {
+			if d.name == pgBouncer.name && table == "order" {
+				continue // the same database as PostgreSQL's
+			}
+			s := sameTable(t, d, db, table)
+			require.NoError(t, s.User("a").SaveToken(t.Context(), token(table)))
+			unlock, err := s.User("a").LockToken(t.Context())
+			require.NoError(t, err)
+			unlock()
+			tok, err := s.User("a").LoadToken(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, token(table).AccessToken, tok.AccessToken)
+			q := `"`
+			if d.dialect == tokenstore.MySQL {
+				q = "`"
+			}
+			if table != schema+"."+name {
+				_, err = db.Exec("DROP TABLE " + q + table + q)
+				require.NoError(t, err)
+			}
+		}
+
+		// With and without its schema, a table has the same locks.
+		plain := sameTable(t, d, db, name)
+		qualified := sameTable(t, d, db, schema+"."+name)
+		tok, err := plain.User("a").LoadToken(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, token(schema+"."+name).AccessToken, tok.AccessToken)
+		unlock, err := plain.User("a").LockToken(t.Context())
+		require.NoError(t, err)
+		defer unlock()
+		_, err = qualified.User("a").LockToken(timeout(t, 300*time.Millisecond))
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	})
+}
+
+// TestSchemaByHand runs what Schema returns, as a migration would.
+func TestSchemaByHand(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		db := open(t, d, d.dsn(t), 10)
+		s, err := tokenstore.NewSQL(db, d.dialect, tokenstore.SQLConfig{Table: newTable(t, db)})
+		require.NoError(t, err)
+		err = s.User("a").SaveToken(t.Context(), token("a"))
+		require.Error(t, err, "no table yet")
+		_, err = s.User("a").LoadToken(t.Context())
+		require.Error(t, err)
+		for range 2 {
+			for statement := range strings.SplitAfterSeq(s.Schema(), ";\n") {
+				if statement != "" {
+					_, err := db.Exec(statement)
+					require.NoError(t, err)
+				}
+			}
+		}
+		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
+		assert.NoError(t, s.CreateTable(t.Context()), "it is there")
+		tok, err := s.User("a").LoadToken(t.Context())
+		require.NoError(t, err)
+		assert.Equal(t, token("a").AccessToken, tok.AccessToken)
+	})
+}
+
+func TestCreateTableFromEverywhere(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		dsn := d.dsn(t)
+		db := open(t, d, dsn, 10)
+		for range 5 {
+			table := newTable(t, db)
+			var wg sync.WaitGroup
+			for range 8 {
+				other := open(t, d, dsn, 1)
+				s, err := tokenstore.NewSQL(other, d.dialect, tokenstore.SQLConfig{Table: table})
+				require.NoError(t, err)
+				wg.Go(func() { assert.NoError(t, s.CreateTable(t.Context())) })
+			}
+			wg.Wait()
+		}
+	})
+}
+
+// TestPermissions has a database user with the rights that the documentation names.
+func TestPermissions(t *testing.T) {
+	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
+		s, db, table := newSQL(t, d, 10)
+		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
+		role, dsn := "r"+table, d.dsn(t)
+		exec := func(statement string) {
+			_, err := db.Exec(statement)
+			require.NoError(t, err)
+		}
+		if d.dialect == tokenstore.MySQL {
+			conf, err := mysql.ParseDSN(dsn)
+			require.NoError(t, err)
+			role = role[len(role)-20:]
+			exec("CREATE USER " + role + " IDENTIFIED BY 'pw'")
+			t.Cleanup(func() { exec("DROP USER " + role) })
+			exec("GRANT SELECT, INSERT, UPDATE, DELETE ON " + table + " TO " + role)
+			conf.User, conf.Passwd = role, "pw"
+			dsn = conf.FormatDSN()
+		} else {
+			exec("CREATE ROLE " + role + " LOGIN PASSWORD 'pw'")
+			t.Cleanup(func() { exec("DROP OWNED BY " + role + "; DROP ROLE " + role) })
+			exec("GRANT SELECT, INSERT, UPDATE, DELETE ON " + table + " TO " + role)
+			u, err := url.Parse(dsn)
+			require.NoError(t, err)
+			u.User = url.UserPassword(role, "pw")
+			dsn = u.String()
+		}
+		limited := open(t, d, dsn, 10)
+		s, err := tokenstore.NewSQL(limited, d.dialect, tokenstore.SQLConfig{Table: table})
+		require.NoError(t, err)
+		unlock, err := s.User("a").LockToken(t.Context())
+		require.NoError(t, err)
+		_, err = s.User("a").LoadToken(t.Context())
+		assert.NoError(t, err)
+		assert.NoError(t, s.User("a").SaveToken(t.Context(), token("b")))
+		unlock()
+		assert.NoError(t, s.Delete(t.Context(), "a"))
+		require.NoError(t, limited.Close()) // a role in use can't be dropped
+	})
+}
+
+// TestUpdatedAt tells the rows apart that nobody uses.
+func TestUpdatedAt(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		s, db, table := newSQL(t, d, 10)
+		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
+		_, err := db.Exec("UPDATE " + table + " SET updated_at = '2001-01-01 00:00:00'")
+		require.NoError(t, err)
+		count := func() (n int) {
+			require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+table+" WHERE updated_at < '2002-01-01 00:00:00'").Scan(&n))
+			return n
+		}
+		assert.Equal(t, 1, count())
+		require.NoError(t, s.User("a").SaveToken(t.Context(), token("b")))
+		assert.Equal(t, 0, count())
+	})
+}
+
+// TestSecretsStayOut makes the database refuse a token and looks for it in all
+// that is printed.
+func TestSecretsStayOut(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		s, db, table := newSQL(t, d, 10, key(0))
+		plain := sameTable(t, d, db, table)
+		// Columns that no token fits into: drivers and databases quote it.
+		drop := func() {
+			_, err := db.Exec("DROP TABLE " + table)
+			require.NoError(t, err)
+		}
+		var errs []error
+		for _, columns := range []string{
+			"user_key integer primary key, token integer, updated_at integer",
+			"user_key varchar(255) primary key, token date, updated_at integer",
+			"user_key varchar(255) primary key, token varchar(5) check (length(token) < 6), updated_at integer",
+		} {
+			drop()
+			_, err := db.Exec("CREATE TABLE " + table + " (" + columns + ")")
+			require.NoError(t, err)
+			errs = append(errs, plain.User("a").SaveToken(t.Context(), token("a")))
+			errs = append(errs, s.User("a").SaveToken(t.Context(), token("a")))
+			unlock, err := plain.User("a").LockToken(t.Context())
+			require.NoError(t, err)
+			errs = append(errs, plain.User("a").SaveToken(t.Context(), token("a")))
+			unlock()
+		}
+		text := fmt.Sprintf("%v %+v %#v %s %q %v %+v %#v", s, s, s, s.User("a"), s.User("a"), *s.User("a"), errs, s.User("a"))
+		for _, err := range errs {
+			text += fmt.Sprintf("\n%v %+v %#v %q %s", err, err, err, err, err)
+		}
+		for _, secret := range []string{"access-a", "refresh-a", string(key(0)), "616363657373", "0x61", "[97 97", "97, 97", "{\""} {
+			assert.NotContains(t, text, secret)
+		}
+		if d.dialect != tokenstore.SQLite { // where columns take everything
+			assert.Error(t, errs[0])
+		}
+	})
+}
+
+// TestDelete ends a login while another process refreshes: it stays ended.
+func TestDelete(t *testing.T) {
+	onEach(t, databases, func(t *testing.T, d database) {
+		dsn := d.dsn(t)
+		one := open(t, d, dsn, 10)
+		table := newTable(t, one)
+		s := sameTable(t, d, one, table)
+		other := sameTable(t, d, open(t, d, dsn, 10), table)
+		require.NoError(t, s.Delete(t.Context(), "a"), "nothing to delete")
+
+		require.NoError(t, s.User("a").SaveToken(t.Context(), token("old")))
+		unlock, err := other.User("a").LockToken(t.Context())
+		require.NoError(t, err)
+		done := make(chan error)
+		go func() { done <- s.Delete(context.Background(), "a") }()
+		select {
+		case <-done:
+			t.Fatal("it did not wait")
+		case <-time.After(300 * time.Millisecond):
+		}
+		require.NoError(t, other.User("a").SaveToken(t.Context(), token("new")))
+		unlock()
+		require.NoError(t, <-done)
+		tok, err := s.User("a").LoadToken(t.Context())
+		require.NoError(t, err)
+		assert.Nil(t, tok)
+		assert.Empty(t, lockRows(t, d, one, table))
+	})
+}
+
+// lockRows are the keys in SQLite's lock table.
+func lockRows(t testing.TB, d database, db *sql.DB, table string) (keys []string) {
+	if d.dialect != tokenstore.SQLite {
+		return nil
+	}
+	rows, err := db.Query("SELECT user_key FROM " + table + "_lock")
+	require.NoError(t, err)
+	defer rows.Close()
+	for rows.Next() {
+		var k string
+		require.NoError(t, rows.Scan(&k))
+		keys = append(keys, k)
+	}
+	require.NoError(t, rows.Err())
+	return keys
+}

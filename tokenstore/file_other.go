@@ -1,0 +1,32 @@
+//go:build !(darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd || windows)
+
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+)
+
+// NewFile fails here, so nothing that follows is ever called.
+const supported = false
+
+type lockKind struct{}
+
+var tokenLock lockKind
+
+type temp struct{ *os.File }
+
+func tryLock(*os.File, lockKind) (bool, error)             { return false, errors.ErrUnsupported }
+func unlockFile(*os.File)                                  {}
+func openLock(string) (*os.File, error)                    { return nil, errors.ErrUnsupported }
+func openToRead(context.Context, string) (*os.File, error) { return nil, errors.ErrUnsupported }
+func removeFile(context.Context, string) error             { return errors.ErrUnsupported }
+func createTemp(context.Context, string) (*temp, error)    { return nil, errors.ErrUnsupported }
+func (*temp) replace(context.Context, string) error        { return errors.ErrUnsupported }
+func (*temp) discard()                                     {}
+func syncDir(string) error                                 { return errors.ErrUnsupported }
+func checkOwner(string, fs.FileInfo) error                 { return errors.ErrUnsupported }
+func checkMode(string, fs.FileInfo) error                  { return errors.ErrUnsupported }
+func checkDirMode(string, fs.FileInfo) error               { return errors.ErrUnsupported }

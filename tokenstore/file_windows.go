@@ -1,0 +1,139 @@
+package tokenstore
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"syscall"
+	"time"
+	"unsafe"
+)
+
+const supported = true
+
+// lockKind is the byte of the lock file that a lock is on. A file can't be renamed
+// while it is open here, so the lock on the temporary file can't be on itself.
+type lockKind uint32
+
+const (
+	tokenLock lockKind = iota
+	tempLock
+)
+
+var (
+	kernel32     = syscall.NewLazyDLL("kernel32.dll")
+	lockFileEx   = kernel32.NewProc("LockFileEx")
+	unlockFileEx = kernel32.NewProc("UnlockFileEx")
+)
+
+const (
+	lockfileFailImmediately = 1
+	lockfileExclusiveLock   = 2
+
+	errSharingViolation = syscall.Errno(32)
+	errLockViolation    = syscall.Errno(33)
+)
+
+// tryLock takes the lock of LockFileEx: it belongs to the open file, so it keeps
+// two Files of one process apart, and it ends with the process.
+func tryLock(file *os.File, which lockKind) (bool, error) {
+	at := &syscall.Overlapped{Offset: uint32(which)}
+	ok, _, err := lockFileEx.Call(file.Fd(), lockfileExclusiveLock|lockfileFailImmediately, 0, 1, 0, uintptr(unsafe.Pointer(at)))
+	switch {
+	case ok != 0:
+		return true, nil
+	case errors.Is(err, errLockViolation), errors.Is(err, syscall.ERROR_IO_PENDING):
+		return false, nil
+	}
+	return false, err
+}
+
+func unlockFile(file *os.File) {
+	at := &syscall.Overlapped{Offset: uint32(tokenLock)}
+	unlockFileEx.Call(file.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(at)))
+}
+
+func openLock(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+}
+
+// insist repeats do while another process, a virus scanner perhaps, has the file
+// open in a way that forbids it: for 2 seconds, or until ctx is done.
+func insist(ctx context.Context, do func() error) error {
+	end := time.Now().Add(2 * time.Second)
+	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {
+		err := do()
+		if !errors.Is(err, errSharingViolation) && !errors.Is(err, syscall.ERROR_ACCESS_DENIED) || time.Now().After(end) {
+			return err
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return err
+		}
+	}
+}
+
+func openToRead(ctx context.Context, path string) (file *os.File, err error) {
+	err = insist(ctx, func() error {
+		file, err = os.Open(path)
+		return err
+	})
+	return file, err
+}
+
+func removeFile(ctx context.Context, path string) error {
+	return insist(ctx, func() error { return os.Remove(path) })
+}
+
+// temp is the file that becomes the token file. Its writer holds a lock, which is
+// on the lock file.
+type temp struct {
+	*os.File
+	lock *os.File
+}
+
+// createTemp returns an empty file beside path, locked. Its name is always the
+// same, so that killed writers leave one file, not many.
+func createTemp(ctx context.Context, path string) (*temp, error) {
+	lock, err := openLock(path + ".lock")
+	if err != nil {
+		return nil, err
+	}
+	if err := waitLock(ctx, lock, tempLock); err != nil {
+		lock.Close()
+		return nil, err
+	}
+	file, err := os.OpenFile(path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		lock.Close()
+		return nil, err
+	}
+	return &temp{file, lock}, nil
+}
+
+// replace makes t the file at path.
+func (t *temp) replace(ctx context.Context, path string) error {
+	if err := t.File.Close(); err != nil {
+		return err
+	}
+	if err := insist(ctx, func() error { return os.Rename(t.Name(), path) }); err != nil {
+		return err
+	}
+	t.lock.Close()
+	return nil
+}
+
+func (t *temp) discard() {
+	t.File.Close()
+	os.Remove(t.Name())
+	t.lock.Close()
+}
+
+func syncDir(string) error { return nil } // there is no such thing
+
+// Access lists take the place of owners and modes; the profile's is inherited.
+func checkOwner(string, fs.FileInfo) error   { return nil }
+func checkMode(string, fs.FileInfo) error    { return nil }
+func checkDirMode(string, fs.FileInfo) error { return nil }
