@@ -45,6 +45,9 @@ func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 		}
 	}
 	if w.status == 0 {
+		if err := req.Context().Err(); err != nil {
+			return nil, err // the handler has ended because the client had given up
+		}
 		return nil, io.EOF // as net/http says of a connection that is cut
 	}
 	length := int64(-1)
@@ -56,7 +59,7 @@ func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 		StatusCode: w.status,
 		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        w.sent,
-		Body:          &pipeBody{pr, cancel},
+		Body:          &pipeBody{pr, req.Context(), cancel},
 		ContentLength: length,
 		Request:       req,
 	}, nil
@@ -131,7 +134,17 @@ func (w *pipeWriter) Flush() { w.WriteHeader(http.StatusOK) }
 // pipeBody is the body of an answer. Closing it ends the request.
 type pipeBody struct {
 	*io.PipeReader
+	ctx    context.Context // of the request
 	cancel context.CancelFunc
+}
+
+// Read fails with the reason of the request's end, as net/http's does.
+func (b *pipeBody) Read(p []byte) (int, error) {
+	n, err := b.PipeReader.Read(p)
+	if err != nil && err != io.EOF && b.ctx.Err() != nil {
+		err = b.ctx.Err()
+	}
+	return n, err
 }
 
 func (b *pipeBody) Close() error {
