@@ -11,8 +11,10 @@
 //   - SHANGCLOUD_TEST_MYSQL is the address of a MariaDB or MySQL database for
 //     go-sql-driver/mysql, with such a user. Without it, mariadbd and
 //     mariadb-install-db (Debian: mariadb-server).
-//   - pgbouncer (Debian: pgbouncer) is always a private one, before either PostgreSQL.
+//   - pgbouncer (Debian: pgbouncer), in the long run only, is always a private one,
+//     before either PostgreSQL.
 //
 // A test whose server is missing skips. With SHANGCLOUD_NO_SKIP=1 it fails instead.
-// With SHANGCLOUD_LONG_TESTS=1 the tests of several processes run for minutes.
+// With SHANGCLOUD_LONG_TESTS=1 the tests of several processes run for minutes, and
+// PgBouncer and broken connections are tested as well.
 package tests

@@ -49,8 +49,16 @@ var (
 	mariaDB    = database{"MariaDB", tokenstore.MySQL, "mysql", servers.MySQL}
 	sqLite     = database{"SQLite", tokenstore.SQLite, "sqlite", func(t testing.TB) string { return filepath.Join(t.TempDir(), "tokens.db") }}
 
-	databases = []database{postgreSQL, pgBouncer, mariaDB, sqLite}
+	databases = withPooler(postgreSQL, mariaDB, sqLite)
 )
+
+// withPooler adds PgBouncer in the long run: behind it, everything takes longer.
+func withPooler(which ...database) []database {
+	if long {
+		which = append(which, pgBouncer)
+	}
+	return which
+}
 
 // onEach runs f for each of several databases, at the same time.
 func onEach(t *testing.T, which []database, f func(t *testing.T, d database)) {
