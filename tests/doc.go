@@ -16,5 +16,5 @@
 //
 // A test whose server is missing skips. With SHANGCLOUD_NO_SKIP=1 it fails instead.
 // With SHANGCLOUD_LONG_TESTS=1 the tests of several processes run for minutes, and
-// PgBouncer and broken connections are tested as well.
+// PgBouncer, broken connections and processes that fall silent are tested as well.
 package tests

@@ -18,6 +18,9 @@ import (
 // connections stay open and say nothing, like those of a machine that lost power:
 // its lock ends after 20 seconds. Then it wakes up and has missed everything.
 func TestProcessFallsSilent(t *testing.T) {
+	if !long {
+		t.Skip("waits for the database to give up on a connection, for 20 seconds: set SHANGCLOUD_LONG_TESTS=1")
+	}
 	onEach(t, databases, func(t *testing.T, d database) {
 		s := newProcessSite(t, d, 1)
 		children := make(map[string]*child)
