@@ -53,8 +53,8 @@ const (
 // regular file (a symbolic link is none: give the path it leads to) is refused with
 // an [*UnsafeFileError], and so is a directory in which every user can replace the
 // files. Saving does not mind that others can read the old file, for it is replaced
-// by one that they can't. A directory that is missing is made when a token is
-// saved, with mode 0700, and so are its parents.
+// by one that they can't. A directory that is missing is made, with mode 0700, when
+// the lock is taken or a token is saved, and so are its parents.
 //
 // # Where it works
 //
