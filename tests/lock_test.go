@@ -370,7 +370,7 @@ func TestUsersDoNotWaitForEachOther(t *testing.T) {
 		s, _, _ := newSQL(t, d, 40)
 		n := 30
 		if d.name == pgBouncer.name {
-			n = 3 // it has four connections for all
+			n = 3 // it has 20 connections, for all tests
 		}
 		ctx := timeout(t, 10*time.Second)
 		for i := range n {

@@ -109,8 +109,9 @@ var pgBouncer = sync.OnceValues(func() (string, error) {
 	}
 	port := freePort()
 	ini := filepath.Join(dir, "pgbouncer.ini")
-	// Few connections to the server for all clients: sessions are mixed up at once
-	// where a client does not keep its own.
+	// Fewer connections to the server than clients: sessions are mixed up at once
+	// where a client does not keep its own. But enough for all tests that run at a
+	// time and hold several locks each.
 	text := fmt.Sprintf(`[databases]
 %s = host=%s port=%d user=%s %s
 [pgbouncer]
@@ -119,7 +120,7 @@ listen_port = %s
 unix_socket_dir =
 auth_type = any
 pool_mode = transaction
-default_pool_size = 4
+default_pool_size = 20
 max_client_conn = 1000
 ignore_startup_parameters = extra_float_digits
 `, conf.Database, conf.Host, conf.Port, conf.User, password, port)
