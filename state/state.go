@@ -7,6 +7,7 @@
 //
 // [Memory] serves one process. Applications on several machines share a store
 // with a server behind it; any type with the two methods of [Store] will do.
+// Package statetest holds it to the contract.
 package state
 
 import (
@@ -21,8 +22,9 @@ import (
 // and must return soon after ctx is done.
 //
 // The callers of this library pass keys of at most 64 ASCII letters, digits,
-// '-' and '_', and values of a few kilobytes. Values are secrets: an
-// implementation must not log them, nor put them into the text of an error.
+// '-' and '_', and values of a few kilobytes. What else a store can't keep apart it
+// refuses with an error. Keys and values are secrets: an implementation must not
+// log them, nor put them into the text of an error.
 type Store interface {
 	// Put stores value under key, to be found by Take until ttl has passed.
 	// A value already stored under key is replaced. A ttl of zero or less
