@@ -1,0 +1,104 @@
+package seal_test
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func key(c string) []byte { return []byte(strings.Repeat(c, seal.KeySize)) }
+
+func newKeys(t testing.TB, keys ...[]byte) *seal.Keys {
+	k, err := seal.New(keys)
+	require.NoError(t, err)
+	return k
+}
+
+func TestSealAndOpen(t *testing.T) {
+	one, both := newKeys(t, key("1")), newKeys(t, key("2"), key("1"))
+	for _, plain := range []string{"", "hush-hush", strings.Repeat("long ", 10_000)} {
+		sealed := one.Seal([]byte(plain), "table", "user")
+		assert.Len(t, sealed, len(plain)+seal.Overhead)
+		assert.NotContains(t, string(sealed), "hush")
+		assert.NotEqual(t, sealed, one.Seal([]byte(plain), "table", "user"), "a nonce is used once")
+		for _, k := range []*seal.Keys{one, both} {
+			got, err := k.Open(sealed, "table", "user")
+			require.NoError(t, err)
+			assert.Equal(t, plain, string(got))
+		}
+		_, err := one.Open(both.Seal([]byte(plain), "table", "user"), "table", "user")
+		assert.Equal(t, seal.ErrUnknownKey, err, "the first key seals")
+	}
+}
+
+func TestPlacesAreApart(t *testing.T) {
+	k := newKeys(t, key("1"))
+	sealed := k.Seal([]byte("hush"), "table", "user")
+	for _, place := range [][]string{{"table", "User"}, {"table2", "user"}, {"user", "table"}, {"tableuser"}, {"tableu", "ser"}, {"table", "user", ""}, {"table"}, nil} {
+		_, err := k.Open(sealed, place...)
+		assert.Equal(t, seal.ErrAltered, err, place)
+	}
+}
+
+func TestAltered(t *testing.T) {
+	k := newKeys(t, key("1"))
+	sealed := k.Seal([]byte("hush"), "place")
+	for i := range sealed {
+		for _, bit := range []byte{1, 0x80} {
+			bad := bytes.Clone(sealed)
+			bad[i] ^= bit
+			_, err := k.Open(bad, "place")
+			assert.Error(t, err, "byte %d", i)
+		}
+		_, err := k.Open(sealed[:i], "place")
+		assert.Error(t, err, "%d bytes", i)
+	}
+	_, err := k.Open(append(sealed, 0), "place")
+	assert.Error(t, err)
+}
+
+func TestKeysAreChecked(t *testing.T) {
+	for name, keys := range map[string][][]byte{
+		"none":      nil,
+		"nil":       {nil},
+		"AES-128":   {key("1")[:16]},
+		"31":        {key("1")[:31]},
+		"33":        {append(key("1"), 1)},
+		"second":    {key("1"), []byte("secret")},
+		"zeros":     {make([]byte, seal.KeySize)},
+		"twice":     {key("1"), key("1")},
+		"twice, on": {key("1"), key("2"), key("1")},
+	} {
+		_, err := seal.New(keys)
+		require.Error(t, err, name)
+		assert.NotContains(t, err.Error(), "secret")
+		assert.NotContains(t, err.Error(), "1111")
+	}
+}
+
+// TestKeysAreCopied has a caller wipe a key.
+func TestKeysAreCopied(t *testing.T) {
+	mine := key("1")
+	k := newKeys(t, mine)
+	clear(mine)
+	_, err := newKeys(t, key("1")).Open(k.Seal([]byte("hush"), "place"), "place")
+	assert.NoError(t, err)
+}
+
+func FuzzOpen(f *testing.F) {
+	k := newKeys(f, key("1"))
+	sealed := k.Seal([]byte("hush"), "place")
+	f.Add(sealed)
+	f.Add(sealed[:9])
+	f.Add([]byte{seal.V1})
+	f.Add(k.Seal([]byte("hush"), "elsewhere"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if plain, err := k.Open(data, "place"); err == nil && !bytes.Equal(data, sealed) {
+			t.Errorf("%x opens: %q", data, plain)
+		}
+	})
+}
