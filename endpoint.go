@@ -17,8 +17,8 @@
 // that of the redirect URL.
 //
 // Applications on several machines set [Config.States] to a store that the
-// machines share; see package state. Those that keep users' tokens implement
-// [TokenStore].
+// machines share, see package state, or [Config.StateKeys], which does without one.
+// Those that keep users' tokens implement [TokenStore].
 //
 // # What is guaranteed
 //

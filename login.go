@@ -50,10 +50,12 @@ const (
 	// reference documentation.
 	stateLifetime = 5 * time.Minute
 
-	// maxPendingLogins is how many logins one browser can have under way. At
-	// the next start the oldest one's cookie is dropped: cookies of abandoned
-	// logins do not pile up until a server refuses the header.
+	// maxPendingLogins is how many logins one browser can have under way, and
+	// maxPendingBytes how long their cookies may be together. At the next start
+	// the oldest cookies are dropped: those of abandoned logins do not pile up
+	// until a server refuses the header. Many allow 8 KB for a line of it.
 	maxPendingLogins = 20
+	maxPendingBytes  = 4 << 10
 
 	// maxReturnTo and maxValue bound what a login makes the store keep.
 	maxReturnTo = 2 << 10
@@ -118,7 +120,7 @@ func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 	return func(l *pendingLogin) { l.params = append(l.params, opts...) }
 }
 
-// pendingLogin is a login under way. The exported fields are what the state store keeps.
+// pendingLogin is a login under way. The exported fields are what is remembered.
 type pendingLogin struct {
 	Verifier string `json:"v,omitempty"`
 	ReturnTo string `json:"r,omitempty"`
@@ -160,12 +162,20 @@ func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...Lo
 	}
 	secret := rand.Text()
 	stateParam := p.browserState(secret)
-	authURL, err := p.begin(ctx, browserLogin, stateParam, l)
-	if err != nil {
+	authURL := p.begin(stateParam, l)
+	value := secret
+	if p.sealed != nil {
+		sealed, err := p.sealed.seal(p.stateKey(browserLogin, stateParam), l, time.Now())
+		if err != nil {
+			return fmt.Errorf("shangcloud: %w", err)
+		}
+		value += "." + sealed
+	} else if err := p.put(ctx, browserLogin, stateParam, l); err != nil {
 		return err
 	}
-	p.dropOldCookies(w, r)
-	http.SetCookie(w, p.cookie(p.cookieName(stateParam), secret, int(stateLifetime.Seconds())))
+	cookie := p.cookie(p.cookieName(stateParam), value, int(stateLifetime.Seconds()))
+	p.dropOldCookies(w, r, cookie)
+	http.SetCookie(w, cookie)
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("Location", authURL)
 	w.WriteHeader(http.StatusFound)
@@ -202,10 +212,16 @@ func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 		return nil, ErrStateNotFound
 	}
 	name := p.cookieName(cb.state)
-	if !p.startedHere(r, name, cb.state) {
+	sealed, ok := p.startedHere(r, name, cb.state)
+	if !ok {
 		return nil, ErrWrongBrowser
 	}
-	l, err := p.take(ctx, browserLogin, cb.state)
+	var l *pendingLogin
+	if p.sealed == nil {
+		l, err = p.take(ctx, browserLogin, cb.state)
+	} else if l, ok = p.sealed.open(ctx, p.stateKey(browserLogin, cb.state), sealed, time.Now()); !ok {
+		err = ErrStateNotFound
+	}
 	if err != nil && !errors.Is(err, ErrStateNotFound) {
 		return nil, err // the state may still be there: the cookie stays
 	}
@@ -235,8 +251,9 @@ const (
 	directLogin  loginKind = "direct"  // the state alone is enough
 )
 
-// begin remembers a login and returns the address to send the user to.
-func (p *Provider) begin(ctx context.Context, kind loginKind, stateParam string, l *pendingLogin) (string, error) {
+// begin makes a login's verifier and returns the address to send the user to, when
+// the login has been remembered.
+func (p *Provider) begin(stateParam string, l *pendingLogin) (authURL string) {
 	conf := p.OAuth2()
 	if len(l.scopes) > 0 {
 		conf.Scopes = l.scopes
@@ -256,14 +273,19 @@ func (p *Provider) begin(ctx context.Context, kind loginKind, stateParam string,
 		l.Verifier = oauth2.GenerateVerifier()
 		params = append(params, oauth2.S256ChallengeOption(l.Verifier))
 	}
+	return conf.AuthCodeURL(stateParam, params...)
+}
+
+// put remembers a login.
+func (p *Provider) put(ctx context.Context, kind loginKind, stateParam string, l *pendingLogin) error {
 	value, err := json.Marshal(l)
 	if err != nil {
-		return "", fmt.Errorf("shangcloud: %w", err)
+		return fmt.Errorf("shangcloud: %w", err)
 	}
 	if err := p.conf.States.Put(ctx, p.stateKey(kind, stateParam), value, stateLifetime); err != nil {
-		return "", storeFailed(ctx, err)
+		return storeFailed(ctx, err)
 	}
-	return conf.AuthCodeURL(stateParam, params...), nil
+	return nil
 }
 
 // take redeems a state: it finds it once.
@@ -314,14 +336,16 @@ func isBrowserState(s string) bool {
 	return err == nil && len(b) == sha256.Size
 }
 
-// startedHere reports whether r brings the secret that stateParam was made from.
-func (p *Provider) startedHere(r *http.Request, cookieName, stateParam string) bool {
+// startedHere reports whether r brings the secret that stateParam was made from,
+// and returns the sealed login that came with it, if any.
+func (p *Provider) startedHere(r *http.Request, cookieName, stateParam string) (sealed string, ok bool) {
 	for _, c := range r.CookiesNamed(cookieName) {
-		if subtle.ConstantTimeCompare([]byte(p.browserState(c.Value)), []byte(stateParam)) == 1 {
-			return true
+		secret, sealed, _ := strings.Cut(c.Value, ".")
+		if subtle.ConstantTimeCompare([]byte(p.browserState(secret)), []byte(stateParam)) == 1 {
+			return sealed, true
 		}
 	}
-	return false
+	return "", false
 }
 
 func (p *Provider) cookiePrefix() string {
@@ -354,17 +378,19 @@ func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
 
 func (p *Provider) secureCookies() bool { return !p.plainHTTP }
 
-// dropOldCookies makes room for one more login's cookie. Browsers send the oldest
-// cookies first (RFC 6265, section 5.4).
-func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request) {
-	var names []string
-	for _, c := range r.Cookies() {
-		if strings.HasPrefix(c.Name, p.cookiePrefix()) {
-			names = append(names, c.Name)
+// dropOldCookies makes room for the cookie of one more login. Browsers send the
+// oldest cookies first (RFC 6265, section 5.4).
+func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request, next *http.Cookie) {
+	logins, size := 1, len(next.Name)+len(next.Value)
+	for _, c := range slices.Backward(r.Cookies()) {
+		if !strings.HasPrefix(c.Name, p.cookiePrefix()) {
+			continue
 		}
-	}
-	for i := 0; i <= len(names)-maxPendingLogins; i++ {
-		http.SetCookie(w, p.cookie(names[i], "", -1))
+		logins++
+		size += len(c.Name) + len(c.Value)
+		if logins > maxPendingLogins || size > maxPendingBytes {
+			http.SetCookie(w, p.cookie(c.Name, "", -1))
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"golang.org/x/oauth2"
 )
@@ -26,7 +27,7 @@ import (
 // Config is what [New] makes a [Provider] from. Only ClientID and RedirectURL
 // have to be set; the zero value of every other field is a safe default.
 //
-// A Config prints and marshals without its secret, unless it is held by value in
+// A Config prints and marshals without its secret and keys, unless it is held by value in
 // an unexported field of another struct: there package fmt prints the fields and
 // calls no method. Keep the Provider instead.
 type Config struct {
@@ -56,6 +57,24 @@ type Config struct {
 	// logins that come back to another process are refused, and all under way
 	// are lost with a restart.
 	States state.Store
+
+	// StateKeys do without a store on any number of machines: what a login has
+	// to remember travels in its cookie, encrypted with AES-256-GCM. Each key is
+	// 32 random bytes, the same on all machines. The first one encrypts, all of
+	// them decrypt; to replace a key, add the new one at the end, everywhere,
+	// then move it to the front, then remove the old one after 5 minutes.
+	// States has to be nil, and AuthCodeURL, which has no browser, fails.
+	//
+	// What is lost against a store: only a process that has redeemed a state
+	// knows so. On another machine, or after a restart, the browser that the
+	// login belongs to can come back with the same state until its 5 minutes are
+	// over, if it has kept the cookie that it was told to delete, or clicks twice
+	// at once. It then depends on the platform, which has to refuse the
+	// code's second use and may end the first login for it (RFC 6749, section
+	// 4.1.2). No other browser can do that. And a path to return to that does
+	// not fit, of more than about 1900 bytes less what WithValue takes, becomes
+	// "/".
+	StateKeys [][]byte
 
 	// HTTPClient makes the requests to ShangCloud. If nil, one that keeps its
 	// connections. Whichever it is, redirects are not followed, and a call
@@ -98,8 +117,9 @@ func (c Config) MarshalJSON() ([]byte, error) {
 // Provider is one application's login with ShangCloud. It is made by [New] and
 // safe for concurrent use. A program makes one and keeps it.
 type Provider struct {
-	conf   Config // checked, defaults filled in, without the secret
+	conf   Config // checked, defaults filled in, without secret and keys
 	secret atomic.Pointer[string]
+	sealed *sealedLogins // nil: logins are in conf.States
 
 	// id tells providers apart that share a host or a store. It is the same
 	// on all machines that run the same application.
@@ -144,7 +164,17 @@ func New(c Config) (*Provider, error) {
 		return nil, fmt.Errorf("shangcloud: Config.BaseURL: %w", err)
 	}
 	c.BaseURL = base.String()
-	if c.States == nil {
+	var sealed *sealedLogins
+	switch {
+	case c.StateKeys != nil && c.States != nil:
+		return nil, errors.New("shangcloud: Config.StateKeys and Config.States are both set")
+	case c.StateKeys != nil:
+		keys, err := seal.New(c.StateKeys)
+		if err != nil {
+			return nil, fmt.Errorf("shangcloud: Config.StateKeys: %w", err)
+		}
+		sealed, c.StateKeys = &sealedLogins{keys: keys}, nil
+	case c.States == nil:
 		c.States = state.NewMemory(0)
 	}
 	if c.EarlyRefresh < 0 {
@@ -155,7 +185,7 @@ func New(c Config) (*Provider, error) {
 		c.Logger = slog.Default()
 	}
 
-	p := &Provider{id: providerID(c), plainHTTP: redirect.Scheme == "http", endpoint: EndpointAt(c.BaseURL), base: base, http: pinned(c.HTTPClient)}
+	p := &Provider{sealed: sealed, id: providerID(c), plainHTTP: redirect.Scheme == "http", endpoint: EndpointAt(c.BaseURL), base: base, http: pinned(c.HTTPClient)}
 	p.SetClientSecret(c.ClientSecret)
 	c.ClientSecret = ""
 	p.conf = c
@@ -333,7 +363,7 @@ func (p *Provider) Format(f fmt.State, verb rune) {
 // [Provider.StartLogin]. WithReturnTo and WithValue are refused, for Exchange has
 // no way to give them back.
 //
-// Errors are those of StartLogin.
+// Errors are those of StartLogin. With [Config.StateKeys] it always fails.
 func (p *Provider) AuthCodeURL(ctx context.Context, opts ...LoginOption) (string, error) {
 	ctx, cancel := withLimit(ctx)
 	defer cancel()
@@ -344,9 +374,16 @@ func (p *Provider) AuthCodeURL(ctx context.Context, opts ...LoginOption) (string
 	if l.ReturnTo != "" || l.Value != nil {
 		return "", errors.New("shangcloud: WithReturnTo and WithValue need StartLogin")
 	}
+	if p.conf.States == nil {
+		return "", errors.New("shangcloud: AuthCodeURL needs Config.States: with StateKeys a login is in its browser's cookie")
+	}
 	// 130 random bits; RFC 6749, section 10.10 asks for 128.
 	stateParam := rand.Text()
-	return p.begin(ctx, directLogin, stateParam, l)
+	authURL := p.begin(stateParam, l)
+	if err := p.put(ctx, directLogin, stateParam, l); err != nil {
+		return "", err
+	}
+	return authURL, nil
 }
 
 // Exchange redeems a state of [Provider.AuthCodeURL] and then the authorization
@@ -361,7 +398,7 @@ func (p *Provider) Exchange(ctx context.Context, stateParam, code string) (*oaut
 	if err := checkParam("code", code); err != nil {
 		return nil, err
 	}
-	if len(stateParam) != len(rand.Text()) || checkParam("state", stateParam) != nil {
+	if len(stateParam) != len(rand.Text()) || checkParam("state", stateParam) != nil || p.conf.States == nil {
 		return nil, ErrStateNotFound
 	}
 	l, err := p.take(ctx, directLogin, stateParam)

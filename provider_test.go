@@ -29,8 +29,11 @@ func TestEndpoint(t *testing.T) {
 
 // valid is the least that New accepts.
 func valid() shangcloud.Config {
-	return shangcloud.Config{ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback"}
+	return shangcloud.Config{ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback", StateKeys: stateKeys}
 }
+
+// stateKeys are those of all sites. TestSealedLogins has some.
+var stateKeys [][]byte
 
 func TestNewDefaults(t *testing.T) {
 	c := valid()

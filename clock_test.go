@@ -1,0 +1,72 @@
+package shangcloud
+
+import (
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// These tests are inside the package, for no test can set the clock of the machine.
+
+// TestMoment has the wall clock and the monotonic clock run apart: a token has
+// expired as soon as one of them says so.
+func TestMoment(t *testing.T) {
+	start := time.Now()
+	for _, c := range []struct {
+		name       string
+		wall, mono time.Duration // when each will show that the token has expired
+		want       bool
+	}{
+		{"both before", time.Second, time.Second, false},
+		{"both after", -time.Second, -time.Second, true},
+		{"at the moment", 0, 0, true},
+		{"clock set back by an hour", time.Hour, -time.Second, true},
+		{"clock set back by a day", 24 * time.Hour, 0, true},
+		{"suspended for an hour", -time.Second, time.Hour, true},
+		{"clock set forward", -24 * time.Hour, time.Hour, true},
+	} {
+		m := moment{wall: start.Add(c.wall).UnixNano(), mono: start.Add(c.mono)}
+		assert.Equal(t, c.want, m.reached(start), c.name)
+	}
+	assert.True(t, moment{}.reached(start), "the zero moment has been reached")
+	assert.False(t, never.reached(start))
+
+	// A token from a store brings no monotonic clock with it.
+	m := momentAt(start.Add(time.Minute).Round(0))
+	assert.False(t, m.reached(start))
+	assert.True(t, m.reached(start.Add(time.Minute)))
+}
+
+// TestSealedAndClocks opens a sealed login by clocks that are not the one it was
+// sealed by.
+func TestSealedAndClocks(t *testing.T) {
+	keys, err := seal.New([][]byte{{31: 1}})
+	require.NoError(t, err)
+	start := time.Now()
+	for _, c := range []struct {
+		ahead time.Duration // the opening clock
+		want  bool
+	}{
+		{-24 * time.Hour, false},
+		{-time.Hour, false},
+		{-61 * time.Second, false},
+		{-59 * time.Second, true}, // another machine's clock
+		{0, true},
+		{299 * time.Second, true},
+		{301 * time.Second, false},
+		{time.Hour, false},
+		{24 * time.Hour, false},
+	} {
+		s := &sealedLogins{keys: keys}
+		sealed, err := s.seal("key", &pendingLogin{Verifier: "v"}, start)
+		require.NoError(t, err)
+		l, found := s.open(t.Context(), "key", sealed, start.Add(c.ahead))
+		assert.Equal(t, c.want, found, c.ahead)
+		if found {
+			assert.Equal(t, "v", l.Verifier)
+		}
+	}
+}
