@@ -20,6 +20,8 @@ var ErrLoginRequired = errors.New("shangcloud: the user has to log in again")
 // errNoRefreshToken tells apart a token that can still be used until it expires.
 var errNoRefreshToken = errors.New("shangcloud: no refresh token")
 
+var errNoToken error = &callError{"token", "there is none that is valid, and no refresh token", []error{ErrLoginRequired, errNoRefreshToken}}
+
 const (
 	// earlyRefresh is how long before its time a token is taken for expired,
 	// as in the platform's reference SDK.
@@ -168,7 +170,8 @@ func (s *TokenSource) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return s.refreshed(ctx, nil)
 }
 
-// SetToken replaces the token by that of a new login, and saves it. The error
+// SetToken replaces the token by that of a new login, and saves it. If tok is nil,
+// the user has logged out. The error
 // matches [ErrTokenStore] if that failed; the token is in force and kept all the
 // same, and saved with a later call of TokenContext.
 func (s *TokenSource) SetToken(ctx context.Context, tok *oauth2.Token) error {
@@ -251,9 +254,11 @@ func (s *TokenSource) refreshed(ctx context.Context, rejected *oauth2.Token) (*o
 	if err == nil {
 		err = f.err
 	}
-	switch {
+	switch tok := s.cur.Load().tok; {
+	case err == nil && tok == nil:
+		return nil, errNoToken
 	case err == nil:
-		return s.cur.Load().tok, nil
+		return tok, nil
 	case valid && (!errors.Is(err, ErrLoginRequired) || errors.Is(err, errNoRefreshToken)):
 		return h.tok, nil
 	}
@@ -337,7 +342,7 @@ func (s *TokenSource) update(ctx context.Context, h *held, forced bool, gone err
 		h = newer
 	default:
 		err := s.save(ctx, h.tok)
-		if !due {
+		if !due || h.tok == nil {
 			return h.afterSave(err), err
 		}
 		h = h.afterSave(err)
@@ -367,7 +372,7 @@ func (s *TokenSource) update(ctx context.Context, h *held, forced bool, gone err
 // the old one in force; x/oauth2 keeps it.
 func (s *TokenSource) refresh(ctx context.Context, h *held, forced bool) (*held, error) {
 	if h.tok == nil || h.tok.RefreshToken == "" {
-		return nil, &callError{"token", "there is none that is valid, and no refresh token", []error{ErrLoginRequired, errNoRefreshToken}}
+		return nil, errNoToken
 	}
 	src := s.p.OAuth2().TokenSource(s.p.ClientContext(ctx), &oauth2.Token{RefreshToken: h.tok.RefreshToken})
 	tok, err := src.Token()

@@ -58,6 +58,9 @@ func (m *memoryStore) SaveToken(_ context.Context, tok *oauth2.Token) error {
 	defer m.mu.Unlock()
 	m.saves++
 	if m.saveErr != nil {
+		if tok == nil {
+			return m.saveErr
+		}
 		return fmt.Errorf("%w: (%s, %s)", m.saveErr, tok.AccessToken, tok.RefreshToken)
 	}
 	m.tok = tok
@@ -730,6 +733,39 @@ func TestSetToken(t *testing.T) {
 		require.NoError(t, err)
 		assert.Same(t, third, tok)
 		assert.Same(t, third, store.tok)
+	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.DiscardHandler) })
+}
+
+// TestSetNoToken logs the user out, here and in the store.
+func TestSetNoToken(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		store := &memoryStore{}
+		src := s.TokenSource(nil, store)
+		require.NoError(t, src.SetToken(t.Context(), issue(s.platform)))
+		require.NoError(t, src.SetToken(t.Context(), nil))
+		assert.Nil(t, store.tok)
+		for range 2 {
+			tok, err := src.Token()
+			assert.Nil(t, tok)
+			assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+		}
+
+		require.NoError(t, src.SetToken(t.Context(), issue(s.platform)))
+		store.saveErr = errors.New("full")
+		store.tok = issue(s.platform)
+		assert.ErrorIs(t, src.SetToken(t.Context(), nil), shangcloud.ErrTokenStore)
+		store.set(func() { store.saveErr = nil })
+		time.Sleep(time.Second)
+		tok, err := src.Token()
+		assert.Nil(t, tok)
+		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+		assert.Nil(t, store.tok, "it is saved later")
+		assert.Zero(t, s.tokenRequests())
+
+		src = s.TokenSource(issue(s.platform), nil)
+		require.NoError(t, src.SetToken(t.Context(), nil))
+		_, err = src.Token()
+		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
 	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.DiscardHandler) })
 }
 

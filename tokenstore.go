@@ -3,6 +3,7 @@ package shangcloud
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"strings"
 	"time"
 
@@ -35,7 +36,8 @@ type TokenStore interface {
 	LoadToken(ctx context.Context) (*oauth2.Token, error)
 
 	// SaveToken replaces the stored token. It must keep all exported fields,
-	// as encoding/json does.
+	// as encoding/json does. If tok is nil, the user has logged out: from now on
+	// there is none.
 	SaveToken(ctx context.Context, tok *oauth2.Token) error
 }
 
@@ -44,7 +46,8 @@ type TokenStore interface {
 // refresh token. A platform that takes this for theft ends the login.
 type TokenLocker interface {
 	// LockToken waits, until ctx is done, for the lock on the stored token, and
-	// returns what gives it back. It must end by itself when its holder dies.
+	// returns what gives it back. The lock outlives ctx, but not its holder: it
+	// ends by itself when that dies.
 	LockToken(ctx context.Context) (unlock func(), err error)
 }
 
@@ -102,6 +105,9 @@ func (s *TokenSource) save(ctx context.Context, tok *oauth2.Token) error {
 
 // withoutToken takes tok out of a text of the store's, should it be there.
 func withoutToken(text string, tok *oauth2.Token) string {
+	if tok == nil {
+		return text
+	}
 	for _, secret := range []string{tok.AccessToken, tok.RefreshToken} {
 		if secret != "" {
 			text = strings.ReplaceAll(text, secret, "[redacted]")
@@ -117,5 +123,9 @@ func (h *held) afterSave(err error) *held {
 }
 
 func tokenStoreFailed(what string, err error) error {
-	return &callError{"token store", what + ": " + plainText(err), []error{err, ErrTokenStore}}
+	text := plainText(err)
+	if path := (*fs.PathError)(nil); errors.As(err, &path) { // it quotes no file
+		text = path.Error()
+	}
+	return &callError{"token store", what + ": " + text, []error{err, ErrTokenStore}}
 }

@@ -112,6 +112,11 @@ func (e *UnsafeFileError) Error() string {
 	return fmt.Sprintf("%q (mode %04o) %s: %s", e.Path, e.Mode.Perm(), e.Reason, e.Remedy)
 }
 
+// Unwrap returns a [*fs.PathError] that says the same: what asks for those knows it.
+func (e *UnsafeFileError) Unwrap() error {
+	return &fs.PathError{Op: "refused", Path: e.Path, Err: fmt.Errorf("mode %04o, it %s: %s", e.Mode.Perm(), e.Reason, e.Remedy)}
+}
+
 func unsafeFile(path string, info fs.FileInfo, reason, remedy string) error {
 	return &UnsafeFileError{path, info.Mode(), reason, remedy}
 }

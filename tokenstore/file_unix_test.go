@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -114,6 +115,12 @@ func TestUnsafeFile(t *testing.T) {
 				} else {
 					check(err)
 				}
+				// What the user of a program gets to see.
+				provider, err := shangcloud.New(shangcloud.Config{ClientID: "cli", RedirectURL: "http://127.0.0.1/callback"})
+				require.NoError(t, err)
+				_, err = provider.TokenSource(nil, f).Token()
+				assert.ErrorIs(t, err, shangcloud.ErrTokenStore)
+				check(err)
 				return
 			}
 			require.NoError(t, err)

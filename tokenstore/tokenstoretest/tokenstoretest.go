@@ -54,6 +54,7 @@ func Run(t *testing.T, open func(t *testing.T) (a, b shangcloud.TokenStore)) {
 		{"Miss", testMiss},
 		{"RoundTrip", testRoundTrip},
 		{"Replace", testReplace},
+		{"LoggedOut", testLoggedOut},
 		{"LoadedTokensStayAsTheyAre", testAlias},
 		{"Concurrent", testConcurrent},
 		{"Cancelled", testCancelled},
@@ -227,6 +228,23 @@ func testReplace(_ *testing.T, s *stores) {
 		}
 		s.check(s.a, tok)
 		s.check(s.b, tok)
+	}
+}
+
+// testLoggedOut saves no token. What is loaded then may be an empty one: SaveToken
+// need not look at what it saves.
+func testLoggedOut(t *testing.T, s *stores) {
+	for _, store := range []shangcloud.TokenStore{s.a, s.b} {
+		if !s.save(s.a, newToken()) || !s.save(store, nil) {
+			return
+		}
+		if tok, ok := s.load(s.b); ok && tok != nil && *tok != (oauth2.Token{}) {
+			t.Error("LoadToken finds a token after SaveToken was given nil")
+		}
+		tok := newToken()
+		if s.save(s.b, tok) {
+			s.check(s.a, tok)
+		}
 	}
 }
 
