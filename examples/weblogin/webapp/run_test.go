@@ -1,4 +1,4 @@
-package main
+package webapp
 
 import (
 	"bufio"
@@ -37,7 +37,7 @@ func startRun(t *testing.T, getenv func(string) string) (home string) {
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := run(ctx, "127.0.0.1:0", getenv, w)
+		err := Run(ctx, "127.0.0.1:0", getenv, w, nil)
 		w.CloseWithError(err)
 		ended <- err
 	}()
@@ -93,7 +93,7 @@ func TestPortTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	err = run(t.Context(), l.Addr().String(), env(), io.Discard)
+	err = Run(t.Context(), l.Addr().String(), env(), io.Discard, nil)
 	require.Error(t, err)
 	assert.Contains(t, err.Error(), l.Addr().String())
 	assert.Contains(t, err.Error(), "-addr 127.0.0.1:0")
@@ -113,7 +113,7 @@ func TestHalfSet(t *testing.T) {
 			"SHANGCLOUD_REDIRECT_URL", "https://x.example/"}, "/callback"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := run(t.Context(), "127.0.0.1:0", env(c.env...), io.Discard)
+			err := Run(t.Context(), "127.0.0.1:0", env(c.env...), io.Discard, nil)
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), c.says)
 			assert.NotContains(t, err.Error(), secret)
