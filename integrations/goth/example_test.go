@@ -1,0 +1,114 @@
+package gothshangcloud_test
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	gothshangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/gorilla/sessions"
+	"github.com/markbates/goth"
+	"github.com/markbates/goth/gothic"
+)
+
+// demoPlatform stands in for ShangCloud: it knows one application and one user,
+// who approves of every login.
+func demoPlatform(redirectURL string) *shangcloudtest.Server {
+	platform, err := shangcloudtest.Start("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{redirectURL}})
+	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明", Email: "ming@example.cn"})
+	platform.AutoApprove(10001)
+	return platform
+}
+
+// A login with gothic's handlers.
+func Example() {
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	defer app.Close()
+	platform := demoPlatform(app.URL + "/auth/shangcloud/callback")
+	defer platform.Close()
+
+	provider, err := shangcloud.New(shangcloud.Config{
+		ClientID: "demo", ClientSecret: "hush-hush",
+		RedirectURL: app.URL + "/auth/shangcloud/callback",
+		BaseURL:     platform.URL, // leave out for ShangCloud itself
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	goth.UseProviders(gothshangcloud.New(provider))
+	defer goth.ClearProviders()
+
+	store := sessions.NewCookieStore([]byte("32 random bytes from your settings"))
+	store.Options = &sessions.Options{
+		Path: "/", MaxAge: 300, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		Secure: false, // true on https
+	}
+	gothic.Store = store
+
+	mux.HandleFunc("GET /auth/{provider}", gothic.BeginAuthHandler)
+	mux.HandleFunc("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
+		user, err := gothic.CompleteUserAuth(w, r) // errors.Is(err, shangcloud.ErrAccessDenied): the user said no
+		if err != nil {
+			http.Error(w, "not logged in", http.StatusForbidden)
+			return
+		}
+		fmt.Fprintf(w, "%s %s", user.UserID, user.NickName)
+	})
+
+	// A browser follows the link to /auth/shangcloud.
+	jar, _ := cookiejar.New(nil)
+	browser := &http.Client{Jar: jar}
+	res, err := browser.Get(app.URL + "/auth/shangcloud")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer res.Body.Close()
+	page, _ := io.ReadAll(res.Body)
+	fmt.Println(string(page))
+	// Output: 10001 小明
+}
+
+// What goth returned is one login. A token source keeps it: it refreshes the token
+// when it is due, and saves it if it is given a store.
+func ExampleProvider_RefreshToken() {
+	platform := demoPlatform("https://app.example/auth/shangcloud/callback")
+	defer platform.Close()
+	provider, err := shangcloud.New(shangcloud.Config{
+		ClientID: "demo", ClientSecret: "hush-hush",
+		RedirectURL: "https://app.example/auth/shangcloud/callback",
+		BaseURL:     platform.URL,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	access, refresh := platform.Issue("demo", 10001)
+	user := goth.User{AccessToken: access, RefreshToken: refresh} // of CompleteUserAuth
+
+	// By hand: the old refresh token is spent.
+	tok, err := gothshangcloud.New(provider).RefreshToken(user.RefreshToken)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(tok.RefreshToken != user.RefreshToken)
+
+	// By itself, where it is used; nil is where a shangcloud.TokenStore goes.
+	me, err := provider.API(provider.TokenSource(tok, nil)).UserInfo(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(me.ID, me.Nickname)
+	// Output:
+	// true
+	// 10001 小明
+}

@@ -1,0 +1,173 @@
+// Package gothshangcloud is ShangCloud for [github.com/markbates/goth]: one more
+// provider beside the ones that goth brings.
+//
+// An application that does not use goth already has no need of it:
+// [shangcloud.Provider.StartLogin] and [shangcloud.Provider.FinishLogin] run a login
+// on any router without it.
+//
+// # Use
+//
+// goth's own providers are made from a key, a secret and a URL. This one is made
+// from a [shangcloud.Provider], because that has room for what several machines and
+// other deployments need ([shangcloud.Config]), and says what is wrong with its
+// settings before the first login:
+//
+//	provider, err := shangcloud.New(shangcloud.Config{
+//		ClientID: id, ClientSecret: secret, RedirectURL: "https://app.example/auth/shangcloud/callback",
+//	})
+//	if err != nil {
+//		log.Fatal(err)
+//	}
+//	goth.UseProviders(gothshangcloud.New(provider))
+//
+// The handlers are gothic's, as for every provider: gothic.BeginAuthHandler in that
+// of the login link, gothic.CompleteUserAuth in that of the redirect URL. Both must
+// be reached under the same host, by GET.
+//
+// # The session
+//
+// gothic keeps a login under way in a gorilla/sessions store. By default that is a
+// cookie, signed and not encrypted: whoever has the browser can read it. What this
+// package puts there is the address of ShangCloud's page, state included, and the
+// secret that StartLogin would have put into a cookie of its own: it finishes this
+// one login, and nothing else. The proof key (PKCE) stays in [shangcloud.Config.States],
+// on the server, and so does the memory of which logins are finished: a copied
+// cookie finishes none again. Applications on several machines, or that must not lose
+// logins under way in a restart, set States to a store that they share, and give
+// gothic the same keys everywhere.
+//
+// Access and refresh tokens never go there. gothic writes the session to the browser
+// once more after Authorize, and deletes it with the next header; goth's own providers
+// send their tokens along with that. Here a session that was stored has no tokens:
+// take them from the [goth.User], and keep them on the server.
+//
+// Three things are gothic's doing. One browser has one login of a provider under way
+// at a time: a second one, in another tab, makes the first fail. A login that ends
+// deletes those of other providers too. And the cookie is as gothic.Store makes it: set
+// one with a key of at least 32 random bytes, HttpOnly, Secure, and SameSite=Lax (with
+// Strict the browser keeps the cookie from the callback). gorilla/sessions 1.4 makes
+// them Secure and SameSite=None by default: on plain http, for development, a browser
+// need not take them.
+//
+// # The state
+//
+// gothic takes the state from the query of the login request if there is one:
+// whoever sends the browser there chooses it, and could log it in as somebody else.
+// Here the state is 43 random characters, then, if BeginAuth was given one, a dot and
+// what it was given. gothic.GetState in the handler of the callback returns all
+// of it; what follows the dot is as trustworthy as what the application, or a
+// stranger, put there.
+//
+// # After the login
+//
+// goth has no notion of keeping a user logged in. For calls of ShangCloud's API,
+// and for a refresh that several processes do not run into, hand the user's tokens to
+// [shangcloud.Provider.TokenSource] instead of calling RefreshToken:
+//
+//	src := provider.TokenSource(&oauth2.Token{
+//		AccessToken: user.AccessToken, RefreshToken: user.RefreshToken, Expiry: user.ExpiresAt,
+//	}, store)
+//
+// Key accounts by UserID: whether a mail address is verified is unknown. A [goth.User]
+// holds tokens in plain fields, and prints them.
+package gothshangcloud
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/markbates/goth"
+	"golang.org/x/oauth2"
+)
+
+// Provider is ShangCloud as a provider of goth. It is made by [New] and safe for
+// concurrent use.
+//
+// goth's methods take no context: each call of the platform or of the state store
+// ends after 10 seconds.
+type Provider struct {
+	p    *shangcloud.Provider
+	base string // of the deployment, without a slash at its end
+	name atomic.Pointer[string]
+}
+
+var _ goth.Provider = (*Provider)(nil)
+
+// New makes a provider for [goth.UseProviders], with the name "shangcloud". All that
+// is set in p holds: scopes, state store, deployment, HTTP client. A nil p panics:
+// it is an error of [shangcloud.New] that nobody looked at.
+func New(p *shangcloud.Provider) *Provider {
+	if p == nil {
+		panic("gothshangcloud: New needs a provider")
+	}
+	gp := &Provider{p: p, base: strings.TrimSuffix(p.OAuth2().Endpoint.TokenURL, shangcloud.EndpointAt("").TokenURL)}
+	gp.SetName("shangcloud")
+	return gp
+}
+
+// Name is the name that goth knows p by.
+func (p *Provider) Name() string { return *p.name.Load() }
+
+// SetName changes the name, where there are two applications or deployments of
+// ShangCloud. Call it before [goth.UseProviders], which notes the name.
+func (p *Provider) SetName(name string) { p.name.Store(&name) }
+
+// Debug does nothing: there is nothing to be shown that is not a secret.
+func (p *Provider) Debug(bool) {}
+
+// BeginAuth starts a login, which can be finished within 5 minutes. The state is
+// random, followed by a dot and the one given, if that is not empty.
+//
+// The error is that of [shangcloud.Provider.StartLogin]: it matches
+// [shangcloud.ErrStateStore] if the login could not be remembered.
+func (p *Provider) BeginAuth(state string) (goth.Session, error) {
+	w, browser := answer{}, request("")
+	if err := p.p.StartLogin(w, browser); err != nil {
+		return nil, err
+	}
+	for _, c := range (&http.Response{Header: w.Header()}).Cookies() {
+		browser.AddCookie(c)
+	}
+	authURL := w.Header().Get("Location")
+	if state != "" {
+		u, err := url.Parse(authURL)
+		if err != nil {
+			return nil, errors.New("shangcloud: goth: the authorization address is not a URL")
+		}
+		q := u.Query()
+		q.Set("state", q.Get("state")+stateSeparator+state)
+		u.RawQuery = q.Encode()
+		authURL = u.String()
+	}
+	return &Session{authURL: authURL, cookie: browser.Header.Get("Cookie")}, nil
+}
+
+// RefreshTokenAvailable is true: ShangCloud's answers carry refresh tokens.
+func (p *Provider) RefreshTokenAvailable() bool { return true }
+
+// RefreshToken returns a new token, with the refresh token that is in force from now
+// on: where the platform rotates them, the old one must not be used again, by nobody.
+//
+// The error matches [shangcloud.ErrLoginRequired] if the platform refused the refresh
+// token or there is none, and [shangcloud.ErrUnavailable] if the platform is at fault.
+func (p *Provider) RefreshToken(refreshToken string) (*oauth2.Token, error) {
+	return p.p.TokenSource(&oauth2.Token{RefreshToken: refreshToken}, nil).Token()
+}
+
+// answer is what StartLogin and FinishLogin write to. Only its header matters: what
+// they set as a cookie is kept in the session.
+type answer http.Header
+
+func (a answer) Header() http.Header         { return http.Header(a) }
+func (a answer) Write(b []byte) (int, error) { return len(b), nil }
+func (a answer) WriteHeader(int)             {}
+
+// request is what StartLogin and FinishLogin see of a browser. They do not look at
+// its address.
+func request(query string) *http.Request {
+	return &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/", RawQuery: query}, Header: make(http.Header)}
+}

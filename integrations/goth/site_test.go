@@ -1,0 +1,185 @@
+package gothshangcloud_test
+
+import (
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"sync"
+	"testing"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	gothshangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/gorilla/sessions"
+	"github.com/markbates/goth"
+	"github.com/markbates/goth/gothic"
+	"github.com/stretchr/testify/require"
+)
+
+const callbackPath = "/auth/shangcloud/callback"
+
+// newPlatform starts a platform that knows the client "demo" and two users.
+func newPlatform(t *testing.T) *shangcloudtest.Server {
+	t.Helper()
+	platform := shangcloudtest.NewServer(t)
+	platform.AddClient(shangcloudtest.Client{
+		ID: "demo", Secret: "hush-hush",
+		RedirectURIs: []string{"http://127.0.0.1" + callbackPath, "http://127.0.0.1/other"},
+	})
+	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明", Email: "ming@example.cn", AvatarURL: "https://example.cn/a.png"})
+	platform.AddUser(shangcloudtest.User{ID: 666, Nickname: "Mallory"})
+	return platform
+}
+
+func newProvider(t *testing.T, platform *shangcloudtest.Server, changes ...func(*shangcloud.Config)) *gothshangcloud.Provider {
+	t.Helper()
+	c := shangcloud.Config{
+		ClientID: "demo", ClientSecret: "hush-hush",
+		RedirectURL: "http://127.0.0.1" + callbackPath, BaseURL: platform.URL,
+	}
+	for _, change := range changes {
+		change(&c)
+	}
+	p, err := shangcloud.New(c)
+	require.NoError(t, err)
+	return gothshangcloud.New(p)
+}
+
+// begin starts a login without gothic.
+func begin(t *testing.T, p *gothshangcloud.Provider) *gothshangcloud.Session {
+	t.Helper()
+	s, err := p.BeginAuth("")
+	require.NoError(t, err)
+	return s.(*gothshangcloud.Session)
+}
+
+func authURL(t *testing.T, s goth.Session) string {
+	t.Helper()
+	u, err := s.GetAuthURL()
+	require.NoError(t, err)
+	return u
+}
+
+// approve has the user agree, and returns the parameters of the callback.
+func approve(t *testing.T, platform *shangcloudtest.Server, authURL string, uid int64) url.Values {
+	t.Helper()
+	back, err := platform.Approve(authURL, uid)
+	require.NoError(t, err)
+	return query(t, back)
+}
+
+func query(t *testing.T, address string) url.Values {
+	t.Helper()
+	u, err := url.Parse(address)
+	require.NoError(t, err)
+	return u.Query()
+}
+
+// site is an application that listens, with gothic's handlers. gothic keeps its
+// settings in variables of the package: tests with a site do not run in parallel.
+type site struct {
+	*gothshangcloud.Provider
+	platform *shangcloudtest.Server
+	url      string
+
+	mu   sync.Mutex
+	user goth.User // of the callback last seen
+	err  error
+}
+
+func newSite(t *testing.T) *site {
+	t.Helper()
+	s := &site{platform: newPlatform(t)}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /auth/{provider}", gothic.BeginAuthHandler)
+	mux.HandleFunc("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.user, s.err = gothic.CompleteUserAuth(w, r); s.err != nil {
+			http.Error(w, s.err.Error(), http.StatusForbidden)
+			return
+		}
+		w.Write([]byte("hello " + s.user.NickName))
+	})
+	app := httptest.NewServer(mux)
+	t.Cleanup(app.Close)
+	s.url = app.URL
+	s.Provider = newProvider(t, s.platform, func(c *shangcloud.Config) { c.RedirectURL = app.URL + callbackPath })
+
+	before := gothic.Store
+	store := sessions.NewCookieStore([]byte("a key of 32 bytes, at least that"))
+	store.Options = &sessions.Options{Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	gothic.Store = store
+	goth.UseProviders(s.Provider)
+	t.Cleanup(func() {
+		gothic.Store = before
+		goth.ClearProviders()
+	})
+	return s
+}
+
+// outcome is what the callback last seen came to.
+func (s *site) outcome() (goth.User, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.user, s.err
+}
+
+func (s *site) tokenRequests() int { return len(s.platform.Requests("/oauth/token")) }
+
+// browser keeps cookies, and follows redirects if it is told to.
+type browser struct {
+	http.Client
+	app     *url.URL
+	answers []*http.Response
+}
+
+func (s *site) newBrowser(t *testing.T) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	app, err := url.Parse(s.url)
+	require.NoError(t, err)
+	b := &browser{app: app}
+	b.Jar = jar
+	b.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return b
+}
+
+// visit opens an address and returns where it redirects to, if it does.
+func (b *browser) visit(t *testing.T, address string) (location string) {
+	t.Helper()
+	res, err := b.Get(address)
+	require.NoError(t, err)
+	res.Body.Close()
+	b.answers = append(b.answers, res)
+	return res.Header.Get("Location")
+}
+
+// start begins a login and returns the address of the platform's page.
+func (b *browser) start(t *testing.T, s *site, query string) string {
+	t.Helper()
+	to := b.visit(t, s.url+"/auth/shangcloud"+query)
+	require.NotEmpty(t, to)
+	return to
+}
+
+func (b *browser) cookies() []*http.Cookie { return b.Jar.Cookies(b.app) }
+
+// sessions returns the sessions that gothic has sent to the browser so far, as
+// anyone reads them who has the cookies: in the test with gothic's own help.
+func (b *browser) sessions(t *testing.T) []string {
+	t.Helper()
+	var all []string
+	for _, res := range b.answers {
+		for _, c := range res.Cookies() {
+			r := httptest.NewRequest("GET", b.app.String(), nil)
+			r.AddCookie(c)
+			if v, err := gothic.GetFromSession("shangcloud", r); err == nil {
+				all = append(all, v)
+			}
+		}
+	}
+	return all
+}

@@ -1,0 +1,98 @@
+package gothshangcloud
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/url"
+	"strconv"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/markbates/goth"
+	"golang.org/x/oauth2"
+)
+
+// FetchUser asks ShangCloud who logged in. It needs [shangcloud.ScopeUserBasic].
+//
+// UserID is the user's ID in decimal, Name and NickName are both the nickname.
+// RawData is the platform's answer, with the ID as an int64, which no float64 rounds,
+// and without nulls, which encoding/gob, the format of gorilla's sessions, refuses.
+//
+// A session that has not been authorized is an error; so is an answer without a user
+// ID. With an error the user is the zero one, without tokens. Errors are those of
+// [shangcloud.API.UserInfo].
+func (p *Provider) FetchUser(session goth.Session) (goth.User, error) {
+	s, ok := session.(*Session)
+	if !ok || s == nil {
+		return goth.User{}, errors.New("shangcloud: goth: the session is another provider's")
+	}
+	tok := s.token.Load()
+	if tok == nil {
+		return goth.User{}, errors.New("shangcloud: goth: no access token: the session has not been authorized")
+	}
+	info, raw, err := p.userInfo(context.Background(), tok)
+	if err != nil {
+		return goth.User{}, err
+	}
+	return goth.User{
+		Provider:     p.Name(),
+		UserID:       strconv.FormatInt(info.ID, 10),
+		Name:         info.Nickname,
+		NickName:     info.Nickname,
+		Email:        info.Email,
+		AvatarURL:    info.AvatarURL,
+		RawData:      raw,
+		AccessToken:  tok.AccessToken,
+		RefreshToken: tok.RefreshToken,
+		ExpiresAt:    tok.Expiry,
+	}, nil
+}
+
+// userInfo is [shangcloud.API.UserInfo], and all members of the answer besides.
+func (p *Provider) userInfo(ctx context.Context, tok *oauth2.Token) (*shangcloud.UserInfo, map[string]any, error) {
+	client := p.p.Client(oauth2.StaticTokenSource(tok))
+	t := &tap{base: client.Transport, to: p.base}
+	client.Transport = t
+	info, err := shangcloud.NewAPI(client).UserInfo(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var raw map[string]any
+	if err := json.Unmarshal(t.body.Bytes(), &raw); err != nil {
+		return nil, nil, fmt.Errorf("shangcloud: goth: user info: %w", shangcloud.ErrUnavailable)
+	}
+	maps.DeleteFunc(raw, func(_ string, v any) bool { return v == nil })
+	raw["uid"] = info.ID
+	return info, raw, nil
+}
+
+// tap sends an API's request to the deployment at the address to, and keeps the body
+// of the answer, as far as it is read. It serves one request.
+type tap struct {
+	base http.RoundTripper
+	to   string
+	body bytes.Buffer
+}
+
+func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
+	u, err := url.Parse(t.to + req.URL.Path)
+	if err != nil {
+		return nil, err // not after shangcloud.New
+	}
+	out := *req
+	out.URL, out.Host = u, u.Host
+	res, err := t.base.RoundTrip(&out)
+	if err != nil {
+		return nil, err
+	}
+	res.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.TeeReader(res.Body, &t.body), res.Body}
+	return res, nil
+}
