@@ -58,11 +58,20 @@
 // of it; what follows the dot is as trustworthy as what the application, or a
 // stranger, put there.
 //
+// # Errors
+//
+// CompleteUserAuth returns the errors of [Session.Authorize] and [Provider.FetchUser]
+// as they are: [shangcloud.ErrAccessDenied] if the user said no,
+// [shangcloud.ErrStateNotFound] for a login that is over, [shangcloud.ErrUnavailable] and
+// so on. gothic has two of its own, which only their texts tell apart: this browser has
+// no login under way, and the state is not that of its login. BeginAuthHandler shows
+// errors to the user; ours hold nothing secret.
+//
 // # After the login
 //
-// goth has no notion of keeping a user logged in. For calls of ShangCloud's API,
-// and for a refresh that several processes do not run into, hand the user's tokens to
-// [shangcloud.Provider.TokenSource] instead of calling RefreshToken:
+// goth leaves it to the application to keep tokens and to refresh them in time. For
+// calls of ShangCloud's API, hand them to [shangcloud.Provider.TokenSource] instead of
+// calling RefreshToken: with a store it refreshes once for all processes.
 //
 //	src := provider.TokenSource(&oauth2.Token{
 //		AccessToken: user.AccessToken, RefreshToken: user.RefreshToken, Expiry: user.ExpiresAt,

@@ -167,8 +167,10 @@ func TestAuthorizeOnAnotherMachine(t *testing.T) {
 	t.Parallel()
 	platform := newPlatform(t)
 	shared := state.NewMemory(0)
+	onHTTPS := func(c *shangcloud.Config) { c.RedirectURL = "https://app.example" + callbackPath }
 	withShared := func(c *shangcloud.Config) { c.States = shared }
-	a, b, alone := newProvider(t, platform, withShared), newProvider(t, platform, withShared), newProvider(t, platform)
+	a, b := newProvider(t, platform, onHTTPS, withShared), newProvider(t, platform, onHTTPS, withShared)
+	alone := newProvider(t, platform, onHTTPS)
 
 	begun := begin(t, a)
 	q := approve(t, platform, authURL(t, begun), 10001)

@@ -21,7 +21,7 @@ const stateSeparator = "."
 
 // Session is one login, from the redirect to ShangCloud to the user's data. It is
 // made by [Provider.BeginAuth] or [Provider.UnmarshalSession] and safe for concurrent
-// use; the zero value is no login, and every method refuses it.
+// use. The zero value is no login: GetAuthURL, Authorize and FetchUser refuse it.
 //
 // It prints as its type. Marshal and String, by goth's convention, give what a store
 // has to keep.

@@ -25,7 +25,7 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	platform := shangcloudtest.NewServer(t)
 	platform.AddClient(shangcloudtest.Client{
 		ID: "demo", Secret: "hush-hush",
-		RedirectURIs: []string{"http://127.0.0.1" + callbackPath, "http://127.0.0.1/other"},
+		RedirectURIs: []string{"http://127.0.0.1" + callbackPath, "http://127.0.0.1/other", "https://app.example" + callbackPath},
 	})
 	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明", Email: "ming@example.cn", AvatarURL: "https://example.cn/a.png"})
 	platform.AddUser(shangcloudtest.User{ID: 666, Nickname: "Mallory"})
