@@ -103,7 +103,7 @@ func (e *APIError) Format(f fmt.State, verb rune) { formatText(f, verb, e.Error(
 
 // MarshalJSON writes e without the platform's own words.
 func (e *APIError) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string]any{"StatusCode": e.StatusCode, "Code": e.Code})
+	return json.Marshal(map[string]any{"StatusCode": e.StatusCode, "Code": printableCode(e.Code)})
 }
 
 // UserInfo is a ShangCloud user.

@@ -31,6 +31,10 @@ const (
 // store of [DefaultCapacity]. It is safe for concurrent use and must not be
 // copied after first use.
 //
+// It is what a shangcloud.Provider without Config.States makes for itself. It needs
+// nothing, can't be down, and costs a login well under a microsecond. Logins under
+// way are lost with the process, and are not known to another one.
+//
 // # Expiry
 //
 // Take finds an entry until its time to live has passed, and not from that
