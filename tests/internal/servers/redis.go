@@ -1,0 +1,106 @@
+package servers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Redis returns the URL of a Redis.
+func Redis(t testing.TB) string { return provide(t, sharedRedis) }
+
+// RedisCluster returns the addresses of a Redis Cluster of three nodes.
+func RedisCluster(t testing.TB) []string {
+	t.Helper()
+	return strings.Split(provide(t, redisCluster), ",")
+}
+
+var sharedRedis = sync.OnceValues(func() (string, error) {
+	if url := os.Getenv("SHANGCLOUD_TEST_REDIS"); url != "" {
+		return url, nil
+	}
+	address, err := startRedis()
+	return "redis://" + address, err
+})
+
+// startRedis starts a server that keeps nothing on the disk.
+func startRedis(args ...string) (address string, err error) {
+	server, err := find("redis-server", "/usr/bin", "/usr/local/bin")
+	if err != nil {
+		return "", missingError("SHANGCLOUD_TEST_REDIS is not set and Redis is not installed (apt-get install redis-server)")
+	}
+	dir, err := makeDir("redis")
+	if err != nil {
+		return "", err
+	}
+	port := freePort()
+	args = append([]string{server, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no"}, args...)
+	if err := start("redis", dir, "KILL", args...); err != nil {
+		return "", err
+	}
+	address = "127.0.0.1:" + port
+	return address, awaitRedis(address, dir, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
+}
+
+var redisCluster = sync.OnceValues(func() (string, error) {
+	const nodes, slots = 3, 16384
+	var addresses []string
+	for range nodes {
+		address, err := startRedis("--cluster-enabled", "yes", "--cluster-node-timeout", "5000")
+		if err != nil {
+			return "", err
+		}
+		addresses = append(addresses, address)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	for i, address := range addresses {
+		c := redis.NewClient(&redis.Options{Addr: address})
+		defer c.Close()
+		host, port, _ := strings.Cut(addresses[0], ":")
+		err := errors.Join(
+			c.ClusterAddSlotsRange(ctx, i*slots/nodes, (i+1)*slots/nodes-1).Err(),
+			c.ClusterMeet(ctx, host, port).Err(),
+		)
+		if err != nil {
+			return "", err
+		}
+	}
+	for _, address := range addresses {
+		err := awaitRedis(address, "", func(ctx context.Context, c *redis.Client) error {
+			info, err := c.ClusterInfo(ctx).Result()
+			if err == nil && (!strings.Contains(info, "cluster_state:ok") || !strings.Contains(info, fmt.Sprintf("cluster_known_nodes:%d", nodes))) {
+				err = errors.New("the cluster is not complete")
+			}
+			return err
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return strings.Join(addresses, ","), nil
+})
+
+// awaitRedis waits until a server, whose log is in dir, is as it should be.
+func awaitRedis(address, dir string, check func(context.Context, *redis.Client) error) error {
+	c := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, DialerRetries: 1})
+	defer c.Close()
+	for begin := time.Now(); ; time.Sleep(50 * time.Millisecond) {
+		err := check(context.Background(), c)
+		if err == nil {
+			return nil
+		}
+		if time.Since(begin) > startLimit {
+			log, _ := os.ReadFile(filepath.Join(dir, "log"))
+			return fmt.Errorf("the server does not answer: %w\n%s", err, log)
+		}
+	}
+}

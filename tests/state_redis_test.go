@@ -1,0 +1,161 @@
+package tests
+
+import (
+	"context"
+	"fmt"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/statetest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
+	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+func init() { logging.Disable() } // go-redis tells of every server that is down on purpose
+
+// redisKinds are the ways to reach a Redis.
+var redisKinds = []struct {
+	name    string
+	connect func(t testing.TB) redis.UniversalClient
+}{
+	{"single", func(t testing.TB) redis.UniversalClient { return connectRedis(t, "", "") }},
+	{"cluster", func(t testing.TB) redis.UniversalClient {
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: servers.RedisCluster(t)})
+		t.Cleanup(func() { assert.NoError(t, client.Close()) })
+		return client
+	}},
+	{"before 6.2", func(t testing.TB) redis.UniversalClient {
+		client := connectRedis(t, "", "")
+		client.AddHook(oldServer{})
+		return client
+	}},
+}
+
+func connectRedis(t testing.TB, user, password string) *redis.Client {
+	t.Helper()
+	options, err := redis.ParseURL(servers.Redis(t))
+	require.NoError(t, err)
+	if user != "" {
+		options.Username, options.Password = user, password
+	}
+	client := redis.NewClient(options)
+	t.Cleanup(func() { assert.NoError(t, client.Close()) })
+	return client
+}
+
+// oldServer has a server answer GETDEL as one does that does not know it.
+type oldServer struct{}
+
+func (oldServer) DialHook(next redis.DialHook) redis.DialHook { return next }
+
+func (oldServer) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
+	return next
+}
+
+func (oldServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
+	return func(ctx context.Context, cmd redis.Cmder) error {
+		if cmd.Name() != "getdel" {
+			return next(ctx, cmd)
+		}
+		// What a real server says to a command that it really does not know.
+		unknown := redis.NewStringCmd(ctx, "nodel", cmd.Args()[1])
+		err := next(ctx, unknown)
+		cmd.SetErr(err)
+		return err
+	}
+}
+
+func TestRedisState(t *testing.T) {
+	for _, kind := range redisKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			statetest.Run(t, statetest.Backend{
+				Open: func(t *testing.T) (a, b state.Store) {
+					prefix := newRedisPrefix()
+					return redisstate.New(kind.connect(t), redisstate.WithPrefix(prefix)), redisstate.New(kind.connect(t), redisstate.WithPrefix(prefix))
+				},
+				Down: func(t *testing.T) state.Store {
+					client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}, IsClusterMode: kind.name == "cluster"})
+					t.Cleanup(func() { assert.NoError(t, client.Close()) })
+					return redisstate.New(client)
+				},
+				Count: func(t *testing.T, a state.Store) int { return countRedis(t, kind.connect(t), fmt.Sprint(a)) },
+			})
+		})
+	}
+}
+
+func newRedisPrefix() string { return fmt.Sprintf("test:%d:", tables.Add(1)+time.Now().UnixNano()) }
+
+// countRedis counts the keys of a store, whose prefix is in its text.
+func countRedis(t *testing.T, client redis.UniversalClient, store string) int {
+	t.Helper()
+	var prefix string
+	_, err := fmt.Sscanf(store, "redisstate.Store{Prefix:%q}", &prefix)
+	require.NoError(t, err)
+	var n atomic.Int64 // nodes are asked at the same time
+	count := func(ctx context.Context, c *redis.Client) error {
+		keys, err := c.Keys(ctx, prefix+"*").Result()
+		n.Add(int64(len(keys)))
+		return err
+	}
+	if cluster, ok := client.(*redis.ClusterClient); ok {
+		require.NoError(t, cluster.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error { return count(ctx, c) }))
+	} else {
+		require.NoError(t, count(t.Context(), client.(*redis.Client)))
+	}
+	return int(n.Load())
+}
+
+// TestRedisPermissions has a user with the access list that the documentation names.
+func TestRedisPermissions(t *testing.T) {
+	t.Parallel()
+	admin := connectRedis(t, "", "")
+	ctx := t.Context()
+	require.NoError(t, admin.Do(ctx, "ACL", "SETUSER", "login", "on", ">password", "resetkeys", "~shangcloud:state:*",
+		"resetchannels", "nocommands", "+set", "+getdel", "+del").Err())
+	t.Cleanup(func() { assert.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", "login").Err()) })
+
+	s := redisstate.New(connectRedis(t, "login", "password"))
+	require.NoError(t, s.Put(ctx, "permissions", []byte("value"), time.Minute))
+	value, found, err := s.Take(ctx, "permissions")
+	require.NoError(t, err)
+	assert.True(t, found)
+	assert.Equal(t, "value", string(value))
+	require.NoError(t, s.Put(ctx, "permissions", nil, 0))
+
+	elsewhere := redisstate.New(connectRedis(t, "login", "password"), redisstate.WithPrefix("other:"))
+	err = elsewhere.Put(ctx, "permissions", []byte("value"), time.Minute)
+	assert.ErrorContains(t, err, "NOPERM")
+	assert.NotContains(t, err.Error(), "permissions")
+	_, found, err = elsewhere.Take(ctx, "permissions")
+	assert.ErrorContains(t, err, "NOPERM")
+	assert.False(t, found)
+}
+
+// BenchmarkStateRedis is a whole login: a Put and the Take of the same key.
+func BenchmarkStateRedis(b *testing.B) {
+	ctx := timeout(b, time.Hour) // a login always has a deadline
+	client := connectRedis(b, "", "")
+	s := redisstate.New(client)
+	value := make([]byte, 200)
+	benchmarkState(b, "store", func(key string) error {
+		if err := s.Put(ctx, key, value, 5*time.Minute); err != nil {
+			return err
+		}
+		_, found, err := s.Take(ctx, key)
+		return mustFind(found, err)
+	})
+	benchmarkState(b, "client", func(key string) error {
+		if err := client.Set(ctx, "client:"+key, value, 5*time.Minute).Err(); err != nil {
+			return err
+		}
+		_, err := client.GetDel(ctx, "client:"+key).Bytes()
+		return err
+	})
+}
