@@ -7,28 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"sync"
-	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/sqldb"
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"golang.org/x/oauth2"
 )
 
 const (
 	// MaxSQLKey is the length of the longest user key of a [SQL], in bytes.
-	MaxSQLKey = 255
+	MaxSQLKey = sqldb.MaxKey
 
 	// DefaultTable is the table of a [SQL] that was not given one.
 	DefaultTable = "shangcloud_tokens"
-
-	// callLimit ends a call whose context has no deadline.
-	callLimit = 10 * time.Second
-
-	// maxIdentifier is what PostgreSQL allows; it cuts off the rest. Some room
-	// is left for the name of the lock table.
-	maxIdentifier = 58
 )
 
 // SQLConfig is what [NewSQL] makes a [SQL] from, besides the database. Its zero
@@ -128,36 +120,31 @@ type SQL struct {
 	turns map[string]*turn // of user keys whose lock somebody here holds or waits for
 }
 
-// A name that is made of these needs no escaping in any dialect, and means the same
-// whether or not a database folds its case.
-var tablePattern = regexp.MustCompile(`^(?:[a-z_][a-z0-9_]*\.)?[a-z_][a-z0-9_]*$`)
-
 // NewSQL returns a store in db, which stays the caller's to close. It does not
 // connect. An error names the argument or the field that is wrong, and no key.
 func NewSQL(db *sql.DB, dialect Dialect, c SQLConfig) (*SQL, error) {
 	if db == nil {
 		return nil, errors.New("shangcloud: NewSQL: the database is nil")
 	}
-	if dialect != PostgreSQL && dialect != MySQL && dialect != SQLite {
-		return nil, fmt.Errorf("shangcloud: NewSQL: dialect: %v is not one that is known", dialect)
+	if err := dialect.Check(); err != nil {
+		return nil, fmt.Errorf("shangcloud: NewSQL: %w", err)
+	}
+	if dialect == MariaDB {
+		dialect = MySQL
 	}
 	if c.Table == "" {
 		c.Table = DefaultTable
 	}
-	if !tablePattern.MatchString(c.Table) {
-		return nil, fmt.Errorf("shangcloud: SQLConfig.Table: %q is not a name of lower-case letters, digits and '_'", c.Table)
-	}
-	for part := range strings.SplitSeq(c.Table, ".") {
-		if len(part) > maxIdentifier {
-			return nil, fmt.Errorf("shangcloud: SQLConfig.Table: %q is longer than %d", part, maxIdentifier)
-		}
+	table, err := sqldb.ParseTable(c.Table)
+	if err != nil {
+		return nil, fmt.Errorf("shangcloud: SQLConfig.Table: %w", err)
 	}
 	sealer, err := newSealer(c.Keys, c.ReadPlaintext)
 	if err != nil {
 		return nil, fmt.Errorf("shangcloud: SQLConfig.Keys: %w", err)
 	}
 	return &SQL{
-		db: db, dialect: dialect, is: newStatements(dialect, c.Table), sealer: sealer,
+		db: db, dialect: dialect, is: newStatements(dialect, table), sealer: sealer,
 		writing: make(chan none, 1), turns: make(map[string]*turn),
 	}, nil
 }
@@ -168,7 +155,7 @@ func (s *SQL) Format(f fmt.State, _ rune) {
 		_, _ = io.WriteString(f, "(*tokenstore.SQL)(nil)")
 		return
 	}
-	_, _ = fmt.Fprintf(f, "tokenstore.SQL{%v %s}", s.dialect, s.is.quoted("", s.is.table))
+	_, _ = fmt.Fprintf(f, "tokenstore.SQL{%v %s}", s.dialect, s.is.table)
 }
 
 // Schema returns the statements that make the table, each ending with a semicolon,
@@ -184,7 +171,7 @@ func (s *SQL) Schema() string { return strings.Join(s.is.create, ";\n") + ";\n" 
 // CreateTable makes the table unless it exists. The database user needs the right
 // to. Several processes may call it at the same time.
 func (s *SQL) CreateTable(ctx context.Context) error {
-	ctx, cancel := limited(ctx)
+	ctx, cancel := sqldb.Limited(ctx)
 	defer cancel()
 	for _, create := range s.is.create {
 		if s.dialect == PostgreSQL {
@@ -209,7 +196,7 @@ func (s *SQL) User(key string) *SQLUser { return &SQLUser{s, key} }
 // Token sources with this user's store then report [shangcloud.ErrLoginRequired]
 // when their token is due. It is no error if there is nothing to remove.
 func (s *SQL) Delete(ctx context.Context, key string) error {
-	ctx, cancel := limited(ctx)
+	ctx, cancel := sqldb.Limited(ctx)
 	defer cancel()
 	unlock, err := s.lock(ctx, key)
 	if err != nil {
@@ -252,7 +239,7 @@ func (u *SQLUser) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	if err := checkSQLKey(u.key); err != nil {
 		return nil, err
 	}
-	ctx, cancel := limited(ctx)
+	ctx, cancel := sqldb.Limited(ctx)
 	defer cancel()
 	data, err := u.sql.read(ctx, u.key)
 	if err != nil {
@@ -261,7 +248,7 @@ func (u *SQLUser) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	if data == nil {
 		return nil, nil
 	}
-	data, err = u.sql.sealer.open(data, u.sql.is.table, u.key)
+	data, err = u.sql.sealer.open(data, u.sql.is.table.Name, u.key)
 	if err != nil {
 		return nil, fmt.Errorf("shangcloud: token table: load: %w", err)
 	}
@@ -282,7 +269,7 @@ func (u *SQLUser) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	if err := checkSQLKey(u.key); err != nil {
 		return err
 	}
-	ctx, cancel := limited(ctx)
+	ctx, cancel := sqldb.Limited(ctx)
 	defer cancel()
 	if tok == nil {
 		return u.sql.remove(ctx, u.key)
@@ -291,7 +278,7 @@ func (u *SQLUser) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	if err != nil {
 		return fmt.Errorf("shangcloud: token table: save: %w", err) // a year that JSON can't have
 	}
-	data = u.sql.sealer.seal(data, u.sql.is.table, u.key)
+	data = u.sql.sealer.seal(data, u.sql.is.table.Name, u.key)
 	args := []any{[]byte(u.key), data}
 	if u.sql.dialect == MySQL {
 		args = append(args, data)
@@ -305,25 +292,14 @@ func (u *SQLUser) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 // LockToken implements [shangcloud.TokenLocker]. See [SQL] for what the lock is. It
 // is not reentrant. A second call of unlock does nothing.
 func (u *SQLUser) LockToken(ctx context.Context) (unlock func(), err error) {
-	ctx, cancel := limited(ctx)
+	ctx, cancel := sqldb.Limited(ctx)
 	defer cancel()
 	return u.sql.lock(ctx, u.key)
 }
 
 func checkSQLKey(key string) error {
-	switch {
-	case key == "":
-		return errors.New("shangcloud: token table: the user key is empty")
-	case len(key) > MaxSQLKey:
-		return fmt.Errorf("shangcloud: token table: the user key is longer than %d bytes", MaxSQLKey)
+	if err := sqldb.CheckKey(key); err != nil {
+		return fmt.Errorf("shangcloud: token table: the user key %w", err)
 	}
 	return nil
-}
-
-// limited gives ctx a deadline unless it has one.
-func limited(ctx context.Context) (context.Context, context.CancelFunc) {
-	if _, ok := ctx.Deadline(); ok {
-		return ctx, func() {}
-	}
-	return context.WithTimeout(ctx, callLimit)
 }

@@ -112,7 +112,7 @@ func TestNewSQLChecks(t *testing.T) {
 		_, err := tokenstore.NewSQL(db, tokenstore.PostgreSQL, tokenstore.SQLConfig{Table: table})
 		assert.ErrorContains(t, err, "SQLConfig.Table", "%q", table)
 	}
-	for _, d := range []tokenstore.Dialect{0, -1, 4} {
+	for _, d := range []tokenstore.Dialect{0, -1, 5} {
 		_, err := tokenstore.NewSQL(db, d, tokenstore.SQLConfig{})
 		assert.ErrorContains(t, err, "dialect")
 	}

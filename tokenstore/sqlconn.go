@@ -4,13 +4,8 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
-	"io"
-	"net"
-	"regexp"
-	"strconv"
-	"strings"
-	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/sqldb"
 )
 
 // querier is a *sql.DB, or the *sql.Conn that a lock is on.
@@ -80,18 +75,7 @@ func (s *SQL) exec(ctx context.Context, statement string, args ...any) (sql.Resu
 
 // repeat runs f on any connection, again as long as it finds an SQLite file busy.
 func repeat[T any](ctx context.Context, s *SQL, f func(context.Context, querier) (T, error)) (T, error) {
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
-		v, err := f(ctx, s.db)
-		if err == nil || s.dialect != SQLite || !busy(err) || !rest(ctx, pause) {
-			return v, err
-		}
-	}
-}
-
-// busy reports whether another connection is writing to an SQLite file and the
-// driver was not told to wait. Drivers have no type in common; the text is SQLite's.
-func busy(err error) bool {
-	return strings.Contains(err.Error(), "database is locked") || strings.Contains(err.Error(), "database table is locked")
+	return sqldb.Repeat(ctx, s.dialect, func() (T, error) { return f(ctx, s.db) })
 }
 
 // promptly runs f and returns what it does, or the error of ctx as soon as ctx is
@@ -119,78 +103,7 @@ func promptly[T any](ctx context.Context, late func(T, error), f func() (T, erro
 	}
 }
 
-// rest pauses, and reports false if ctx ended first.
-func rest(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
-}
-
-// sqlError is a statement that failed. The causes are there for errors.Is and
-// errors.As and are not printed.
-type sqlError struct {
-	text   string
-	causes []error
-}
-
-func (e *sqlError) Error() string   { return "shangcloud: token table: " + e.text }
-func (e *sqlError) Unwrap() []error { return e.causes }
-
-// Format prints the text for every verb: %#v would dig out the causes.
-func (e *sqlError) Format(f fmt.State, verb rune) {
-	text := e.Error()
-	if verb == 'q' {
-		text = strconv.Quote(text)
-	}
-	_, _ = io.WriteString(f, text)
-}
-
-// failed says why op failed. If a secret was among the arguments of a statement,
-// of the driver's text only what cannot quote it is told.
+// failed says why op failed.
 func failed(ctx context.Context, op string, err error, secret bool) error {
-	if own := (*sqlError)(nil); errors.As(err, &own) {
-		return err
-	}
-	if ctx.Err() != nil { // the driver's error is but a consequence
-		text := "timed out"
-		if errors.Is(ctx.Err(), context.Canceled) {
-			text = "given up by the caller"
-		}
-		return &sqlError{op + ": " + text, []error{ctx.Err(), err}}
-	}
-	text := err.Error()
-	if secret {
-		text = codeOf(err)
-	}
-	return &sqlError{op + ": " + text, []error{err}}
-}
-
-var mySQLCode = regexp.MustCompile(`^Error \d{1,5}( \([0-9A-Z]{5}\))?:`)
-
-// codeOf tells what kind of error a driver returned, without quoting it.
-func codeOf(err error) string {
-	var (
-		own    lockError
-		state  interface{ SQLState() string } // pgx, lib/pq
-		code   interface{ Code() int }        // modernc.org/sqlite
-		netErr *net.OpError
-	)
-	switch {
-	case errors.As(err, &own):
-		return own.Error()
-	case errors.As(err, &state):
-		return "SQLSTATE " + strconv.Quote(state.SQLState())
-	case errors.As(err, &code):
-		return "SQLite code " + strconv.Itoa(code.Code())
-	case mySQLCode.MatchString(err.Error()):
-		return strings.TrimSuffix(mySQLCode.FindString(err.Error()), ":")
-	case errors.As(err, &netErr):
-		return netErr.Error()
-	}
-	return "the statement failed"
+	return sqldb.Failed(ctx, "token table", op, err, secret)
 }

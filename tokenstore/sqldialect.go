@@ -5,39 +5,31 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
-	"strings"
 	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/sqldb"
 )
 
 // Dialect is a kind of database.
-type Dialect int
+type Dialect = sqldb.Dialect
 
 const (
 	// PostgreSQL is version 12 and newer, through any driver: pgx and lib/pq,
 	// say. A connection pooler in between, PgBouncer for one, may pool
 	// transactions; pooling single statements will not do.
-	PostgreSQL Dialect = iota + 1
+	PostgreSQL = sqldb.PostgreSQL
 
 	// MySQL is MySQL 5.7 and newer, and MariaDB 10.2 and newer. Of a cluster
 	// with several nodes that write (Galera, group replication), all
 	// processes must use the same node: others do not see the lock.
-	MySQL
+	MySQL = sqldb.MySQL
+
+	// MariaDB is the same as MySQL here. For login states it is not.
+	MariaDB = sqldb.MariaDB
 
 	// SQLite is version 3.24 and newer, in a file on a local disk.
-	SQLite
+	SQLite = sqldb.SQLite
 )
-
-func (d Dialect) String() string {
-	switch d {
-	case PostgreSQL:
-		return "PostgreSQL"
-	case MySQL:
-		return "MySQL"
-	case SQLite:
-		return "SQLite"
-	}
-	return fmt.Sprintf("Dialect(%d)", int(d))
-}
 
 // statements are what a [SQL] says to its database. Nothing but the checked name
 // of the table is ever written into their text: keys and tokens are arguments.
@@ -47,15 +39,12 @@ type statements struct {
 
 	claimed, claim, release string // SQLite's lock
 
-	schema, table string // as configured, unquoted
+	dialect Dialect
+	table   sqldb.Table
 }
 
-// newStatements expects a name that has been checked.
-func newStatements(d Dialect, name string) *statements {
-	s := &statements{table: name}
-	if schema, table, found := strings.Cut(name, "."); found {
-		s.schema, s.table = schema, table
-	}
+func newStatements(d Dialect, table sqldb.Table) *statements {
+	s := &statements{dialect: d, table: table}
 	switch d {
 	case PostgreSQL:
 		s.postgreSQL()
@@ -67,17 +56,8 @@ func newStatements(d Dialect, name string) *statements {
 	return s
 }
 
-// quoted puts each part of a name into quotes: "order" is a table, too.
-func (s *statements) quoted(quote, table string) string {
-	table = quote + table + quote
-	if s.schema != "" {
-		table = quote + s.schema + quote + "." + table
-	}
-	return table
-}
-
 func (s *statements) postgreSQL() {
-	t := s.quoted(`"`, s.table)
+	t := s.table.Quoted(s.dialect, "")
 	s.create = []string{`CREATE TABLE IF NOT EXISTS ` + t + ` (
 	user_key   bytea PRIMARY KEY,
 	token      bytea NOT NULL,
@@ -90,7 +70,7 @@ func (s *statements) postgreSQL() {
 }
 
 func (s *statements) mySQL() {
-	t := s.quoted("`", s.table)
+	t := s.table.Quoted(s.dialect, "")
 	s.create = []string{`CREATE TABLE IF NOT EXISTS ` + t + ` (
 	user_key   varbinary(255) NOT NULL PRIMARY KEY,
 	token      mediumblob NOT NULL,
@@ -104,7 +84,7 @@ func (s *statements) mySQL() {
 }
 
 func (s *statements) sqLite() {
-	t, locks := s.quoted(`"`, s.table), s.quoted(`"`, s.table+"_lock")
+	t, locks := s.table.Quoted(s.dialect, ""), s.table.Quoted(s.dialect, "_lock")
 	s.create = []string{
 		`CREATE TABLE IF NOT EXISTS ` + t + ` (
 	user_key   BLOB NOT NULL PRIMARY KEY,
@@ -135,7 +115,7 @@ func (s *statements) sqLite() {
 // lockHash is what a user's lock is known by to the database. That two users
 // share one is a matter of 2⁻⁶⁴ and would make them wait for each other, no more.
 func (s *statements) lockHash(key string) []byte {
-	h := sha256.Sum256([]byte(s.table + "\x00" + key))
+	h := sha256.Sum256([]byte(s.table.Name + "\x00" + key))
 	return h[:]
 }
 
@@ -143,15 +123,15 @@ func (s *statements) lockHash(key string) []byte {
 // number is part of it: tables in several schemas do not share locks.
 func (s *statements) postgresLock(key string) string {
 	return fmt.Sprintf(`'%d'::bigint # '%s'::regclass::oid::bigint`,
-		int64(binary.BigEndian.Uint64(s.lockHash(key))), s.quoted(`"`, s.table))
+		int64(binary.BigEndian.Uint64(s.lockHash(key))), s.table.Quoted(s.dialect, ""))
 }
 
 // mySQLLock is an expression for the name of a user's lock, of 56 characters; 64
 // are allowed. Names are the whole server's, hence the database's among them.
 func (s *statements) mySQLLock(key string) string {
 	database := `LOWER(COALESCE(DATABASE(), ''))`
-	if s.schema != "" {
-		database = `'` + s.schema + `'`
+	if s.table.Schema != "" {
+		database = `'` + s.table.Schema + `'`
 	}
 	return fmt.Sprintf(`SHA2(CONCAT('shangcloud.', %s, '.%s'), 224)`, database, hex.EncodeToString(s.lockHash(key)))
 }

@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/sqldb"
 )
 
 const (
@@ -23,21 +25,13 @@ const (
 	// releaseLimit is how long giving back a lock may take before it is left to
 	// the closing of its connection.
 	releaseLimit = 2 * time.Second
-
-	// SQLite is asked again after a pause that doubles from firstPause to longestPause.
-	firstPause   = 5 * time.Millisecond
-	longestPause = 100 * time.Millisecond
 )
 
-// lockError is what can go wrong with a lock without the database saying so.
-type lockError string
-
-func (e lockError) Error() string { return string(e) }
-
+// What can go wrong with a lock without the database saying so.
 const (
-	errLost     lockError = "the connection that held the lock has failed"
-	errReleased lockError = "the lock was given back"
-	errGetLock  lockError = "GET_LOCK failed"
+	errLost     sqldb.Harmless = "the connection that held the lock has failed"
+	errReleased sqldb.Harmless = "the lock was given back"
+	errGetLock  sqldb.Harmless = "GET_LOCK failed"
 )
 
 // A turn is for those in this process who want the lock of one user. The one whose
@@ -280,7 +274,7 @@ func (s *SQL) lockRow(ctx context.Context, key string) (*held, error) {
 		_, err := s.exec(ctx, s.is.release, []byte(key), owner)
 		return err
 	}
-	for pause := firstPause; ; pause = min(2*pause, longestPause) {
+	for pause := sqldb.FirstPause; ; pause = min(2*pause, sqldb.LongestPause) {
 		claimed, err := s.claimRow(ctx, key, owner)
 		switch {
 		case err != nil:
@@ -289,7 +283,7 @@ func (s *SQL) lockRow(ctx context.Context, key string) (*held, error) {
 		case claimed:
 			return newHeld(nil, free), nil
 		}
-		if !rest(ctx, pause) {
+		if !sqldb.Rest(ctx, pause) {
 			return nil, ctx.Err()
 		}
 	}
