@@ -3,6 +3,8 @@ package shangcloud_test
 import (
 	"bytes"
 	"context"
+	"database/sql"
+	"database/sql/driver"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -77,6 +79,8 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	require.NoError(t, err)
 	states := new(state.Memory)
 	require.NoError(t, states.Put(t.Context(), "state-"+hush, []byte(hush), time.Hour))
+	statesInSQL, err := state.NewSQL(sql.OpenDB(talkativeConnector{dsn: "postgres://login:" + hush + "@db"}), state.PostgreSQL, state.SQLConfig{})
+	require.NoError(t, err)
 	memory := new(tokenstore.Memory)
 	require.NoError(t, memory.SaveToken(t.Context(), tok))
 	file, err := tokenstore.NewFile(t.TempDir() + "/token")
@@ -103,8 +107,11 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 		// its code or state, which are not in there.
 		"shangcloud.CallbackError": {&shangcloud.CallbackError{Code: "access_denied"}},
 
-		"state.Memory": {states},
-		"state.Store":  none,
+		"state.Dialect":   {state.PostgreSQL},
+		"state.Memory":    {states},
+		"state.SQL":       {statesInSQL},
+		"state.SQLConfig": {state.SQLConfig{}},
+		"state.Store":     none,
 
 		"tokenstore.Dialect":         {tokenstore.PostgreSQL},
 		"tokenstore.File":            {file},
@@ -128,6 +135,12 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	}
 	assertPrintsNoSecret(t, "an API call's client", provider.Client(oauth2.StaticTokenSource(tok)))
 	assertPrintsNoSecret(t, "ClientContext", provider.ClientContext(t.Context()))
+}
+
+// talkativeConnector knows a password, as those of drivers do.
+type talkativeConnector struct {
+	driver.Connector
+	dsn string
 }
 
 // assertPrintsNoSecret prints v, a pointer to it and structs that contain it.

@@ -58,6 +58,19 @@ func Busy(err error) bool {
 	return strings.Contains(err.Error(), "database is locked") || strings.Contains(err.Error(), "database table is locked")
 }
 
+// RolledBack reports whether the database says that it has undone a statement, or a
+// transaction, because of a conflict with another one: a serialization failure or a
+// deadlock. Then it can be tried again.
+func RolledBack(err error) bool {
+	var state interface{ SQLState() string }
+	if errors.As(err, &state) {
+		// "Class 40 — Transaction Rollback"; of 40003 the outcome is not known.
+		// https://www.postgresql.org/docs/current/errcodes-appendix.html
+		return strings.HasPrefix(state.SQLState(), "40") && state.SQLState() != "40003"
+	}
+	return strings.HasPrefix(err.Error(), "Error 1213 ") // MySQL: deadlock, rolled back
+}
+
 // Error is a statement that failed. The causes are there for errors.Is and
 // errors.As and are not printed.
 type Error struct {
