@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -41,8 +42,9 @@ const (
 
 	// Every sweepPuts-th Put removes at most sweepRows expired rows: more than
 	// were put since, so that they get fewer, and few enough not to be noticed.
-	sweepPuts = 100
-	sweepRows = 400
+	sweepPuts  = 100
+	sweepRows  = 400
+	sweepLimit = time.Second
 
 	// retries is how often a transaction that the database has rolled back, for a
 	// conflict with another one, is tried again.
@@ -70,8 +72,9 @@ type SQLConfig struct {
 // # The database
 //
 // The application chooses the driver; any for database/sql will do that obeys
-// contexts, as pgx, go-sql-driver/mysql and modernc.org/sqlite do. Its user needs SELECT,
-// INSERT, UPDATE and DELETE on the table. All machines use the same table on the
+// contexts and does not report driver.ErrBadConn for a statement that may have been
+// carried out, as pgx, go-sql-driver/mysql and modernc.org/sqlite do. Its user needs
+// SELECT, INSERT, UPDATE and DELETE on the table. All machines use the same table on the
 // server that writes: a replica lags behind. A pooler like PgBouncer may pool
 // transactions. Entries expire by the database's clock.
 //
@@ -128,6 +131,7 @@ func NewSQL(db *sql.DB, dialect Dialect, c SQLConfig) (*SQL, error) {
 	}
 	s := &SQL{dialect: dialect, table: table, is: newStatements(dialect, table), writing: make(chan struct{}, 1)}
 	s.db.Store(db)
+	s.puts.Store(rand.Uint64N(sweepPuts)) // processes that end soon take part
 	return s, nil
 }
 
@@ -189,6 +193,8 @@ func (s *SQL) Put(ctx context.Context, key string, value []byte, ttl time.Durati
 		return s.failed(ctx, "put", err)
 	}
 	if s.puts.Add(1)%sweepPuts == 0 {
+		ctx, cancel := context.WithTimeout(ctx, sweepLimit)
+		defer cancel()
 		// What fails here will fail again, where it matters.
 		_, _ = s.exec(ctx, s.is.sweep, sweepRows)
 	}

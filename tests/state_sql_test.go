@@ -474,3 +474,25 @@ func BenchmarkStateSQL(b *testing.B) {
 		})
 	}
 }
+
+// TestSQLStateCommitFails: a state counts as taken when the database has committed
+// that, which is after it has sent the row.
+func TestSQLStateCommitFails(t *testing.T) {
+	t.Parallel()
+	s, db, table := newStates(t, postgreSQL, postgreSQL.dsn(t), 4)
+	_, err := db.Exec(`CREATE FUNCTION ` + table + `_f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;
+		CREATE CONSTRAINT TRIGGER late AFTER DELETE ON ` + table + ` DEFERRABLE INITIALLY DEFERRED FOR EACH ROW EXECUTE FUNCTION ` + table + `_f()`)
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		_, err := db.Exec(`DROP FUNCTION ` + table + `_f() CASCADE`)
+		assert.NoError(t, err)
+	})
+	require.NoError(t, s.Put(t.Context(), "key", []byte("value"), time.Minute))
+	value, found, err := s.Take(t.Context(), "key")
+	assert.Error(t, err)
+	assert.False(t, found)
+	assert.Nil(t, value)
+	var n int
+	require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+table).Scan(&n))
+	assert.Equal(t, 1, n)
+}
