@@ -11,6 +11,9 @@
 //   - SHANGCLOUD_TEST_MYSQL is the address of a MariaDB or MySQL database for
 //     go-sql-driver/mysql, with such a user. Without it, mariadbd and
 //     mariadb-install-db (Debian: mariadb-server).
+//   - SHANGCLOUD_TEST_REDIS is the URL of a Redis, with a user who may do everything.
+//     Without it, redis-server (Debian: redis-server). A cluster is always a
+//     private one.
 //   - pgbouncer (Debian: pgbouncer), in the long run only, is always a private one,
 //     before either PostgreSQL.
 //
