@@ -1,0 +1,193 @@
+package main
+
+import (
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	sessionLifetime = 12 * time.Hour
+	maxSessions     = 10_000
+)
+
+// key names an identity: a provider, and who it is there. Nothing else does.
+type key struct{ provider, subject string }
+
+// identity is a way to sign in to an account.
+type identity struct {
+	Provider *provider
+	user
+}
+
+func (i identity) key() key { return key{i.Provider.ID, i.Subject} }
+
+// account is a person to this application.
+type account struct {
+	id         string
+	identities []identity // never empty: nobody could sign in any more
+}
+
+// session is one signed-in browser. Its fields do not change, but for notice.
+type session struct {
+	id      string // the browser's cookie
+	account *account
+	with    key
+	token   string // in every form: who can't read our pages can't send one
+	ends    time.Time
+	notice  notice // for the next page
+}
+
+// hasToken reports whether a form came from a page of this session.
+func (s *session) hasToken(token string) bool {
+	return subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) == 1
+}
+
+var (
+	errNotSignedIn  = errors.New("the account is not signed in here any more")
+	errOtherAccount = errors.New("the identity belongs to another account")
+	errLast         = errors.New("the account's last identity can't be unlinked")
+)
+
+// store keeps accounts and sessions, in memory and under one lock. With a
+// database, each method is a transaction, and owner a table whose primary key is
+// (provider, subject): an identity never belongs to two accounts.
+type store struct {
+	mu       sync.Mutex
+	owner    map[key]*account
+	sessions map[string]*session
+}
+
+func newStore() *store {
+	return &store{owner: make(map[key]*account), sessions: make(map[string]*session)}
+}
+
+// session returns a session that has not ended, or nil. The caller holds st.mu.
+func (st *store) session(id string) *session {
+	s := st.sessions[id]
+	if s == nil || !time.Now().Before(s.ends) {
+		delete(st.sessions, id)
+		return nil
+	}
+	return s
+}
+
+func (st *store) sessionOf(id string) *session {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return st.session(id)
+}
+
+// signIn starts a session of the account that has this identity, or of a new one.
+// Its ID is new: one that was planted in the browser before is worth nothing.
+func (st *store) signIn(old string, p *provider, u user) (sessionID string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	i := identity{p, u}
+	a := st.owner[i.key()]
+	if a == nil {
+		a = &account{id: rand.Text()}
+	}
+	st.put(a, i)
+	delete(st.sessions, old)
+	if len(st.sessions) >= maxSessions {
+		maps.DeleteFunc(st.sessions, func(_ string, s *session) bool { return !time.Now().Before(s.ends) })
+		for id := range st.sessions {
+			if len(st.sessions) < maxSessions {
+				break
+			}
+			delete(st.sessions, id) // any: this is not where memory runs out
+		}
+	}
+	s := &session{id: rand.Text(), account: a, with: i.key(), token: rand.Text(), ends: time.Now().Add(sessionLifetime)}
+	st.sessions[s.id] = s
+	return s.id
+}
+
+// link gives the account an identity that nobody has. Session and account are
+// looked at again: while the user was at the provider, another person may have
+// signed in with this browser, or the session may have been ended.
+func (st *store) link(sessionID, accountID string, p *provider, u user) (notice, error) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	i := identity{p, u}
+	s := st.session(sessionID)
+	if s == nil || s.account.id != accountID {
+		return noNotice, errNotSignedIn
+	}
+	said := noticeLinked
+	switch st.owner[i.key()] {
+	case nil:
+	case s.account:
+		said = noticeHadIt
+	default:
+		return noNotice, errOtherAccount
+	}
+	st.put(s.account, i)
+	return said, nil
+}
+
+// put adds an identity, or keeps what is new about it. The caller holds st.mu.
+func (st *store) put(a *account, i identity) {
+	at := slices.IndexFunc(a.identities, func(has identity) bool { return has.key() == i.key() })
+	if at < 0 {
+		a.identities, at = append(a.identities, i), len(a.identities)
+	}
+	a.identities[at] = i
+	st.owner[i.key()] = a
+}
+
+// unlink takes an identity from the account of s, and ends the account's other
+// sessions: whoever is to be shut out may be signed in.
+func (st *store) unlink(s *session, k key) error {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	a := s.account
+	switch {
+	case st.session(s.id) == nil:
+		return errNotSignedIn
+	case st.owner[k] != a:
+		return nil // gone already, by a second click
+	case len(a.identities) == 1:
+		return errLast
+	}
+	delete(st.owner, k)
+	a.identities = slices.DeleteFunc(a.identities, func(i identity) bool { return i.key() == k })
+	maps.DeleteFunc(st.sessions, func(id string, other *session) bool { return other.account == a && id != s.id })
+	return nil
+}
+
+func (st *store) signOut(id string) {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	delete(st.sessions, id)
+}
+
+func (st *store) identities(a *account) []identity {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	return slices.Clone(a.identities)
+}
+
+// say leaves a notice for the session's next page, if there is a session.
+func (st *store) say(sessionID string, n notice) bool {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	s := st.session(sessionID)
+	if s != nil {
+		s.notice = n
+	}
+	return s != nil
+}
+
+func (st *store) takeNotice(s *session) notice {
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	n := s.notice
+	s.notice = noNotice
+	return n
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+)
+
+const (
+	accountPath = "/account"
+	maxForm     = 16 << 10
+
+	sessionCookie = "multiprovider-session"
+	loginCookie   = "multiprovider-login"
+)
+
+// app is the web application. It is safe for concurrent use.
+type app struct {
+	home      string // where browsers reach it, without a slash at the end
+	providers []*provider
+	states    state.Store
+	store     *store
+	http      *http.Client
+	images    string // where avatars may be: sources of the Content-Security-Policy
+	handler   http.Handler
+}
+
+func newApp(home string, rows []*provider) *app {
+	a := &app{home: home, providers: rows, states: new(state.Memory), store: newStore(), http: newHTTPClient(), images: "'self' https:"}
+	for _, p := range rows {
+		if p.StandIn {
+			a.images += " " + origin(p.API)
+		}
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /{$}", a.start)
+	mux.HandleFunc("GET /login/{provider}", a.signIn)
+	mux.HandleFunc("GET /callback/{provider}", a.callback)
+	mux.HandleFunc("GET "+accountPath, a.signedIn(a.account))
+	mux.HandleFunc("POST /link/{provider}", a.signedIn(a.link))
+	mux.HandleFunc("POST /unlink", a.signedIn(a.unlink))
+	mux.HandleFunc("POST /logout", a.signedIn(a.logout))
+	mux.HandleFunc("GET /style.css", serveFile("style.css"))
+	mux.HandleFunc("GET /favicon.svg", serveFile("favicon.svg"))
+	mux.HandleFunc("/", a.notFound)
+
+	// Browsers say where a request comes from: forms of other sites end here.
+	// The token in every form (see signedIn) covers browsers that do not.
+	protection := http.NewCrossOriginProtection()
+	protection.SetDenyHandler(http.HandlerFunc(a.foreignForm))
+	a.handler = protection.Handler(mux)
+	return a
+}
+
+// ServeHTTP sets what every answer has.
+func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	setHeaders(w, "img-src "+a.images+"; form-action 'self'; ")
+	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
+	if reads && !a.https() && !strings.EqualFold(r.Host, strings.TrimPrefix(a.home, "http://")) {
+		// On localhost when the redirect URLs say 127.0.0.1: the login's cookie
+		// would be lost. (With https a proxy is between; it may change Host.)
+		http.Redirect(w, r, a.home+r.URL.RequestURI(), http.StatusFound)
+		return
+	}
+	a.handler.ServeHTTP(w, r)
+}
+
+// signedIn is for what needs a session, and checks forms.
+func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+		s := a.store.sessionOf(a.cookie(r, sessionCookie))
+		switch {
+		case s == nil && r.Method == http.MethodPost:
+			a.showMessage(w, r, http.StatusUnauthorized, message{text: textsFor(r).SessionEnded})
+		case s == nil:
+			http.Redirect(w, r, "/?"+url.Values{"next": {r.URL.RequestURI()}}.Encode(), http.StatusFound)
+		case r.Method == http.MethodPost && !s.hasToken(r.PostFormValue("token")):
+			a.foreignForm(w, r)
+		default:
+			page(w, r, s)
+		}
+	}
+}
+
+// start offers all providers to sign in with.
+func (a *app) start(w http.ResponseWriter, r *http.Request) {
+	next := localPath(r.URL.Query().Get("next"))
+	if a.store.sessionOf(a.cookie(r, sessionCookie)) != nil {
+		http.Redirect(w, r, next, http.StatusFound)
+		return
+	}
+	a.render(w, r, http.StatusOK, "start.html", startPage{a.providers, next})
+}
+
+func (a *app) account(w http.ResponseWriter, r *http.Request, s *session) {
+	v := accountPage{Providers: a.providers, Account: s.account.id}
+	for _, i := range a.store.identities(s.account) {
+		if source := origin(i.Avatar); !strings.HasPrefix(source, "https://") && !strings.Contains(" "+a.images+" ", " "+source+" ") {
+			i.Avatar = "" // our Content-Security-Policy would not let it be shown
+		}
+		v.Identities = append(v.Identities, identityView{i, i.key() == s.with})
+	}
+	a.render(w, r, http.StatusOK, "account.html", v)
+}
+
+func (a *app) unlink(w http.ResponseWriter, r *http.Request, s *session) {
+	switch err := a.store.unlink(s, key{r.PostFormValue("provider"), r.PostFormValue("subject")}); err {
+	case nil:
+		a.store.say(s.id, noticeUnlinked)
+		http.Redirect(w, r, accountPath, http.StatusSeeOther)
+	case errLast:
+		a.showMessage(w, r, http.StatusConflict, message{text: textsFor(r).Last})
+	default:
+		a.showMessage(w, r, http.StatusUnauthorized, message{text: textsFor(r).SessionEnded})
+	}
+}
+
+func (a *app) logout(w http.ResponseWriter, r *http.Request, s *session) {
+	a.store.signOut(s.id)
+	a.setCookie(w, sessionCookie, "", -time.Second)
+	http.Redirect(w, r, "/", http.StatusSeeOther)
+}
+
+func (a *app) foreignForm(w http.ResponseWriter, r *http.Request) {
+	a.showMessage(w, r, http.StatusForbidden, message{text: textsFor(r).ForeignForm})
+}
+
+func (a *app) notFound(w http.ResponseWriter, r *http.Request) {
+	a.showMessage(w, r, http.StatusNotFound, message{text: textsFor(r).NotFound})
+}
+
+// provider is the row that a path names, or nil.
+func (a *app) provider(r *http.Request) *provider {
+	for _, p := range a.providers {
+		if p.ID == r.PathValue("provider") {
+			return p
+		}
+	}
+	return nil
+}
+
+func (a *app) https() bool { return strings.HasPrefix(a.home, "https:") }
+
+// cookieName says, on https, that the cookie is this very host's and came over
+// https: browsers hold to it.
+func (a *app) cookieName(name string) string {
+	if a.https() {
+		return "__Host-" + name
+	}
+	return name
+}
+
+// cookie returns the value of a cookie, or "".
+func (a *app) cookie(r *http.Request, name string) string {
+	c, err := r.Cookie(a.cookieName(name))
+	if err != nil {
+		return ""
+	}
+	return c.Value
+}
+
+func (a *app) setCookie(w http.ResponseWriter, name, value string, lifetime time.Duration) {
+	http.SetCookie(w, &http.Cookie{
+		Name: a.cookieName(name), Value: value, Path: "/", MaxAge: int(lifetime.Seconds()),
+		Secure: a.https(), HttpOnly: true,
+		// Not Strict: the way back from a provider begins on another site.
+		SameSite: http.SameSiteLaxMode,
+	})
+}

@@ -1,0 +1,141 @@
+// Multiprovider is a small web application with a table of x/oauth2 providers:
+// sign in with GitHub, Google or ShangCloud, and link the others to the same
+// account.
+//
+//	go run ./examples/multiprovider [-addr 127.0.0.1:8080] [-url https://app.example]
+//
+// It needs no account and no network: a provider without settings is played by a
+// stand-in in the same process. With these the real one is used, each on its own:
+//
+//	GITHUB_CLIENT_ID      GITHUB_CLIENT_SECRET
+//	GOOGLE_CLIENT_ID      GOOGLE_CLIENT_SECRET
+//	SHANGCLOUD_CLIENT_ID  SHANGCLOUD_CLIENT_SECRET
+//	SHANGCLOUD_BASE_URL   another deployment of ShangCloud; if unset, the public one
+//
+// The redirect URLs to register are http://127.0.0.1:8080/callback/github and so
+// on. Behind a proxy that speaks https, -url says where browsers find it.
+//
+// The table is in providers.go, and ShangCloud is one row of it: its endpoint, and
+// a function that asks who the user is. The login in login.go is the same for all
+// rows; it shows what plain x/oauth2 leaves to the application. (With ShangCloud
+// alone, [shangcloud.Provider] does that: see examples/weblogin.) Which identity
+// belongs to which account is in accounts.go.
+//
+// [shangcloud.Provider]: https://pkg.go.dev/github.com/YearnstudioHorizon/shangcloud-oauth2#Provider
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"os/signal"
+	"strings"
+	"time"
+)
+
+func main() {
+	addr := flag.String("addr", "127.0.0.1:8080", "`host:port` to listen on; port 0 is a free one")
+	home := flag.String("url", "", "the `address` that browsers reach, if there is a proxy in front")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := run(ctx, *addr, *home, os.Getenv, os.Stdout); err != nil {
+		fmt.Fprintln(os.Stderr, "multiprovider:", err)
+		os.Exit(1)
+	}
+}
+
+// run serves the application until ctx ends.
+func run(ctx context.Context, addr, home string, getenv func(string) string, out io.Writer) error {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return fmt.Errorf("%w\nchoose another address with -addr; -addr 127.0.0.1:0 takes a free port", err)
+	}
+	defer listener.Close()
+	if home == "" {
+		home = "http://" + reachable(listener.Addr())
+	}
+	if home, err = checkHome(home); err != nil {
+		return err
+	}
+
+	rows := table()
+	if err := configure(rows, home, getenv); err != nil {
+		return err
+	}
+	stop, err := startStandIns(rows)
+	if err != nil {
+		return err
+	}
+	defer stop()
+
+	fmt.Fprintf(out, "Open        %s/\n", home)
+	for _, p := range rows {
+		if p.StandIn {
+			fmt.Fprintf(out, "%-11s a stand-in inside this program, %s (%s_CLIENT_ID is not set)\n", p.Name, origin(p.API), strings.ToUpper(p.ID))
+		} else {
+			fmt.Fprintf(out, "%-11s %s; redirect URL: %s\n", p.Name, origin(p.Config.Endpoint.AuthURL), p.Config.RedirectURL)
+		}
+	}
+	fmt.Fprintln(out, "Stop        Ctrl-C")
+	return serve(ctx, listener, newApp(home, rows))
+}
+
+// checkHome takes a slash at the end off.
+func checkHome(home string) (string, error) {
+	if !secure(home) {
+		return "", fmt.Errorf("%s is not a loopback address, and a login needs https elsewhere: say with -url which https address a proxy in front serves, or listen on 127.0.0.1", home)
+	}
+	u, err := url.Parse(home)
+	if err != nil || strings.Trim(u.Path, "/") != "" || strings.ContainsAny(home, "?#") {
+		return "", errors.New("-url has to be a scheme and a host, as in https://app.example")
+	}
+	host := strings.ToLower(u.Host)
+	if u.Scheme == "http" {
+		host = strings.TrimSuffix(host, ":80") // browsers leave it out
+	}
+	return u.Scheme + "://" + host, nil
+}
+
+// reachable is addr as a browser on this machine opens it.
+func reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return addr.String()
+}
+
+func isLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		return server.Close()
+	}
+	return nil
+}
