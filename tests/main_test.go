@@ -5,6 +5,8 @@ import (
 	"database/sql"
 	"flag"
 	"fmt"
+	"io"
+	"log"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,8 @@ import (
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/go-sql-driver/mysql"
+	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -28,6 +32,9 @@ func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
+	// These drivers tell of every connection that a test breaks.
+	logging.Disable()
+	_ = mysql.SetLogger(log.New(io.Discard, "", 0))
 	code := m.Run()
 	servers.Stop()
 	os.Exit(code)

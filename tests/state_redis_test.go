@@ -12,12 +12,10 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/statetest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
 	"github.com/redis/go-redis/v9"
-	"github.com/redis/go-redis/v9/logging"
+
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
-
-func init() { logging.Disable() } // go-redis tells of every server that is down on purpose
 
 // redisKinds are the ways to reach a Redis.
 var redisKinds = []struct {

@@ -33,22 +33,33 @@ var sharedRedis = sync.OnceValues(func() (string, error) {
 
 // startRedis starts a server that keeps nothing on the disk.
 func startRedis(args ...string) (address string, err error) {
-	server, err := find("redis-server", "/usr/bin", "/usr/local/bin")
-	if err != nil {
-		return "", missingError("SHANGCLOUD_TEST_REDIS is not set and Redis is not installed (apt-get install redis-server)")
-	}
-	dir, err := makeDir("redis")
+	s, err := newRedis(append([]string{"--appendonly", "no"}, args...)...)
 	if err != nil {
 		return "", err
+	}
+	if err := start(s.account, s.dir, "KILL", s.command...); err != nil {
+		return "", err
+	}
+	return s.dsn, awaitRedis(s.dsn, s.dir, pingRedis)
+}
+
+// newRedis returns a server whose dsn is its address.
+func newRedis(args ...string) (s server, err error) {
+	program, err := find("redis-server", "/usr/bin", "/usr/local/bin")
+	if err != nil {
+		return s, missingError("SHANGCLOUD_TEST_REDIS is not set and Redis is not installed (apt-get install redis-server)")
+	}
+	s.account = "redis"
+	if s.dir, err = makeDir(s.account); err != nil {
+		return s, err
 	}
 	port := freePort()
-	args = append([]string{server, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no"}, args...)
-	if err := start("redis", dir, "KILL", args...); err != nil {
-		return "", err
-	}
-	address = "127.0.0.1:" + port
-	return address, awaitRedis(address, dir, func(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() })
+	s.command = append([]string{program, "--bind", "127.0.0.1", "--port", port, "--dir", s.dir, "--save", ""}, args...)
+	s.dsn = "127.0.0.1:" + port
+	return s, nil
 }
+
+func pingRedis(ctx context.Context, c *redis.Client) error { return c.Ping(ctx).Err() }
 
 var redisCluster = sync.OnceValues(func() (string, error) {
 	const nodes, slots = 3, 16384

@@ -63,28 +63,43 @@ var postgres = sync.OnceValues(func() (string, error) {
 	if dsn := os.Getenv("SHANGCLOUD_TEST_POSTGRES"); dsn != "" {
 		return dsn, nil
 	}
-	initdb, err1 := find("initdb", "/usr/lib/postgresql/*/bin", "/usr/local/bin")
-	server, err2 := find("postgres", "/usr/lib/postgresql/*/bin", "/usr/local/bin")
-	if errors.Join(err1, err2) != nil {
-		return "", missingError("SHANGCLOUD_TEST_POSTGRES is not set and PostgreSQL is not installed (apt-get install postgresql)")
-	}
-	dir, err := makeDir("postgres")
+	s, err := newPostgres()
 	if err != nil {
 		return "", err
 	}
-	data := filepath.Join(dir, "data")
-	if err := run("postgres", dir, initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
+	if err := start(s.account, s.dir, "QUIT", s.command...); err != nil {
 		return "", err
+	}
+	return s.dsn, await("pgx", s.dsn, s.dir)
+})
+
+// server is one that has been set up and can be started.
+type server struct {
+	account, dir string
+	command      []string
+	dsn          string
+}
+
+func newPostgres() (s server, err error) {
+	initdb, err1 := find("initdb", "/usr/lib/postgresql/*/bin", "/usr/local/bin")
+	program, err2 := find("postgres", "/usr/lib/postgresql/*/bin", "/usr/local/bin")
+	if errors.Join(err1, err2) != nil {
+		return s, missingError("SHANGCLOUD_TEST_POSTGRES is not set and PostgreSQL is not installed (apt-get install postgresql)")
+	}
+	s.account = "postgres"
+	if s.dir, err = makeDir(s.account); err != nil {
+		return s, err
+	}
+	data := filepath.Join(s.dir, "data")
+	if err := run(s.account, s.dir, initdb, "-D", data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C", "--no-sync"); err != nil {
+		return s, err
 	}
 	port := freePort()
-	err = start("postgres", dir, "QUIT", server, "-D", data, "-p", port,
-		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=400")
-	if err != nil {
-		return "", err
-	}
-	dsn := "postgres://postgres@127.0.0.1:" + port + "/postgres?sslmode=disable"
-	return dsn, await("pgx", dsn, dir)
-})
+	s.command = []string{program, "-D", data, "-p", port,
+		"-c", "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c", "fsync=off", "-c", "max_connections=400"}
+	s.dsn = "postgres://postgres@127.0.0.1:" + port + "/postgres?sslmode=disable"
+	return s, nil
+}
 
 var pgBouncer = sync.OnceValues(func() (string, error) {
 	bouncer, err := find("pgbouncer", "/usr/sbin", "/usr/local/bin")
@@ -139,36 +154,54 @@ var mySQL = sync.OnceValues(func() (string, error) {
 	if dsn := os.Getenv("SHANGCLOUD_TEST_MYSQL"); dsn != "" {
 		return dsn, nil
 	}
+	s, err := newMySQL()
+	if err != nil {
+		return "", err
+	}
+	if err := start(s.account, s.dir, "KILL", s.command...); err != nil {
+		return "", err
+	}
+	return s.dsn + testDatabase, createTestDatabase(s)
+})
+
+const testDatabase = "shangcloud_test"
+
+// newMySQL returns a server whose address ends before the name of a database.
+func newMySQL() (s server, err error) {
 	install, err1 := find("mariadb-install-db", "/usr/bin", "/usr/local/bin")
-	server, err2 := find("mariadbd", "/usr/sbin", "/usr/libexec", "/usr/local/bin")
+	program, err2 := find("mariadbd", "/usr/sbin", "/usr/libexec", "/usr/local/bin")
 	if errors.Join(err1, err2) != nil {
-		return "", missingError("SHANGCLOUD_TEST_MYSQL is not set and MariaDB is not installed (apt-get install mariadb-server)")
+		return s, missingError("SHANGCLOUD_TEST_MYSQL is not set and MariaDB is not installed (apt-get install mariadb-server)")
 	}
-	dir, err := makeDir("mysql")
+	s.account = "mysql"
+	if s.dir, err = makeDir(s.account); err != nil {
+		return s, err
+	}
+	data, socket := filepath.Join(s.dir, "data"), filepath.Join(s.dir, "socket")
+	if err := run(s.account, s.dir, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db"); err != nil {
+		return s, err
+	}
+	// A commit is given to the operating system, not to the disk: it outlives the
+	// server, not the machine.
+	s.command = []string{program, "--no-defaults", "--datadir=" + data, "--socket=" + socket, "--skip-networking",
+		"--pid-file=" + filepath.Join(s.dir, "pid"), "--max-connections=400", "--innodb-flush-log-at-trx-commit=2"}
+	s.dsn = "root@unix(" + socket + ")/"
+	return s, nil
+}
+
+// createTestDatabase waits for a MariaDB to answer, for the first time.
+func createTestDatabase(s server) error {
+	if err := await("mysql", s.dsn, s.dir); err != nil {
+		return err
+	}
+	db, err := sql.Open("mysql", s.dsn)
 	if err != nil {
-		return "", err
-	}
-	data, socket := filepath.Join(dir, "data"), filepath.Join(dir, "socket")
-	if err := run("mysql", dir, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db"); err != nil {
-		return "", err
-	}
-	err = start("mysql", dir, "KILL", server, "--no-defaults", "--datadir="+data, "--socket="+socket, "--skip-networking",
-		"--pid-file="+filepath.Join(dir, "pid"), "--max-connections=400", "--innodb-flush-log-at-trx-commit=0")
-	if err != nil {
-		return "", err
-	}
-	address := "root@unix(" + socket + ")/"
-	if err := await("mysql", address, dir); err != nil {
-		return "", err
-	}
-	db, err := sql.Open("mysql", address)
-	if err != nil {
-		return "", err
+		return err
 	}
 	defer db.Close()
-	_, err = db.Exec("CREATE DATABASE shangcloud_test")
-	return address + "shangcloud_test", err
-})
+	_, err = db.Exec("CREATE DATABASE " + testDatabase)
+	return err
+}
 
 // find looks for a program in PATH and then in dirs, which are patterns.
 func find(program string, dirs ...string) (string, error) {

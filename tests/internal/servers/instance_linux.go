@@ -1,0 +1,160 @@
+package servers
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// An Instance is a private server of one test, which may mistreat it.
+type Instance struct {
+	// Address is where it is, whenever it runs: a DSN, or that of a Redis.
+	Address string
+
+	t     testing.TB
+	s     server
+	cmd   *exec.Cmd
+	ended chan struct{}
+	ready func() error
+}
+
+// NewRedis starts a Redis that writes everything down: what it has acknowledged
+// outlives it.
+func NewRedis(t testing.TB) *Instance {
+	s, err := newRedis("--appendonly", "yes")
+	i := newInstance(t, s, err)
+	i.ready = func() error { return awaitRedis(s.dsn, s.dir, pingRedis) }
+	i.Start()
+	return i
+}
+
+// NewPostgres starts a PostgreSQL.
+func NewPostgres(t testing.TB) *Instance {
+	s, err := newPostgres()
+	i := newInstance(t, s, err)
+	i.ready = func() error { return await("pgx", s.dsn, s.dir) }
+	i.Start()
+	return i
+}
+
+// NewMySQL starts a MariaDB.
+func NewMySQL(t testing.TB) *Instance {
+	s, err := newMySQL()
+	i := newInstance(t, s, err)
+	i.ready = func() error { return createTestDatabase(s) }
+	i.Start()
+	i.Address += testDatabase
+	i.ready = func() error { return await("mysql", i.Address, s.dir) }
+	return i
+}
+
+func newInstance(t testing.TB, s server, err error) *Instance {
+	t.Helper()
+	if missing := (missingError)(""); errors.As(err, &missing) {
+		Skip(t, err.Error())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &Instance{Address: s.dsn, t: t, s: s}
+	t.Cleanup(func() {
+		if i.cmd != nil {
+			i.Resume()
+			i.Kill()
+		}
+	})
+	return i
+}
+
+// Start starts the server, again after Kill, and waits until it answers.
+func (i *Instance) Start() {
+	i.t.Helper()
+	// A PostgreSQL that was killed leaves its number behind, which another
+	// process may have by now.
+	_ = os.Remove(filepath.Join(i.s.dir, "data", "postmaster.pid"))
+	cmd := exec.Command(i.s.command[0], i.s.command[1:]...)
+	cmd.Dir = i.s.dir
+	log, err := os.OpenFile(filepath.Join(i.s.dir, "log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	if err == nil {
+		cmd.Stdout, cmd.Stderr = log, log
+		err = become(i.s.account, cmd)
+	}
+	if err == nil {
+		err = cmd.Start()
+	}
+	if err != nil {
+		i.t.Fatal(err)
+	}
+	_ = log.Close()
+	// It ends with this process, however that ends: the shell's input is closed then.
+	guard := exec.Command("/bin/sh", "-c", fmt.Sprintf("cat >/dev/null; kill -KILL %d", cmd.Process.Pid))
+	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if _, err := guard.StdinPipe(); err != nil {
+		i.t.Fatal(err)
+	}
+	if err := guard.Start(); err != nil {
+		i.t.Fatal(err)
+	}
+	i.cmd, i.ended = cmd, make(chan struct{})
+	go func(ended chan struct{}) {
+		defer close(ended)
+		_ = cmd.Wait()
+		_ = guard.Process.Kill()
+		_ = guard.Wait()
+	}(i.ended)
+	if err := i.ready(); err != nil {
+		i.t.Fatal(err)
+	}
+}
+
+// Kill ends all processes of the server with SIGKILL.
+func (i *Instance) Kill() {
+	i.signal(syscall.SIGKILL)
+	<-i.ended
+	i.cmd = nil
+}
+
+// Pause stops all processes of the server. Their connections stay open.
+func (i *Instance) Pause() { i.signal(syscall.SIGSTOP) }
+
+// Resume has them go on.
+func (i *Instance) Resume() { i.signal(syscall.SIGCONT) }
+
+// signal sends a signal to the server and all of its children: those of PostgreSQL
+// are each in a process group of its own.
+func (i *Instance) signal(sig syscall.Signal) {
+	for _, pid := range append(descendants(i.cmd.Process.Pid), i.cmd.Process.Pid) {
+		_ = syscall.Kill(pid, sig)
+	}
+}
+
+func descendants(parent int) (pids []int) {
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat")
+	children := make(map[int][]int)
+	for _, path := range stats {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		// "pid (name) state ppid …", and a name can be anything.
+		var state string
+		var ppid int
+		rest := string(text[strings.LastIndexByte(string(text), ')')+1:])
+		if _, err := fmt.Sscan(rest, &state, &ppid); err != nil {
+			continue
+		}
+		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
+			children[ppid] = append(children[ppid], pid)
+		}
+	}
+	for _, pid := range children[parent] {
+		pids = append(pids, append(descendants(pid), pid)...)
+	}
+	return pids
+}

@@ -1,0 +1,312 @@
+package tests
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// faultyBackend is a store, the server behind it, and how to cut the store's
+// connections to it.
+type faultyBackend struct {
+	store  state.Store
+	server *servers.Instance
+	cut    func(ctx context.Context) error
+}
+
+var faultyBackends = []struct {
+	name string
+	open func(t *testing.T) faultyBackend
+}{
+	{"Redis", func(t *testing.T) faultyBackend {
+		server := servers.NewRedis(t)
+		connect := func() *redis.Client {
+			c := redis.NewClient(&redis.Options{Addr: server.Address, PoolSize: 20})
+			t.Cleanup(func() { assert.NoError(t, c.Close()) })
+			return c
+		}
+		admin := connect()
+		return faultyBackend{redisstate.New(connect()), server, func(ctx context.Context) error {
+			return admin.ClientKillByFilter(ctx, "TYPE", "normal", "SKIPME", "yes").Err()
+		}}
+	}},
+	{"PostgreSQL", func(t *testing.T) faultyBackend {
+		server := servers.NewPostgres(t)
+		return faultySQL(t, server, "pgx", state.PostgreSQL, func(ctx context.Context, admin *sql.DB) error {
+			_, err := admin.ExecContext(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
+			return err
+		})
+	}},
+	{"MariaDB", func(t *testing.T) faultyBackend { return faultyMariaDB(t, state.MariaDB) }},
+	{"MySQL", func(t *testing.T) faultyBackend { return faultyMariaDB(t, state.MySQL) }},
+}
+
+func faultyMariaDB(t *testing.T, d state.Dialect) faultyBackend {
+	return faultySQL(t, servers.NewMySQL(t), "mysql", d, func(ctx context.Context, admin *sql.DB) error {
+		rows, err := admin.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'root'")
+		if err != nil {
+			return err
+		}
+		defer rows.Close()
+		var ids []int64
+		for rows.Next() {
+			var id int64
+			if err := rows.Scan(&id); err != nil {
+				return err
+			}
+			ids = append(ids, id)
+		}
+		for _, id := range ids {
+			_, _ = admin.ExecContext(ctx, fmt.Sprintf("KILL %d", id)) // it may have gone
+		}
+		return rows.Err()
+	})
+}
+
+func faultySQL(t *testing.T, server *servers.Instance, driver string, d state.Dialect, cut func(context.Context, *sql.DB) error) faultyBackend {
+	connect := func(conns int) *sql.DB {
+		db, err := openPool(driver, server.Address, conns)
+		require.NoError(t, err)
+		t.Cleanup(func() { assert.NoError(t, db.Close()) })
+		return db
+	}
+	s, err := state.NewSQL(connect(20), d, state.SQLConfig{})
+	require.NoError(t, err)
+	require.NoError(t, s.CreateTable(t.Context()))
+	admin := connect(1)
+	return faultyBackend{s, server, func(ctx context.Context) error { return cut(ctx, admin) }}
+}
+
+// TestStateStoreFaults has the server of a store fail in the middle of 1,000 logins.
+func TestStateStoreFaults(t *testing.T) {
+	for _, b := range faultyBackends {
+		t.Run(b.name, func(t *testing.T) {
+			backend := b.open(t)
+			for _, fault := range []struct {
+				name       string
+				begin, end func()
+			}{
+				{"killed and restarted", backend.server.Kill, backend.server.Start},
+				{"paused and resumed", backend.server.Pause, backend.server.Resume},
+				{"connections cut", func() {
+					for range 10 {
+						assert.NoError(t, backend.cut(timeout(t, 5*time.Second)))
+						time.Sleep(20 * time.Millisecond)
+					}
+				}, func() {}},
+			} {
+				t.Run(fault.name, func(t *testing.T) { runFault(t, backend.store, fault.begin, fault.end) })
+			}
+		})
+	}
+}
+
+// impatience is what calls have while the server is down, which it is for longer.
+const (
+	impatience = 500 * time.Millisecond
+	outage     = 800 * time.Millisecond
+)
+
+// faultRun is 1,000 logins at one provider.
+type faultRun struct {
+	t        *testing.T
+	provider *shangcloud.Provider
+	platform *shangcloudtest.Server
+
+	completed, unavailable, gone atomic.Int64
+}
+
+func newFaultProvider(t *testing.T, platform *shangcloudtest.Server, store state.Store) *shangcloud.Provider {
+	p, err := shangcloud.New(shangcloud.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback", BaseURL: platform.URL,
+		HTTPClient: &http.Client{Transport: platform.Transport()}, States: store, Logger: slog.New(slog.DiscardHandler),
+	})
+	require.NoError(t, err)
+	return p
+}
+
+func runFault(t *testing.T, store state.Store, begin, end func()) {
+	platform := shangcloudtest.New()
+	t.Cleanup(func() { assert.NoError(t, platform.Close()) })
+	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
+	platform.AddUser(shangcloudtest.User{ID: 10001})
+	r := &faultRun{t: t, provider: newFaultProvider(t, platform, store), platform: platform}
+	// States of this one are never in the store.
+	stranger := newFaultProvider(t, platform, state.NewMemory(0))
+
+	const logins = 1000
+	down, up := make(chan struct{}), make(chan struct{})
+	var all, early sync.WaitGroup
+	early.Add(logins / 2)
+	for i := range logins {
+		all.Go(func() {
+			limit := impatience
+			wait := func(c <-chan struct{}) { <-c }
+			var l *faultLogin
+			switch i % 4 {
+			case 0: // before, and into, the fault
+				l = r.start(r.provider, 10*time.Second)
+				early.Done()
+			case 1: // started before, back during the fault
+				l = r.start(r.provider, 10*time.Second)
+				early.Done()
+				wait(down)
+			case 2: // all of it during the fault
+				wait(down)
+				l = r.start(r.provider, impatience)
+			case 3: // half of it during the fault
+				wait(down)
+				l = r.start(r.provider, impatience)
+				wait(up)
+				limit = 10 * time.Second
+			}
+			if i%10 == 9 {
+				r.finishStranger(r.start(stranger, 10*time.Second), impatience)
+			}
+			if l != nil {
+				r.finish(l, 1+i%3, limit)
+			}
+		})
+	}
+	early.Wait()
+	late := time.AfterFunc(time.Minute, func() { panic("a login does not end") })
+	defer late.Stop()
+	close(down)
+	begin()
+	time.Sleep(outage)
+	end()
+	close(up)
+	all.Wait()
+	t.Logf("%d logins completed; the store failed for %d; %d were gone", r.completed.Load(), r.unavailable.Load(), r.gone.Load())
+	assert.NotZero(t, r.completed.Load())
+	assert.NotZero(t, r.unavailable.Load())
+
+	// And then all is well, with nobody doing anything about it.
+	begun := time.Now()
+	for well := 0; well < 50; well++ {
+		l := r.start(r.provider, time.Second)
+		if l != nil && r.finish(l, 1, time.Second) {
+			continue
+		}
+		well = 0
+		require.Less(t, time.Since(begun), 20*time.Second, "it does not recover")
+	}
+}
+
+// faultLogin is a login under way, in a browser of its own.
+type faultLogin struct {
+	jar         http.CookieJar
+	callbackURL string
+}
+
+func (r *faultRun) call(limit time.Duration, jar http.CookieJar, address string, f func(http.ResponseWriter, *http.Request) error) (*httptest.ResponseRecorder, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), limit)
+	defer cancel()
+	req := httptest.NewRequestWithContext(ctx, "GET", address, nil)
+	for _, c := range jar.Cookies(req.URL) {
+		req.AddCookie(c)
+	}
+	w := httptest.NewRecorder()
+	begin := time.Now()
+	err := f(w, req)
+	// The slack is for a thousand goroutines on a slow machine.
+	assert.Less(r.t, time.Since(begin), limit+5*time.Second, "a call takes longer than it may")
+	return w, err
+}
+
+// start returns nil if the store failed. Then the browser is not sent anywhere.
+func (r *faultRun) start(p *shangcloud.Provider, limit time.Duration) *faultLogin {
+	jar, err := cookiejar.New(nil)
+	if !assert.NoError(r.t, err) {
+		return nil
+	}
+	w, err := r.call(limit, jar, "https://app.example/login", func(w http.ResponseWriter, req *http.Request) error { return p.StartLogin(w, req) })
+	if err != nil {
+		assert.ErrorIs(r.t, err, shangcloud.ErrStateStore)
+		assert.Empty(r.t, w.Header().Get("Location"))
+		assert.Empty(r.t, w.Result().Cookies())
+		r.unavailable.Add(1)
+		return nil
+	}
+	jar.SetCookies(&url.URL{Scheme: "https", Host: "app.example", Path: "/"}, w.Result().Cookies())
+	callbackURL, err := r.platform.Approve(w.Header().Get("Location"), 10001)
+	if !assert.NoError(r.t, err) {
+		return nil
+	}
+	return &faultLogin{jar, callbackURL}
+}
+
+func (r *faultRun) finishOnce(l *faultLogin, limit time.Duration) error {
+	_, err := r.call(limit, l.jar, l.callbackURL, func(w http.ResponseWriter, req *http.Request) error {
+		login, err := r.provider.FinishLogin(w, req)
+		if (login != nil) == (err != nil) {
+			err = errors.Join(err, errors.New("a login with an error, or neither"))
+		}
+		return err
+	})
+	return err
+}
+
+// finish sends the callback several times at once. At most one is accepted. Another
+// one may find the state gone, if it was taken by one that was accepted, or that
+// does not know what became of it; one alone may not.
+func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
+	var wg sync.WaitGroup
+	errs := make([]error, times)
+	for i := range times {
+		wg.Go(func() { errs[i] = r.finishOnce(l, limit) })
+	}
+	wg.Wait()
+	accepted, unknown, gone, spent := 0, 0, 0, 0
+	for _, err := range errs {
+		switch {
+		case err == nil:
+			accepted++
+		case errors.Is(err, shangcloud.ErrStateStore):
+			unknown++
+		case errors.Is(err, shangcloud.ErrStateNotFound):
+			gone++
+		case errors.Is(err, shangcloud.ErrUnavailable):
+			spent++ // it has taken the state, and then its time was over
+		default:
+			assert.NoError(r.t, err)
+		}
+	}
+	assert.LessOrEqual(r.t, accepted+spent, 1, "a state is taken twice")
+	if gone > 0 {
+		assert.NotZero(r.t, accepted+spent+unknown, "a state was lost")
+	}
+	r.completed.Add(int64(accepted))
+	r.unavailable.Add(int64(unknown))
+	r.gone.Add(int64(gone))
+	return accepted == 1
+}
+
+// finishStranger brings a login back whose state was never stored: its cookie is
+// right.
+func (r *faultRun) finishStranger(l *faultLogin, limit time.Duration) {
+	if !assert.NotNil(r.t, l) {
+		return
+	}
+	err := r.finishOnce(l, limit)
+	assert.True(r.t, errors.Is(err, shangcloud.ErrStateNotFound) || errors.Is(err, shangcloud.ErrStateStore), "%v", err)
+}
