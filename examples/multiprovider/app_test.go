@@ -781,6 +781,7 @@ func TestLanguages(t *testing.T) {
 		assert.Contains(t, b.get(s.url).body, want.Start.Text, header)
 	}
 	b.lang = "zh-TW,zh;q=0.9,en;q=0.8"
+	assert.Contains(t, b.get(s.url).body, "使用 GitHub 登录")
 	assert.Contains(t, b.get(s.url+"/login/google").body, "Google 的替身")
 	assert.Contains(t, b.signIn(s, "google", 0).body, chinese.OnlyOne)
 	assert.Contains(t, b.link(s, "github", 0).body, chinese.Notice[noticeLinked])

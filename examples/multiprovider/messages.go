@@ -40,7 +40,7 @@ type texts struct {
 var english = texts{
 	Lang: "en", AppName: "One account, many providers", SignOut: "Sign out", Home: "To the start page",
 	UseReal: "Stand-ins are inside this program: made-up users, and nothing leaves this computer. Set GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET for the real one, likewise GOOGLE_… and SHANGCLOUD_….",
-	With:    "Continue with", StandIn: "stand-in", Next: "Continue",
+	With:    "Continue with %s", StandIn: "stand-in", Next: "Continue",
 	Account: "Your account", AccountID: "Account", Identities: "You can sign in with", Current: "signed in with this one",
 	Unlink: "Unlink", OnlyOne: "This is the only way into your account, so it can't be unlinked.",
 	Link: "Link another one", LinkHint: "Afterwards, whoever signs in with it is in this account. Link only what is yours.",
@@ -71,7 +71,7 @@ var english = texts{
 var chinese = texts{
 	Lang: "zh-CN", AppName: "一个账号，多种登录方式", SignOut: "退出登录", Home: "返回首页",
 	UseReal: "替身平台内置于本程序：用户均为虚构，数据不会离开这台电脑。要使用真实的 GitHub，请设置 GITHUB_CLIENT_ID 和 GITHUB_CLIENT_SECRET；GOOGLE_… 和 SHANGCLOUD_… 同理。",
-	With:    "使用以下方式登录：", StandIn: "替身", Next: "继续",
+	With:    "使用 %s 登录", StandIn: "替身", Next: "继续",
 	Account: "你的账号", AccountID: "账号", Identities: "你可以使用以下方式登录", Current: "本次登录所用",
 	Unlink: "解除关联", OnlyOne: "这是进入该账号的唯一方式，不能解除关联。",
 	Link: "关联其他登录方式", LinkHint: "关联之后，用它登录的人就能进入此账号。请只关联你自己的身份。",
