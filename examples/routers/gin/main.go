@@ -1,0 +1,40 @@
+// Gin logs users in with ShangCloud on github.com/gin-gonic/gin.
+package main
+
+import (
+	"errors"
+	"log"
+	"net/http"
+	"os"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/gin-gonic/gin"
+)
+
+func main() {
+	p, err := shangcloud.New(shangcloud.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"})
+	if err == nil {
+		err = http.ListenAndServe("127.0.0.1:8080", routes(p))
+	}
+	log.Fatal(err)
+}
+
+func routes(p *shangcloud.Provider) http.Handler {
+	router := gin.New() // gin.Default would log the callback's query: a code and a state
+	router.GET("/login", func(c *gin.Context) {
+		if err := p.StartLogin(c.Writer, c.Request, shangcloud.WithReturnTo(c.Query("next"))); err != nil {
+			c.String(http.StatusServiceUnavailable, "please try again in a minute")
+		}
+	})
+	router.GET("/callback", func(c *gin.Context) {
+		if login, err := p.FinishLogin(c.Writer, c.Request); err == nil {
+			// A session of yours begins here; p.API(p.TokenSource(login.Token, nil)) asks whose.
+			c.Redirect(http.StatusSeeOther, login.ReturnTo)
+		} else if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+			c.String(http.StatusServiceUnavailable, "please try again in a minute")
+		} else {
+			c.String(http.StatusForbidden, "not logged in: please start again at /login")
+		}
+	})
+	return router
+}

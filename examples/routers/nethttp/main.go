@@ -1,0 +1,39 @@
+// Nethttp logs users in with ShangCloud on the standard library's router.
+package main
+
+import (
+	"errors"
+	"log"
+	"net/http"
+	"os"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+)
+
+func main() {
+	p, err := shangcloud.New(shangcloud.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"})
+	if err == nil {
+		err = http.ListenAndServe("127.0.0.1:8080", routes(p))
+	}
+	log.Fatal(err)
+}
+
+func routes(p *shangcloud.Provider) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+		if err := p.StartLogin(w, r, shangcloud.WithReturnTo(r.FormValue("next"))); err != nil {
+			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
+		if login, err := p.FinishLogin(w, r); err == nil {
+			// A session of yours begins here; p.API(p.TokenSource(login.Token, nil)) asks whose.
+			http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
+		} else if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		} else {
+			http.Error(w, "not logged in: please start again at /login", http.StatusForbidden)
+		}
+	})
+	return mux
+}
