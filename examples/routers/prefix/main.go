@@ -1,0 +1,115 @@
+// Prefix is an application behind a reverse proxy that ends TLS and serves it under a
+// path: the browser sees https://app.example/portal/…, the application plain http.
+//
+//	PUBLIC_URL=https://app.example/portal go run ./prefix
+//
+// The proxy may strip the path, as nginx does with
+//
+//	location /portal/ { proxy_pass http://127.0.0.1:8080/; }
+//
+// or leave it (proxy_pass without a path): the application answers both. What counts
+// is that everything the browser gets to see is made from PUBLIC_URL:
+//
+//   - Config.RedirectURL is https and has the path, as registered with ShangCloud. No
+//     X-Forwarded header is needed for it, and none is trusted: who can send one
+//     to the application could choose where logins end.
+//   - Links and [shangcloud.WithReturnTo] have the path: the redirect after a login is
+//     resolved by the browser.
+//   - Cookies are Secure, and named __Host-…, because RedirectURL is https, not because
+//     of how the request came. Their Path is "/" and has to stay: a proxy that
+//     changes it (nginx's proxy_cookie_path) makes browsers refuse them.
+//   - The browser reaches /login and /callback under the host of RedirectURL. Which
+//     Host the proxy sends on does not matter.
+//
+// With Config.StateKeys the headers of /login's answer alone can take more than 3 KB. A
+// proxy that allows 4 KB for all headers (nginx's proxy_buffer_size on most machines)
+// may answer 502 to logins with a long path to return to; 8 KB are enough.
+//
+// Several instances behind one proxy share Config.States or Config.StateKeys; then
+// it does not matter which of them a request comes to.
+package main
+
+import (
+	"errors"
+	"html/template"
+	"log"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+)
+
+func main() {
+	public, err := url.Parse(strings.TrimSuffix(os.Getenv("PUBLIC_URL"), "/"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	provider, err := shangcloud.New(shangcloud.Config{
+		ClientID:     os.Getenv("SHANGCLOUD_CLIENT_ID"),
+		ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"),
+		RedirectURL:  public.String() + "/callback",
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	log.Fatal(http.ListenAndServe("127.0.0.1:8080", routes(provider, public.Path)))
+}
+
+// routes returns the application that browsers see under prefix: "/portal", or "" at
+// the root of the host.
+func routes(p *shangcloud.Provider, prefix string) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+		if err := p.StartLogin(w, r, shangcloud.WithReturnTo(r.FormValue("next"))); err != nil {
+			loginFailed(w, err)
+		}
+	})
+	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
+		login, err := p.FinishLogin(w, r)
+		if err != nil {
+			loginFailed(w, err)
+			return
+		}
+		// A session of yours begins here.
+		returnTo := login.ReturnTo
+		if returnTo == "/" {
+			returnTo = prefix + "/" // nothing was asked for: this application's start, not the host's
+		}
+		http.Redirect(w, r, returnTo, http.StatusSeeOther)
+	})
+	mux.HandleFunc("GET /{page...}", func(w http.ResponseWriter, r *http.Request) {
+		link := prefix + "/login?" + url.Values{"next": {prefix + r.URL.RequestURI()}}.Encode()
+		if err := page.Execute(w, link); err != nil {
+			log.Print(err)
+		}
+	})
+	return stripIfThere(prefix, mux)
+}
+
+// stripIfThere takes the prefix off requests that a proxy has left it on.
+func stripIfThere(prefix string, h http.Handler) http.Handler {
+	stripped := http.StripPrefix(prefix, h)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if prefix != "" && strings.HasPrefix(r.URL.Path, prefix+"/") {
+			stripped.ServeHTTP(w, r)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
+
+var page = template.Must(template.New("").Parse(`<!DOCTYPE html>
+<title>Portal</title>
+<a href="{{.}}">Sign in</a>
+`))
+
+func loginFailed(w http.ResponseWriter, err error) {
+	log.Printf("login: %v", err) // no error of this library's prints a secret
+	if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+		http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		return
+	}
+	http.Error(w, "not logged in: please start again", http.StatusForbidden)
+}
