@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
+	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0
 	github.com/labstack/echo/v5 v5.4.4

@@ -1,0 +1,252 @@
+// Spa is a single-page application: a page of JavaScript, and the JSON API that it calls.
+//
+// The server logs the user in, and keeps the tokens. JavaScript has neither tokens nor
+// the session's ID, which is in an HttpOnly cookie: a script that somebody smuggles
+// into the page can act while the page is open, and takes nothing home.
+//
+// # How it goes
+//
+// The page asks /api/me. If nobody is signed in, that is status 401 and JSON with the
+// address of the login, never a redirect. The page then goes there itself:
+//
+//	location.assign(answer.login + "?next=" + encodeURIComponent(location.pathname))
+//
+// Everything that changes something is a POST. [http.CrossOriginProtection] refuses
+// those that another site's page makes the browser send; SameSite=Lax is the
+// second lock on the same door.
+//
+// # What not to do
+//
+// fetch("/login") can't work. The fetch follows the redirect to ShangCloud in the
+// background, where no user sees a page to agree on, and the browser does not let the
+// script read another site's answer. With {redirect: "manual"} the script does not
+// learn the address either. What remains is a login that nobody finishes. So /login
+// here refuses whatever is not a navigation, and says so.
+//
+// A redirect as the answer of /api/me is the same mistake from the other side: the
+// fetch would follow it.
+//
+// Tokens in localStorage, or in the address after the login, can be read by every
+// script on the page. The login in a hidden frame fails where ShangCloud's page
+// forbids frames, and where browsers keep cookies of embedded sites apart.
+package main
+
+import (
+	"cmp"
+	"context"
+	"embed"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log"
+	"net/http"
+	"os"
+	"sync"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/alexedwards/scs/v2"
+)
+
+//go:embed static
+var static embed.FS
+
+func main() {
+	provider, err := shangcloud.New(shangcloud.Config{
+		ClientID:     os.Getenv("SHANGCLOUD_CLIENT_ID"),
+		ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"),
+		RedirectURL:  "http://127.0.0.1:8080/callback",
+		Scopes:       []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	// secure is false for http://127.0.0.1 only: on https it has to be true.
+	log.Fatal(http.ListenAndServe("127.0.0.1:8080", newApp(provider, false)))
+}
+
+const sessionLifetime = 12 * time.Hour
+
+// app is safe for concurrent use.
+type app struct {
+	provider *shangcloud.Provider
+	sessions *scs.SessionManager
+
+	// apis has one entry for each user who logged in since the program started.
+	// An application in earnest has a table of users: see shangcloud.TokenStore.
+	mu   sync.Mutex
+	apis map[int64]*shangcloud.API
+}
+
+func newApp(provider *shangcloud.Provider, secure bool) http.Handler {
+	a := &app{provider: provider, sessions: scs.New(), apis: make(map[int64]*shangcloud.API)}
+	a.sessions.Lifetime = sessionLifetime
+	a.sessions.Cookie.Secure = secure
+	a.sessions.Cookie.Name = "session"
+	if secure {
+		a.sessions.Cookie.Name = "__Host-session"
+	}
+
+	pages, err := fs.Sub(static, "static")
+	if err != nil {
+		panic(err) // the folder is embedded
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /", http.FileServerFS(pages))
+	mux.HandleFunc("GET /login", a.login)
+	mux.HandleFunc("GET /callback", a.callback)
+	mux.HandleFunc("GET /api/me", a.signedIn(a.me))
+	mux.HandleFunc("POST /api/theme", a.signedIn(a.setTheme))
+	mux.HandleFunc("POST /api/logout", a.logout)
+
+	// It compares where a request comes from with Host, for browsers without
+	// Sec-Fetch-Site: behind a proxy that changes Host, name the public origin with
+	// AddTrustedOrigin. Programs that are no browsers send neither, and pass.
+	csrf := http.NewCrossOriginProtection()
+	csrf.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fail(w, http.StatusForbidden, "cross_origin")
+	}))
+	return csrf.Handler(secureHeaders(a.sessions.LoadAndSave(mux)))
+}
+
+func secureHeaders(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Security-Policy", "default-src 'self'; base-uri 'none'; frame-ancestors 'none'")
+		w.Header().Set("X-Content-Type-Options", "nosniff")
+		h.ServeHTTP(w, r)
+	})
+}
+
+func (a *app) login(w http.ResponseWriter, r *http.Request) {
+	// Browsers say what a request is for; other programs and old browsers don't.
+	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
+		fail(w, http.StatusBadRequest, "navigate_to_login")
+		return
+	}
+	if err := a.provider.StartLogin(w, r, shangcloud.WithReturnTo(r.FormValue("next"))); err != nil {
+		loginFailed(w, err)
+	}
+}
+
+func (a *app) callback(w http.ResponseWriter, r *http.Request) {
+	login, err := a.provider.FinishLogin(w, r)
+	if err != nil {
+		loginFailed(w, err)
+		return
+	}
+	api := a.provider.API(a.provider.TokenSource(login.Token, nil))
+	user, err := api.UserInfo(r.Context())
+	if err != nil {
+		loginFailed(w, err)
+		return
+	}
+	// A new ID: one that was planted before the login is worth nothing.
+	if err := a.sessions.RenewToken(r.Context()); err != nil {
+		loginFailed(w, err)
+		return
+	}
+	a.mu.Lock()
+	a.apis[user.ID] = api
+	a.mu.Unlock()
+	a.sessions.Put(r.Context(), "uid", user.ID)
+	http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
+}
+
+// loginFailed answers with a page: login and callback are navigations.
+func loginFailed(w http.ResponseWriter, err error) {
+	log.Printf("login: %v", err)
+	if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+		http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		return
+	}
+	http.Error(w, "not logged in: please start again", http.StatusForbidden)
+}
+
+// signedIn is for calls that need a user.
+func (a *app) signedIn(h func(http.ResponseWriter, *http.Request, *shangcloud.API)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		a.mu.Lock()
+		api := a.apis[a.sessions.GetInt64(r.Context(), "uid")]
+		a.mu.Unlock()
+		if api == nil {
+			loginRequired(w)
+			return
+		}
+		h(w, r, api)
+	}
+}
+
+func (a *app) me(w http.ResponseWriter, r *http.Request, api *shangcloud.API) {
+	user, err := api.UserInfo(r.Context())
+	var theme string
+	if err == nil {
+		theme, err = variable(r.Context(), api, "theme")
+	}
+	if err != nil {
+		a.callFailed(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{"id": user.ID, "nickname": user.Nickname, "theme": cmp.Or(theme, "light")})
+}
+
+// variable returns "" for a variable that does not exist, however the platform says so.
+func variable(ctx context.Context, api *shangcloud.API, key string) (string, error) {
+	value, err := api.Variable(ctx, key)
+	var refused *shangcloud.APIError
+	if errors.As(err, &refused) && (refused.StatusCode == http.StatusOK || refused.StatusCode == http.StatusNotFound) {
+		return "", nil
+	}
+	return value, err
+}
+
+func (a *app) setTheme(w http.ResponseWriter, r *http.Request, api *shangcloud.API) {
+	var in struct{ Theme string }
+	if err := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1<<10)).Decode(&in); err != nil || len(in.Theme) > 100 {
+		fail(w, http.StatusBadRequest, "bad_request")
+		return
+	}
+	if err := api.SetVariable(r.Context(), "theme", in.Theme); err != nil {
+		a.callFailed(w, r, err)
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{})
+}
+
+func (a *app) logout(w http.ResponseWriter, r *http.Request) {
+	if err := a.sessions.Destroy(r.Context()); err != nil {
+		fail(w, http.StatusServiceUnavailable, "unavailable")
+		return
+	}
+	answer(w, http.StatusOK, map[string]any{})
+}
+
+func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
+	log.Printf("%s: %v", r.URL.Path, err)
+	switch {
+	case errors.Is(err, shangcloud.ErrLoginRequired):
+		loginRequired(w) // the platform has ended this login
+	case errors.Is(err, shangcloud.ErrUnavailable):
+		fail(w, http.StatusServiceUnavailable, "unavailable")
+	default:
+		fail(w, http.StatusBadGateway, "refused")
+	}
+}
+
+// loginRequired tells the page where to go. Which page that is, only the page knows:
+// it adds the next parameter.
+func loginRequired(w http.ResponseWriter) {
+	answer(w, http.StatusUnauthorized, map[string]any{"error": "login_required", "login": "/login"})
+}
+
+func fail(w http.ResponseWriter, status int, code string) {
+	answer(w, status, map[string]any{"error": code})
+}
+
+func answer(w http.ResponseWriter, status int, v map[string]any) {
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	if err := json.NewEncoder(w).Encode(v); err != nil {
+		log.Print(err)
+	}
+}
