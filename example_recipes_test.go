@@ -138,8 +138,7 @@ func Example_findUserDetails() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
 
-	var findUserDetails func(context.Context, oauth2.Config, *oauth2.Token) (map[string]string, error)
-	findUserDetails = func(ctx context.Context, conf oauth2.Config, tok *oauth2.Token) (map[string]string, error) {
+	findUserDetails := func(ctx context.Context, conf oauth2.Config, tok *oauth2.Token) (map[string]string, error) {
 		base := strings.TrimSuffix(conf.Endpoint.TokenURL, "/oauth/token")
 		user, err := shangcloud.NewAPI(conf.Client(ctx, tok), shangcloud.WithBaseURL(base)).UserInfo(ctx)
 		if err != nil {
