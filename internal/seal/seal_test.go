@@ -2,6 +2,7 @@ package seal_test
 
 import (
 	"bytes"
+	"encoding/hex"
 	"strings"
 	"testing"
 
@@ -89,9 +90,21 @@ func TestKeysAreCopied(t *testing.T) {
 	assert.NoError(t, err)
 }
 
+// kept was sealed once, with key("1") for "place". It has to open for ever.
+const kept = "016c811d31325837ee9f9f9af24fb3bb2bdbe7d69c2b445d82848da85fbf1c81b31cb52e9204e6b8bc"
+
+func TestOldValuesOpen(t *testing.T) {
+	sealed, err := hex.DecodeString(kept)
+	require.NoError(t, err)
+	plain, err := newKeys(t, key("2"), key("1")).Open(sealed, "place")
+	require.NoError(t, err)
+	assert.Equal(t, "hush", string(plain))
+}
+
 func FuzzOpen(f *testing.F) {
 	k := newKeys(f, key("1"))
-	sealed := k.Seal([]byte("hush"), "place")
+	sealed, err := hex.DecodeString(kept)
+	require.NoError(f, err)
 	f.Add(sealed)
 	f.Add(sealed[:9])
 	f.Add([]byte{seal.V1})
