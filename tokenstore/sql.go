@@ -10,8 +10,8 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/sqldb"
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/sqldb"
 	"golang.org/x/oauth2"
 )
 
