@@ -7,6 +7,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strconv"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/oauth2"
@@ -79,6 +81,10 @@ type APIError struct {
 
 	// Body is what was answered, up to 8 MiB.
 	Body []byte
+
+	// RetryAfter is how long the platform asks to wait before another try, mostly
+	// with status 429 or 503, or 0 if it does not say. (RFC 9110, section 10.2.3)
+	RetryAfter time.Duration
 
 	op string
 }
@@ -224,9 +230,22 @@ func (a *API) post(ctx context.Context, op, path string, in []byte) ([]byte, err
 		return nil, callFailed(ctx, op, err)
 	}
 	if !isSuccess(res.StatusCode) {
-		return nil, newAPIError(op, res.StatusCode, body)
+		e := newAPIError(op, res.StatusCode, body)
+		e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
+		return nil, e
 	}
 	return body, nil
+}
+
+// retryAfter reads a number of seconds, or a date.
+func retryAfter(value string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return time.Duration(seconds) * time.Second
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(date.Sub(now), 0)
+	}
+	return 0
 }
 
 // newAPIError makes what it can of the body of a refusal, whose form the platform

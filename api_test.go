@@ -204,6 +204,27 @@ func TestUnusableVariable(t *testing.T) {
 	assert.EqualError(t, ae, "shangcloud: write variable: status 200", "only known codes are printed")
 }
 
+func TestRetryAfter(t *testing.T) {
+	api, platform := newAPI(t)
+	for value, want := range map[string]time.Duration{
+		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0,
+		"Fri, 31 Dec 1999 23:59:59 GMT": 0,
+	} {
+		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 429, Header: http.Header{"Retry-After": {value}}})
+		_, err := api.UserInfo(t.Context())
+		var ae *shangcloud.APIError
+		require.ErrorAs(t, err, &ae)
+		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+		assert.Equal(t, want, ae.RetryAfter, value)
+	}
+	date := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
+	platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 503, Header: http.Header{"Retry-After": {date}}})
+	_, err := api.UserInfo(t.Context())
+	var ae *shangcloud.APIError
+	require.ErrorAs(t, err, &ae)
+	assert.InDelta(t, time.Hour, ae.RetryAfter, float64(10*time.Second))
+}
+
 func TestAnswerWithoutEnd(t *testing.T) {
 	api, platform := newAPI(t)
 	platform.Handle("/api/user/info", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

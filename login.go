@@ -23,7 +23,8 @@ import (
 var (
 	// ErrBadCallback is a callback that no login of ShangCloud's leads to: a
 	// parameter is missing, repeated, too long or of impossible characters, or
-	// the request is not a GET. Nothing has been redeemed.
+	// the request is not a GET, or one that a browser makes in advance. Nothing
+	// has been redeemed.
 	ErrBadCallback = errors.New("shangcloud: malformed callback")
 
 	// ErrStateNotFound is a state that is unknown, expired after 5 minutes, or
@@ -44,6 +45,8 @@ var (
 	// login is refused.
 	ErrStateStore = errors.New("shangcloud: the state store failed")
 )
+
+var errNoCookies = fmt.Errorf("%w; it has sent no cookie at all: it may not keep any for this host", ErrWrongBrowser)
 
 const (
 	// stateLifetime is how long the user has to log in, as in the platform's
@@ -149,7 +152,8 @@ func newLogin(opts []LoginOption) (*pendingLogin, error) {
 //
 // The host that r came to must be that of Config.RedirectURL, or the browser will
 // not send the cookie along when it comes back. Several logins of one browser may
-// be under way at once.
+// be under way at once. A HEAD request, or one that a browser makes in advance
+// (Sec-Purpose: prefetch), starts none and gets an empty answer.
 //
 // On an error nothing has been written to w. The error matches [ErrStateStore] if
 // the state could not be remembered; another one means a wrong option.
@@ -159,6 +163,17 @@ func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...Lo
 	l, err := newLogin(opts)
 	if err != nil {
 		return err
+	}
+	if r.Method == http.MethodHead || isSpeculative(r) {
+		// Nobody has clicked: a link preview, or a browser that looks ahead. It
+		// does not keep an answer that is no success for the click.
+		status := http.StatusNoContent
+		if isSpeculative(r) {
+			status = http.StatusServiceUnavailable
+		}
+		w.Header().Set("Cache-Control", "no-store")
+		w.WriteHeader(status)
+		return nil
 	}
 	secret := rand.Text()
 	stateParam := p.browserState(secret)
@@ -213,6 +228,9 @@ func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 	}
 	name := p.cookieName(cb.state)
 	sealed, ok := p.startedHere(r, name, cb.state)
+	if !ok && len(r.Cookies()) == 0 {
+		return nil, errNoCookies
+	}
 	if !ok {
 		return nil, ErrWrongBrowser
 	}

@@ -603,6 +603,59 @@ func TestBadCallbacks(t *testing.T) {
 	assert.NoError(t, err, "none of this has burned the state")
 }
 
+// TestRequestsOfNobody are those that no user asked for: link previews, and browsers
+// that look ahead. They start no login and burn no state.
+func TestRequestsOfNobody(t *testing.T) {
+	store := &countingStore{Store: state.NewMemory(0)}
+	s, b := newSite(t, func(c *shangcloud.Config) { c.States, c.StateKeys = store, nil }), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+	store.calls = 0
+	for name, c := range map[string]struct {
+		method, header, value string
+		status                int
+	}{
+		"HEAD":            {"HEAD", "X", "", http.StatusNoContent},
+		"prefetch":        {"GET", "Sec-Purpose", "prefetch", http.StatusServiceUnavailable},
+		"prerender":       {"GET", "Sec-Purpose", "prefetch;prerender", http.StatusServiceUnavailable},
+		"older Chromium":  {"GET", "Purpose", "prefetch", http.StatusServiceUnavailable},
+		"older Firefox":   {"GET", "X-Moz", "prefetch", http.StatusServiceUnavailable},
+		"HEAD in advance": {"HEAD", "Sec-Purpose", "Prefetch", http.StatusServiceUnavailable},
+	} {
+		r := b.request(c.method, "https://app.example/login")
+		r.Header.Set(c.header, c.value)
+		w := httptest.NewRecorder()
+		require.NoError(t, s.StartLogin(w, r), name)
+		assert.Equal(t, c.status, w.Code, name)
+		assert.Empty(t, w.Result().Cookies(), name)
+		assert.Empty(t, w.Header().Get("Location"), name)
+		assert.Equal(t, "no-store", w.Header().Get("Cache-Control"), name)
+
+		r = b.request(c.method, callbackURL)
+		r.Header.Set(c.header, c.value)
+		w = httptest.NewRecorder()
+		_, err := s.FinishLogin(w, r)
+		assert.ErrorIs(t, err, shangcloud.ErrBadCallback, name)
+		assert.Empty(t, w.Result().Cookies(), name)
+	}
+	assert.Zero(t, store.calls)
+	_, err := b.finish(s, callbackURL)
+	assert.NoError(t, err)
+}
+
+// TestBrowserWithoutCookies is told apart in the text, for who reads the log.
+func TestBrowserWithoutCookies(t *testing.T) {
+	s, b := newSite(t), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+	_, err := newBrowser(t).finish(s, callbackURL)
+	assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
+	assert.ErrorContains(t, err, "no cookie at all")
+	r := httptest.NewRequest("GET", callbackURL, nil)
+	r.AddCookie(&http.Cookie{Name: "session", Value: "other"})
+	_, err = s.FinishLogin(httptest.NewRecorder(), r)
+	assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
+	assert.NotContains(t, err.Error(), "no cookie at all")
+}
+
 func TestExchangeWithoutBrowser(t *testing.T) {
 	s := newSite(t)
 	start := func() (state, code string) {
