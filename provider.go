@@ -65,6 +65,12 @@ type Config struct {
 	// then move it to the front, then remove the old one after 5 minutes.
 	// States has to be nil, and AuthCodeURL, which has no browser, fails.
 	//
+	//	key := make([]byte, 32)
+	//	rand.Read(key) // crypto/rand, once; or: openssl rand -base64 32
+	//
+	// It needs no permission, can't be down, and costs a login some 250 bytes of
+	// cookie, for 5 minutes, and some microseconds.
+	//
 	// What is lost against a store: only a process that has redeemed a state
 	// knows so. On another machine, or after a restart, the browser that the
 	// login belongs to can come back with the same state until its 5 minutes are

@@ -28,6 +28,11 @@ var redisKinds = []struct {
 		t.Cleanup(func() { assert.NoError(t, client.Close()) })
 		return client
 	}},
+	{"sentinel", func(t testing.TB) redis.UniversalClient {
+		client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: servers.RedisMaster, SentinelAddrs: []string{servers.RedisSentinel(t)}})
+		t.Cleanup(func() { assert.NoError(t, client.Close()) })
+		return client
+	}},
 	{"before 6.2", func(t testing.TB) redis.UniversalClient {
 		client := connectRedis(t, "", "")
 		client.AddHook(oldServer{})

@@ -23,6 +23,37 @@ func RedisCluster(t testing.TB) []string {
 	return strings.Split(provide(t, redisCluster), ",")
 }
 
+// RedisMaster is what a Sentinel of RedisSentinel knows its Redis by.
+const RedisMaster = "login"
+
+// RedisSentinel returns the address of a Sentinel that knows the way to a Redis.
+func RedisSentinel(t testing.TB) string { return provide(t, redisSentinel) }
+
+var redisSentinel = sync.OnceValues(func() (string, error) {
+	master, err := startRedis()
+	if err != nil {
+		return "", err
+	}
+	s, err := newRedis()
+	if err != nil {
+		return "", err
+	}
+	// It writes to its configuration.
+	config := filepath.Join(s.dir, "sentinel.conf")
+	host, port, _ := strings.Cut(master, ":")
+	if err := os.WriteFile(config, fmt.Appendf(nil, "sentinel monitor %s %s %s 1\n", RedisMaster, host, port), 0o666); err != nil {
+		return "", err
+	}
+	if err := giveTo(s.account, config); err != nil {
+		return "", err
+	}
+	_, port, _ = strings.Cut(s.dsn, ":")
+	if err := start(s.account, s.dir, "KILL", s.command[0], config, "--sentinel", "--bind", "127.0.0.1", "--port", port, "--dir", s.dir); err != nil {
+		return "", err
+	}
+	return s.dsn, awaitRedis(s.dsn, s.dir, pingRedis)
+})
+
 var sharedRedis = sync.OnceValues(func() (string, error) {
 	if url := os.Getenv("SHANGCLOUD_TEST_REDIS"); url != "" {
 		return url, nil
