@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-var callbackParams = []string{"state", "code", "error", "error_description", "error_uri"}
+var callbackParams = []string{"state", "code", "error", "error_description", "error_uri", "iss"}
 
 // What a callback may bring. Authorization codes are opaque and of unknown length
 // (RFC 6749, section 4.1.2), in practice well below this.
@@ -59,7 +59,7 @@ type callback struct {
 // parseCallback reads an authorization response. It is strict: a state and either
 // a code or an error, each of them once (RFC 6749, section 3.1: "parameters MUST
 // NOT be included more than once").
-func parseCallback(r *http.Request) (callback, error) {
+func parseCallback(r *http.Request, issuer string) (callback, error) {
 	if r.Method != http.MethodGet {
 		return callback{}, fmt.Errorf("%w: the method is not GET", ErrBadCallback)
 	}
@@ -77,6 +77,12 @@ func parseCallback(r *http.Request) (callback, error) {
 		if len(q[name]) > 1 {
 			return callback{}, fmt.Errorf("%w: %s is repeated", ErrBadCallback, name)
 		}
+	}
+	// "If the value does not match the expected issuer identifier, clients MUST
+	// reject the authorization response."
+	// https://www.rfc-editor.org/rfc/rfc9207#section-2.4
+	if issuer != "" && q.Has("iss") && q.Get("iss") != issuer {
+		return callback{}, fmt.Errorf("%w: it comes from another issuer", ErrBadCallback)
 	}
 	cb := callback{state: q.Get("state"), code: q.Get("code")}
 	if err := checkParam("state", cb.state); err != nil {

@@ -3,10 +3,13 @@ package shangcloud_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -63,6 +66,41 @@ func TestClientRefreshesOnceAfter401(t *testing.T) {
 	next, err := src.Token()
 	require.NoError(t, err)
 	assert.NotEqual(t, old.AccessToken, next.AccessToken)
+}
+
+// TestConnectionsAreKeptAfter401: the repeated request goes over the connection of
+// the first.
+func TestConnectionsAreKeptAfter401(t *testing.T) {
+	var conns, calls atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/oauth/token":
+			fmt.Fprintf(w, `{"access_token":"new-%d","token_type":"Bearer","refresh_token":"r","expires_in":3600}`, calls.Load())
+		case calls.Add(1)%2 == 1:
+			w.WriteHeader(http.StatusUnauthorized)
+			fmt.Fprint(w, strings.Repeat(" ", 10_000))
+		default:
+			fmt.Fprint(w, `{"value":"v"}`)
+		}
+	}))
+	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
+		if s == http.StateNew {
+			conns.Add(1)
+		}
+	}
+	server.Start()
+	defer server.Close()
+	c := valid()
+	c.BaseURL = server.URL
+	p, err := shangcloud.New(c)
+	require.NoError(t, err)
+	api := p.API(p.TokenSource(&oauth2.Token{AccessToken: "old", RefreshToken: "r", Expiry: time.Now().Add(time.Hour)}, nil))
+	for range 10 {
+		_, err := api.Variable(t.Context(), "key")
+		require.NoError(t, err)
+	}
+	assert.Equal(t, int64(20), calls.Load())
+	assert.LessOrEqual(t, conns.Load(), int64(2), "one for the calls, one for the token endpoint")
 }
 
 func TestClientGivesUpAfterASecond401(t *testing.T) {

@@ -219,7 +219,7 @@ func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 	defer cancel()
 	w.Header().Set("Cache-Control", "no-store")
 
-	cb, err := parseCallback(r)
+	cb, err := parseCallback(r, p.conf.Issuer)
 	if err != nil {
 		return nil, err
 	}

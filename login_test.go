@@ -1,6 +1,7 @@
 package shangcloud_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -603,6 +604,35 @@ func TestBadCallbacks(t *testing.T) {
 	assert.NoError(t, err, "none of this has burned the state")
 }
 
+// TestIssuer mixes up the answers of two providers. (RFC 9207)
+func TestIssuer(t *testing.T) {
+	const issuer = "https://api.example"
+	s, b := newSite(t, func(c *shangcloud.Config) { c.Issuer = issuer }), newBrowser(t)
+	for query, ok := range map[string]bool{
+		"":                                       true, // it need not be there
+		"&iss=" + url.QueryEscape(issuer):        true,
+		"&iss=" + url.QueryEscape(issuer+"/"):    false, // compared as it is
+		"&iss=https%3A%2F%2Fevil.example":        false,
+		"&iss=":                                  false,
+		"&iss=https://api.example&iss=https://x": false,
+	} {
+		callbackURL := authorize(t, b.start(t, s))
+		before := s.tokenRequests()
+		_, err := b.finish(s, callbackURL+query)
+		if ok {
+			assert.NoError(t, err, query)
+			continue
+		}
+		assert.ErrorIs(t, err, shangcloud.ErrBadCallback, query)
+		assert.Equal(t, before, s.tokenRequests())
+		_, err = b.finish(s, callbackURL)
+		assert.NoError(t, err, "the state has not been redeemed")
+	}
+	s = newSite(t)
+	_, err := b.finish(s, authorize(t, b.start(t, s))+"&iss=whatever")
+	assert.NoError(t, err, "not configured, not looked at")
+}
+
 // TestRequestsOfNobody are those that no user asked for: link previews, and browsers
 // that look ahead. They start no login and burn no state.
 func TestRequestsOfNobody(t *testing.T) {
@@ -836,6 +866,30 @@ func TestExchangeFails(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s %q", err, err, err, err, err), "hush")
 			assert.Equal(t, 1, s.tokenRequests(), "the code is sent once")
 		})
+	}
+}
+
+// TestTokenAnswerWithoutEnd: what is read of an answer is bounded.
+func TestTokenAnswerWithoutEnd(t *testing.T) {
+	for _, status := range []int{200, 400} {
+		s, b := newSite(t), newBrowser(t)
+		callbackURL := authorize(t, b.start(t, s))
+		ended := make(chan int, 1)
+		s.platform.Handle("/oauth/token", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(status)
+			written := 0
+			defer func() { ended <- written }()
+			for r.Context().Err() == nil && written < 1<<30 {
+				n, err := w.Write(bytes.Repeat([]byte(" "), 1<<16))
+				if written += n; err != nil {
+					return
+				}
+			}
+		}))
+		_, err := b.finish(s, callbackURL)
+		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+		assert.EqualError(t, err, "shangcloud: exchange: unusable answer: longer than 1048576 bytes")
+		assert.Less(t, <-ended, 64<<20, "with what the connection's buffers take")
 	}
 }
 

@@ -52,6 +52,12 @@ type Config struct {
 	// is https, or http on a loopback host.
 	BaseURL string
 
+	// Issuer is the deployment's issuer identifier (RFC 9207). A callback whose
+	// parameter iss names another one is refused: another provider's answer has
+	// come to this one's redirect URL. If empty, iss is not looked at; whether
+	// ShangCloud sends one is unknown.
+	Issuer string
+
 	// States remembers logins under way, for 5 minutes each. If nil, they are
 	// kept in the memory of this process, [state.DefaultCapacity] at most:
 	// logins that come back to another process are refused, and all under way
@@ -170,6 +176,11 @@ func New(c Config) (*Provider, error) {
 		return nil, fmt.Errorf("shangcloud: Config.BaseURL: %w", err)
 	}
 	c.BaseURL = base.String()
+	if c.Issuer != "" {
+		if _, err := parseBaseURL(c.Issuer, c.AllowHTTP); err != nil {
+			return nil, fmt.Errorf("shangcloud: Config.Issuer: %w", err)
+		}
+	}
 	var sealed *sealedLogins
 	switch {
 	case c.StateKeys != nil && c.States != nil:

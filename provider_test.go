@@ -108,6 +108,8 @@ func TestNewRefuses(t *testing.T) {
 		{"ClientSecret", func(c *shangcloud.Config) { c.ClientSecret = "hush-hush\n" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "https://api.example:99999" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "http://api.yearnstudio.cn" }},
+		{"Issuer", func(c *shangcloud.Config) { c.Issuer = "api.yearnstudio.cn" }},
+		{"Issuer", func(c *shangcloud.Config) { c.Issuer = "https://api.yearnstudio.cn?x" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "http://127.0.0.1.example" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "http://127.0.0.1@evil.example" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "api.yearnstudio.cn" }},

@@ -94,8 +94,8 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 		return "", err
 	}
 	q := make(url.Values)
-	// RFC 6749, section 4.1.2 and 4.1.2.1.
-	for _, name := range []string{"state", "code", "error", "error_description", "error_uri"} {
+	// RFC 6749, section 4.1.2 and 4.1.2.1; RFC 9207.
+	for _, name := range []string{"state", "code", "error", "error_description", "error_uri", "iss"} {
 		if value := params.Get(name); value != "" {
 			q.Set(name, value)
 		}
