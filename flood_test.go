@@ -92,7 +92,6 @@ func TestFloodOfRefreshes(t *testing.T) {
 			sources = append(sources, s.TokenSource(nil, store))
 		}
 		time.Sleep(2 * time.Hour)
-		before := runtime.NumGoroutine()
 		var wg sync.WaitGroup
 		for i := range 2000 {
 			wg.Go(func() {
@@ -102,6 +101,6 @@ func TestFloodOfRefreshes(t *testing.T) {
 		}
 		wg.Wait()
 		assert.Equal(t, 1, s.tokenRequests())
-		assert.LessOrEqual(t, runtime.NumGoroutine(), before+10)
+		// That no goroutine is left is what the bubble sees to.
 	})
 }
