@@ -3,31 +3,55 @@ package tests
 import (
 	"crypto/rand"
 	"errors"
+	"slices"
 	"testing"
+	"time"
 )
 
-// benchmarkState measures logins one after another, and many at a time.
-func benchmarkState(b *testing.B, name string, login func(key string) error) {
-	b.Run(name+"/serial", func(b *testing.B) {
-		b.ReportAllocs()
-		for b.Loop() {
-			if err := login(rand.Text()); err != nil {
-				b.Fatal(err)
+// benchmarkState measures logins in a store, each a Put and a Take, beside the same
+// two commands given to its client directly.
+//
+// In "alternating" they take turns, one login each, so that what slows the machine
+// down slows both: "ratio" is that of the medians. The others have the allocations,
+// and many logins at a time.
+func benchmarkState(b *testing.B, store, client func(key string) error) {
+	b.Run("alternating", func(b *testing.B) {
+		var took [2][]time.Duration
+		for i := 0; b.Loop(); i++ {
+			for j := range 2 {
+				which := (i + j) % 2
+				key := rand.Text()
+				begin := time.Now()
+				if err := [2]func(string) error{store, client}[which](key); err != nil {
+					b.Fatal(err)
+				}
+				took[which] = append(took[which], time.Since(begin))
 			}
 		}
+		var medians [2]float64
+		for which := range took {
+			slices.Sort(took[which])
+			medians[which] = float64(took[which][len(took[which])/2])
+		}
+		b.ReportMetric(0, "ns/op") // of both together
+		b.ReportMetric(medians[0], "store-ns")
+		b.ReportMetric(medians[1], "client-ns")
+		b.ReportMetric(medians[0]/medians[1], "ratio")
 	})
-	b.Run(name+"/parallel", func(b *testing.B) {
-		b.ReportAllocs()
-		b.SetParallelism(8) // times GOMAXPROCS
-		b.RunParallel(func(pb *testing.PB) {
-			for pb.Next() {
-				if err := login(rand.Text()); err != nil {
-					b.Error(err)
-					return
+	for name, login := range map[string]func(string) error{"store": store, "client": client} {
+		b.Run("parallel/"+name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetParallelism(8) // times GOMAXPROCS
+			b.RunParallel(func(pb *testing.PB) {
+				for pb.Next() {
+					if err := login(rand.Text()); err != nil {
+						b.Error(err)
+						return
+					}
 				}
-			}
+			})
 		})
-	})
+	}
 }
 
 func mustFind(found bool, err error) error {

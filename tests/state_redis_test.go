@@ -147,14 +147,13 @@ func BenchmarkStateRedis(b *testing.B) {
 	client := connectRedis(b, "", "")
 	s := redisstate.New(client)
 	value := make([]byte, 200)
-	benchmarkState(b, "store", func(key string) error {
+	benchmarkState(b, func(key string) error {
 		if err := s.Put(ctx, key, value, 5*time.Minute); err != nil {
 			return err
 		}
 		_, found, err := s.Take(ctx, key)
 		return mustFind(found, err)
-	})
-	benchmarkState(b, "client", func(key string) error {
+	}, func(key string) error {
 		if err := client.Set(ctx, "client:"+key, value, 5*time.Minute).Err(); err != nil {
 			return err
 		}

@@ -436,13 +436,13 @@ func BenchmarkStateSQL(b *testing.B) {
 			db := open(b, d, d.dsn(b), 16)
 			s := sameStates(b, d, db, newTable(b, db))
 			value := make([]byte, 200)
-			benchmarkState(b, "store", func(key string) error {
+			store := func(key string) error {
 				if err := s.Put(ctx, key, value, 5*time.Minute); err != nil {
 					return err
 				}
 				_, found, err := s.Take(ctx, key)
 				return mustFind(found, err)
-			})
+			}
 			table := newTable(b, db)
 			sameStates(b, d, db, table)
 			place, now, then := "?", "UTC_TIMESTAMP(6)", "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
@@ -459,7 +459,7 @@ func BenchmarkStateSQL(b *testing.B) {
 			put = fmt.Sprintf(put, table, then)
 			take := "DELETE FROM " + table + " WHERE state_key = " + place + " RETURNING value, expires_at > " + now
 			var writing sync.Mutex // SQLite has one writer at a time, whoever asks
-			benchmarkState(b, "client", func(key string) error {
+			benchmarkState(b, store, func(key string) error {
 				if d.dialect == state.SQLite {
 					writing.Lock()
 					defer writing.Unlock()
