@@ -23,6 +23,14 @@ var redisKinds = []struct {
 	connect func(t testing.TB) redis.UniversalClient
 }{
 	{"single", func(t testing.TB) redis.UniversalClient { return connectRedis(t, "", "") }},
+	{"obeys contexts", func(t testing.TB) redis.UniversalClient {
+		options, err := redis.ParseURL(servers.Redis(t))
+		require.NoError(t, err)
+		options.ContextTimeoutEnabled = true
+		client := redis.NewClient(options)
+		t.Cleanup(func() { assert.NoError(t, client.Close()) })
+		return client
+	}},
 	{"cluster", func(t testing.TB) redis.UniversalClient {
 		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: servers.RedisCluster(t)})
 		t.Cleanup(func() { assert.NoError(t, client.Close()) })
@@ -141,23 +149,31 @@ func TestRedisPermissions(t *testing.T) {
 	assert.False(t, found)
 }
 
-// BenchmarkStateRedis is a whole login: a Put and the Take of the same key.
+// BenchmarkStateRedis has a client that obeys contexts, and one as go-redis makes it.
 func BenchmarkStateRedis(b *testing.B) {
-	ctx := timeout(b, time.Hour) // a login always has a deadline
-	client := connectRedis(b, "", "")
-	s := redisstate.New(client)
-	value := make([]byte, 200)
-	benchmarkState(b, func(key string) error {
-		if err := s.Put(ctx, key, value, 5*time.Minute); err != nil {
-			return err
-		}
-		_, found, err := s.Take(ctx, key)
-		return mustFind(found, err)
-	}, func(key string) error {
-		if err := client.Set(ctx, "client:"+key, value, 5*time.Minute).Err(); err != nil {
-			return err
-		}
-		_, err := client.GetDel(ctx, "client:"+key).Bytes()
-		return err
-	})
+	for name, obeys := range map[string]bool{"ContextTimeoutEnabled": true, "default": false} {
+		b.Run(name, func(b *testing.B) {
+			ctx := timeout(b, time.Hour) // a login always has a deadline
+			options, err := redis.ParseURL(servers.Redis(b))
+			require.NoError(b, err)
+			options.ContextTimeoutEnabled = obeys
+			client := redis.NewClient(options)
+			b.Cleanup(func() { assert.NoError(b, client.Close()) })
+			s := redisstate.New(client)
+			value := make([]byte, 200)
+			benchmarkState(b, func(key string) error {
+				if err := s.Put(ctx, key, value, 5*time.Minute); err != nil {
+					return err
+				}
+				_, found, err := s.Take(ctx, key)
+				return mustFind(found, err)
+			}, func(key string) error {
+				if err := client.Set(ctx, "client:"+key, value, 5*time.Minute).Err(); err != nil {
+					return err
+				}
+				_, err := client.GetDel(ctx, "client:"+key).Bytes()
+				return err
+			})
+		})
+	}
 }

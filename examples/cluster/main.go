@@ -75,6 +75,7 @@ func sharing(ctx context.Context, states string) (func(*shangcloud.Config), erro
 		if err != nil {
 			return nil, errors.New("-states: not the URL of a Redis") // it may hold a password
 		}
+		options.ContextTimeoutEnabled = true
 		store := redisstate.New(redis.NewClient(options))
 		return func(c *shangcloud.Config) { c.States = store }, nil
 	case "postgres", "postgresql":

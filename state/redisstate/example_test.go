@@ -10,7 +10,8 @@ import (
 
 func Example() {
 	client := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: []string{"redis:6379"}, // several: a Cluster; with MasterName: Sentinel
+		Addrs:                 []string{"redis:6379"}, // several: a Cluster; with MasterName: Sentinel
+		ContextTimeoutEnabled: true,
 	})
 	provider, err := shangcloud.New(shangcloud.Config{
 		ClientID:     "id",

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -258,6 +259,30 @@ func TestSilentServer(t *testing.T) {
 		assert.ErrorIs(t, call(ctx), context.Canceled, name)
 		assert.Len(t, f.commands(), before, "nothing is sent for who is gone")
 	}
+}
+
+// TestClientThatObeysContexts needs no help.
+func TestClientThatObeysContexts(t *testing.T) {
+	var quiet atomic.Bool
+	quiet.Store(true)
+	f := newFakeRedis(t, func([]string) string {
+		if quiet.Load() {
+			return silence
+		}
+		return "$-1\r\n"
+	})
+	s := redisstate.New(f.client(t, func(o *redis.Options) { o.ReadTimeout = time.Hour; o.ContextTimeoutEnabled = true; o.MaxRetries = -1 }))
+	for range 2 {
+		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+		_, found, err := s.Take(ctx, "key")
+		cancel()
+		assert.ErrorContains(t, err, "timed out")
+		assert.False(t, found)
+	}
+	quiet.Store(false)
+	_, found, err := s.Take(t.Context(), "key")
+	require.NoError(t, err)
+	assert.False(t, found)
 }
 
 // TestErrorsTellNothing: replies quote what was sent.
