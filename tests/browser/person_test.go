@@ -1,0 +1,167 @@
+package browser
+
+import (
+	"context"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/cdp"
+	cdplog "github.com/chromedp/cdproto/log"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// limit is how long one thing that a person does may take: generous, for slow machines.
+const limit = time.Minute
+
+// tab is one of a person's tabs. Its methods do what the person does, and wait until
+// the page that follows is there.
+type tab struct {
+	t   *testing.T
+	ctx context.Context
+
+	mu         sync.Mutex
+	navigation []string // the address of each request for a page, redirects included
+	complaints []string // of the browser's console
+}
+
+// newPerson returns the first tab of somebody with no cookies yet.
+func newPerson(t *testing.T) *tab {
+	t.Helper()
+	return newTab(t, sharedBrowser(t), chromedp.WithNewBrowserContext())
+}
+
+// another opens one more tab of the same person.
+func (b *tab) another() *tab { b.t.Helper(); return newTab(b.t, b.ctx) }
+
+func newTab(t *testing.T, parent context.Context, options ...chromedp.ContextOption) *tab {
+	t.Helper()
+	b := &tab{t: t}
+	ctx, cancel := chromedp.NewContext(parent, append(options, chromedp.WithListener(b.notice))...)
+	t.Cleanup(cancel)
+	b.ctx = ctx
+	require.NoError(t, chromedp.Do(ctx))
+	call(b, network.Enable, network.EnableParams{})
+	call(b, cdplog.Enable, cdp.Empty{})
+	call(b, runtime.Enable, cdp.Empty{})
+	t.Cleanup(func() {
+		b.mu.Lock()
+		defer b.mu.Unlock()
+		assert.Empty(t, b.complaints, "the console of the browser")
+	})
+	return b
+}
+
+// notice is told what happens in the tab.
+func (b *tab) notice(event any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch e := event.(type) {
+	case *network.EventRequestWillBeSent:
+		if e.Type == network.ResourceTypeDocument {
+			b.navigation = append(b.navigation, e.Request.URL)
+		}
+	case *runtime.EventExceptionThrown:
+		b.complaints = append(b.complaints, e.ExceptionDetails.Text)
+	case *runtime.EventConsoleAPICalled:
+		b.complaints = append(b.complaints, string(e.Type)+" of a script")
+	case *cdplog.EventEntryAdded:
+		// A page that says no has a status that says so too: no complaint.
+		page := len(b.navigation) > 0 && e.Entry.URL == b.navigation[len(b.navigation)-1]
+		if !page || !strings.HasPrefix(e.Entry.Text, "Failed to load resource: the server responded with a status of") {
+			b.complaints = append(b.complaints, e.Entry.Text+" "+e.Entry.URL)
+		}
+	}
+}
+
+// call sends one command of the DevTools protocol.
+func call[P, R any](b *tab, command cdp.Command[P, R], params P) R {
+	b.t.Helper()
+	return do(b, func(ctx context.Context, t *chromedp.Target) (R, error) {
+		return cdp.Call(ctx, t, command, params)
+	})
+}
+
+func do[T any](b *tab, action chromedp.Action[T]) T {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	result, err := chromedp.Run(ctx, action)
+	require.NoError(b.t, err)
+	return result
+}
+
+// load does what makes the browser load a page, and returns the page's status.
+func (b *tab) load(step chromedp.Action[chromedp.Void]) int {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, limit)
+	defer cancel()
+	response, err := chromedp.RunResponse(ctx, step)
+	require.NoError(b.t, err)
+	require.NotNil(b.t, response)
+	return int(response.Status)
+}
+
+func (b *tab) visit(address string) int {
+	b.t.Helper()
+	return b.load(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
+		return chromedp.Do(ctx, chromedp.Navigate(address))
+	}))
+}
+
+// click clicks what a CSS selector finds: a link or a button that loads a page.
+func (b *tab) click(selector string) int {
+	b.t.Helper()
+	return b.load(chromedp.Click(chromedp.CSS(selector)))
+}
+
+// choose clicks what loads no page.
+func (b *tab) choose(selector string) {
+	b.t.Helper()
+	do(b, chromedp.Click(chromedp.CSS(selector)))
+}
+
+// write replaces the text of a field.
+func (b *tab) write(selector, text string) {
+	b.t.Helper()
+	do(b, chromedp.Clear(chromedp.CSS(selector)))
+	do(b, chromedp.SendKeys(chromedp.CSS(selector), text))
+}
+
+func (b *tab) text(selector string) string {
+	b.t.Helper()
+	return strings.TrimSpace(do(b, chromedp.Text(chromedp.CSS(selector))))
+}
+
+func (b *tab) value(selector string) string {
+	b.t.Helper()
+	return do(b, chromedp.Value(chromedp.CSS(selector)))
+}
+
+// page is the address of the page without scheme and host.
+func (b *tab) page() string {
+	b.t.Helper()
+	u, err := url.Parse(do(b, chromedp.Location()))
+	require.NoError(b.t, err)
+	return u.RequestURI()
+}
+
+// visited returns the last request for a page whose path is path.
+func (b *tab) visited(path string) string {
+	b.t.Helper()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := len(b.navigation) - 1; i >= 0; i-- {
+		if u, err := url.Parse(b.navigation[i]); err == nil && u.Path == path {
+			return b.navigation[i]
+		}
+	}
+	require.Fail(b.t, "never asked for "+path)
+	return ""
+}

@@ -1,0 +1,177 @@
+package browser
+
+import (
+	"bufio"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/weblogin/webapp"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// site is the application, running.
+type site struct {
+	home     string // its address, with a slash at the end
+	platform string // likewise, of the platform
+	states   *states
+}
+
+func (s site) at(path string) string { return s.home + strings.TrimPrefix(path, "/") }
+
+// states is a store of login states whose five minutes can be over at once.
+type states struct {
+	state.Memory
+	over atomic.Bool
+}
+
+func (s *states) Take(ctx context.Context, key string) ([]byte, bool, error) {
+	value, found, err := s.Memory.Take(ctx, key)
+	if s.over.Load() {
+		return nil, false, err
+	}
+	return value, found, err
+}
+
+// newSite runs the demo as a newcomer starts it: nothing is set, the platform is
+// inside.
+func newSite(t *testing.T) site {
+	t.Helper()
+	s := site{states: new(states)}
+	lines := run(t, nil, func(c *shangcloud.Config) { c.States = s.states })
+	s.home, s.platform = lines["Open"], lines["Platform"]
+	return s
+}
+
+// run runs the application and returns what it prints: for each of the words
+// that its lines begin with, the address behind it.
+func run(t *testing.T, env map[string]string, change func(*shangcloud.Config)) map[string]string {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	r, w := io.Pipe()
+	ended := make(chan error, 1)
+	go func() {
+		err := webapp.Run(ctx, "127.0.0.1:0", func(name string) string { return env[name] }, w, change)
+		w.CloseWithError(err)
+		ended <- err
+	}()
+	t.Cleanup(func() {
+		cancel()
+		assert.NoError(t, <-ended, "Ctrl-C ends it cleanly")
+	})
+	lines := make(map[string]string)
+	for scan := bufio.NewScanner(r); lines["Stop"] == ""; {
+		require.True(t, scan.Scan(), "it prints its addresses: %v", scan.Err())
+		word, rest, _ := strings.Cut(scan.Text(), " ")
+		fields := strings.Fields(rest)
+		lines[word] = strings.TrimSuffix(fields[len(fields)-1], ",")
+		if word == "Listening" {
+			lines[word] = fields[0]
+		}
+	}
+	go io.Copy(io.Discard, r)
+	return lines
+}
+
+const (
+	appHost      = "login.app.test"
+	siblingHost  = "evil.app.test" // somebody else's, of the same site
+	platformHost = "accounts.platform.test"
+)
+
+// newSecureSite runs the application and the platform as they are run in
+// production: each on a host of its own, over https, the application behind a proxy.
+// What the application answers goes through change, unless that is nil.
+func newSecureSite(t *testing.T, change func(*http.Response) error) site {
+	t.Helper()
+	platform := shangcloudtest.NewServer(t)
+	s := site{states: new(states)}
+	s.platform = serve(t, platformHost, platform)
+
+	var proxy httputil.ReverseProxy
+	s.home = serve(t, appHost, &proxy)
+	const id, secret = "weblogin", "of the test"
+	platform.AddClient(shangcloudtest.Client{ID: id, Secret: secret, RedirectURIs: []string{s.at("callback")}})
+	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "林小满", Email: "xiaoman@example.com"})
+	platform.SetVariable(10001, "greeting", "你好，世界\nHello, world")
+
+	env := map[string]string{
+		"SHANGCLOUD_CLIENT_ID": id, "SHANGCLOUD_CLIENT_SECRET": secret,
+		"SHANGCLOUD_REDIRECT_URL": s.at("callback"), "SHANGCLOUD_BASE_URL": s.platform,
+	}
+	roots := x509.NewCertPool()
+	roots.AddCert(certificate().Leaf)
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{RootCAs: roots},
+		DialContext: func(ctx context.Context, network, addr string) (net.Conn, error) {
+			_, port, err := net.SplitHostPort(addr)
+			if err != nil {
+				return nil, err
+			}
+			return new(net.Dialer).DialContext(ctx, network, "127.0.0.1:"+port)
+		},
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	lines := run(t, env, func(c *shangcloud.Config) {
+		c.States, c.HTTPClient = s.states, &http.Client{Transport: transport}
+	})
+	inner := &url.URL{Scheme: "http", Host: lines["Listening"]}
+	proxy.Rewrite = func(r *httputil.ProxyRequest) { r.SetURL(inner) }
+	proxy.ModifyResponse = change
+	return s
+}
+
+// serve serves handler over https and returns its address, with a slash at the end.
+func serve(t *testing.T, host string, handler http.Handler) string {
+	t.Helper()
+	server := httptest.NewUnstartedServer(handler)
+	server.TLS = &tls.Config{Certificates: []tls.Certificate{certificate()}}
+	server.StartTLS()
+	t.Cleanup(server.Close)
+	_, port, err := net.SplitHostPort(server.Listener.Addr().String())
+	require.NoError(t, err)
+	return "https://" + net.JoinHostPort(host, port) + "/"
+}
+
+// certificate is of the hosts above, signed by itself, and made anew in each run.
+var certificate = sync.OnceValue(func() tls.Certificate {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1),
+		DNSNames:     []string{appHost, siblingHost, platformHost},
+		NotBefore:    time.Now().Add(-time.Hour),
+		NotAfter:     time.Now().Add(time.Hour),
+		IsCA:         true, BasicConstraintsValid: true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		panic(err)
+	}
+	leaf, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic(err)
+	}
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key, Leaf: leaf}
+})
