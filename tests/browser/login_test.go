@@ -1,9 +1,15 @@
 package browser
 
 import (
+	"strings"
 	"testing"
 
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
 )
 
 // What a person clicks on.
@@ -14,14 +20,225 @@ const (
 	signOut = `form[action="/logout"] button`
 )
 
+const (
+	consent   = "Sign in with ShangCloud" // title of the platform's page
+	noLonger  = "This login is no longer valid"
+	youSaidNo = "You said no"
+)
+
+// login goes from the first page to the account.
+func (b *tab) login(s site) {
+	b.t.Helper()
+	b.visit(s.home)
+	b.click(signIn)
+	b.click(allow)
+	require.Equal(b.t, "林小满", b.text("h1"))
+}
+
 func TestSignIn(t *testing.T) {
 	s, b := newSite(t), newPerson(t)
 	assert.Equal(t, 200, b.visit(s.home))
 	b.click(signIn)
-	assert.Equal(t, "Sign in with ShangCloud", b.text("h1"))
+	assert.Equal(t, consent, b.text("h1"))
 	b.choose(`input[value="10002"]`)
 	assert.Equal(t, 200, b.click(allow))
 	assert.Equal(t, "/", b.page())
 	assert.Equal(t, "Ada King", b.text("h1"))
 	assert.Contains(t, b.text("dl"), "ada@example.com")
+	assert.Contains(t, b.text("dl"), "10002")
 }
+
+func TestDeny(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.visit(s.home)
+	b.click(signIn)
+	assert.Equal(t, 403, b.click(deny))
+	assert.Equal(t, youSaidNo, b.text("h1"))
+
+	assert.Equal(t, 400, b.reload(), "the answer was used")
+	assert.Equal(t, noLonger, b.text("h1"))
+
+	b.click(signIn)
+	b.click(allow)
+	assert.Equal(t, "林小满", b.text("h1"))
+}
+
+// Two tabs, and each login comes to its end, whichever is first.
+func TestTwoTabs(t *testing.T) {
+	for name, order := range map[string][2]int{"first tab first": {0, 1}, "second tab first": {1, 0}} {
+		t.Run(name, func(t *testing.T) {
+			s, b := newSite(t), newPerson(t)
+			tabs := []*tab{b, b.another()}
+			tabs[0].visit(s.at("variable?key=one"))
+			tabs[1].visit(s.at("variable?key=two"))
+			for _, i := range order {
+				assert.Equal(t, 200, tabs[i].click(allow))
+				assert.Equal(t, []string{"/variable?key=one", "/variable?key=two"}[i], tabs[i].page())
+			}
+			for _, b := range tabs {
+				b.reload()
+				assert.NotEmpty(t, b.text(signOut), "both tabs are signed in")
+			}
+		})
+	}
+}
+
+// After the login, its callback is asked for once more.
+func TestCallbackAgain(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.login(s)
+	callback := b.visited("/callback")
+
+	b.visit(callback)
+	assert.Equal(t, "/", b.page(), "signed in is signed in")
+	assert.Equal(t, "林小满", b.text("h1"))
+
+	stranger := newPerson(t)
+	assert.Equal(t, 400, stranger.visit(callback))
+	assert.Equal(t, noLonger, stranger.text("h1"))
+	assert.Empty(t, do(stranger, chromedp.Nodes(chromedp.CSSAll(signOut), chromedp.AtLeast(0))))
+}
+
+func TestBack(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.login(s)
+	b.back()
+	assert.Equal(t, "http", strings.SplitN(b.visited("/oauth/authorize"), ":", 2)[0])
+	assert.NotContains(t, do(b, chromedp.Location()), "/callback", "no page of the history holds a code")
+	b.back()
+	assert.Equal(t, "林小满", b.text("h1"), "the first page knows that the login went well")
+	for _, entry := range do(b, chromedp.NavigationEntries()).Entries {
+		assert.NotContains(t, entry.URL, "code=")
+	}
+
+	// The consent page of a login that is over, and then a new one from there.
+	b.forward()
+	assert.Equal(t, consent, b.text("h1"))
+	b.click(allow)
+	assert.NotEqual(t, noLonger, b.text("h1"))
+}
+
+// A failed callback stays in the history. To come back to it changes nothing.
+func TestBackToFailedCallback(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.visit(s.home)
+	b.click(signIn)
+	b.click(deny)
+	b.click(`a[href="/"]`)
+	b.back()
+	assert.Equal(t, noLonger, b.text("h1"))
+	b.click(signIn)
+	b.click(allow)
+	b.back()
+	b.back()
+	assert.Equal(t, "/", b.page(), "who is signed in now is not told of the past")
+	assert.Equal(t, "林小满", b.text("h1"))
+}
+
+func TestCookiesDisabled(t *testing.T) {
+	s, b := newSite(t), newTab(t, refusingBrowser(t))
+	b.visit(s.home)
+	b.click(signIn)
+	assert.Equal(t, 400, b.click(allow))
+	assert.Equal(t, "Your browser sent no cookie", b.text("h1"))
+	assert.Empty(t, b.cookies())
+}
+
+// Five minutes later, the store has forgotten the login, or the browser has.
+func TestExpiredLogin(t *testing.T) {
+	for name, expire := range map[string]func(site, *tab){
+		"in the store":   func(s site, _ *tab) { s.states.over.Store(true) },
+		"in the browser": func(_ site, b *tab) { call(b, network.ClearBrowserCookies, cdp.Empty{}) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, b := newSite(t), newPerson(t)
+			b.visit(s.at("variable?key=greeting"))
+			expire(s, b)
+			assert.Equal(t, 400, b.click(allow))
+			s.states.over.Store(false)
+			b.click(signIn)
+			b.click(allow)
+			assert.Equal(t, "林小满", b.text("h1"))
+		})
+	}
+}
+
+func TestReturnPath(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.visit(s.at("variable?key=greeting"))
+	assert.Equal(t, consent, b.text("h1"))
+	b.click(allow)
+	assert.Equal(t, "/variable?key=greeting", b.page())
+	assert.Equal(t, "你好，世界\nHello, world", b.value("textarea"))
+
+	for name, next := range map[string]string{
+		"another site": "https://evil.example/", "without a scheme": "//evil.example/",
+		"backslash": `/\evil.example/`, "tab": "/%09/evil.example/", "line end": "/%0A/evil.example",
+		"script": "javascript:alert(1)", "encoded": "%2F%2Fevil.example", "itself": "/callback?code=x&state=y",
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := newPerson(t)
+			b.visit(s.at("login?next=" + next))
+			b.click(allow)
+			assert.Contains(t, do(b, chromedp.Location()), s.home)
+		})
+	}
+}
+
+func TestVariables(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.login(s)
+	b.click(`a[href="/variable"]`)
+	b.write("#key", "最高分 & more/?#")
+	b.write("#value", "第一行\n<b>2</b>")
+	b.click("main form .button")
+	assert.Equal(t, "Saved.", b.text("[role=status]"))
+	assert.Equal(t, "第一行\n<b>2</b>", b.value("#value"))
+	b.reload()
+	assert.Equal(t, "第一行\n<b>2</b>", b.value("#value"))
+
+	b.write("#value", "三")
+	b.click("main form .button")
+	b.click(`main a[href="/"]`)
+	b.click(`.keys a`)
+	assert.Equal(t, "三", b.value("#value"))
+
+	b.choose("summary")
+	b.click(".danger")
+	assert.Equal(t, "Deleted.", b.text("[role=status]"))
+	b.write("#key", "最高分 & more/?#")
+	b.click(".row button")
+	assert.Empty(t, b.value("#value"))
+	assert.Contains(t, b.text(".hint"), "no such variable")
+}
+
+func TestSignOut(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.login(s)
+	other := b.another()
+	other.visit(s.at("variable?key=greeting"))
+	other.write("#value", "typed for hours")
+
+	b.click(signOut)
+	assert.Equal(t, "/", b.page())
+	assert.NotEmpty(t, b.text(signIn))
+	b.back()
+	assert.NotContains(t, b.text("body"), "xiaoman@example.com", "the back button shows no account")
+
+	assert.Equal(t, 401, other.click("main form .button"))
+	assert.Equal(t, "typed for hours", other.value("#unsaved"), "what was typed is not lost")
+}
+
+func TestWithoutJavaScript(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	call(b, emulation.SetScriptExecutionDisabled, emulation.SetScriptExecutionDisabledParams{Value: true})
+	b.visit(s.at("variable?key=greeting"))
+	b.click(allow)
+	assert.Equal(t, "/variable?key=greeting", b.page())
+	b.choose("summary")
+	b.click(".danger")
+	assert.Equal(t, "Deleted.", b.text("[role=status]"))
+	b.click(signOut)
+	assert.NotEmpty(t, b.text(signIn))
+}
+

@@ -11,7 +11,9 @@ import (
 	"github.com/chromedp/cdproto/cdp"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/page"
 	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/cdproto/storage"
 	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -110,9 +112,7 @@ func (b *tab) load(step chromedp.Action[chromedp.Void]) int {
 
 func (b *tab) visit(address string) int {
 	b.t.Helper()
-	return b.load(chromedp.Func(func(ctx context.Context, _ *chromedp.Target) error {
-		return chromedp.Do(ctx, chromedp.Navigate(address))
-	}))
+	return int(do(b, chromedp.NavigateResponse(address)).Status)
 }
 
 // click clicks what a CSS selector finds: a link or a button that loads a page.
@@ -164,4 +164,26 @@ func (b *tab) visited(path string) string {
 	}
 	require.Fail(b.t, "never asked for "+path)
 	return ""
+}
+
+// back is the back button.
+func (b *tab) back() { b.t.Helper(); do(b, chromedp.NavigateBack()) }
+
+func (b *tab) forward() { b.t.Helper(); do(b, chromedp.NavigateForward()) }
+
+// reload is the reload button. A form is sent again.
+func (b *tab) reload() int {
+	b.t.Helper()
+	return b.load(func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
+		_, err := cdp.Call(ctx, t, page.Reload, page.ReloadParams{})
+		return chromedp.Void{}, err
+	})
+}
+
+// cookies are those of the person, of all sites.
+func (b *tab) cookies() []*network.Cookie {
+	b.t.Helper()
+	return do(b, func(ctx context.Context, t *chromedp.Target) (storage.GetCookiesResult, error) {
+		return cdp.Call(ctx, t, storage.GetCookies, storage.GetCookiesParams{BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID})
+	}).Cookies
 }
