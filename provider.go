@@ -154,6 +154,11 @@ func New(c Config) (*Provider, error) {
 	if c.ClientID == "" {
 		return nil, errors.New("shangcloud: Config.ClientID is empty")
 	}
+	if c.ClientSecret != "" && strings.Contains(c.ClientID, ":") {
+		// "a user-id containing a colon character is invalid"
+		// https://www.rfc-editor.org/rfc/rfc7617#section-2
+		return nil, errors.New("shangcloud: Config.ClientID contains a colon, which the credentials of a client with a secret can't carry")
+	}
 	if c.ClientSecret == "" && c.DisablePKCE {
 		return nil, errors.New("shangcloud: Config.DisablePKCE is set for a client without ClientSecret: nothing would bind a code to this application")
 	}

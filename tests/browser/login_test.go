@@ -241,4 +241,3 @@ func TestWithoutJavaScript(t *testing.T) {
 	b.click(signOut)
 	assert.NotEmpty(t, b.text(signIn))
 }
-
