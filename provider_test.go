@@ -73,7 +73,8 @@ func TestNewAccepts(t *testing.T) {
 		"scopes":                         func(c *shangcloud.Config) { c.Scopes = []string{"user:basic", "var:io", "mmo"} },
 		"public client":                  func(c *shangcloud.Config) { c.ClientSecret = "" },
 		"no PKCE":                        func(c *shangcloud.Config) { c.DisablePKCE = true },
-		"client ID of any characters":    func(c *shangcloud.Config) { c.ClientID = "应用 +/=:%" },
+		"public client's colon":          func(c *shangcloud.Config) { c.ClientID, c.ClientSecret = "a:b", "" },
+		"client ID of any characters":    func(c *shangcloud.Config) { c.ClientID = "应用 +/=%" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			c := valid()
@@ -91,6 +92,7 @@ func TestNewRefuses(t *testing.T) {
 	}{
 		{"ClientID", func(c *shangcloud.Config) { c.ClientID = "" }},
 		{"ClientID", func(c *shangcloud.Config) { c.ClientID = "a\nb" }},
+		{"ClientID", func(c *shangcloud.Config) { c.ClientID = "a:b" }},
 		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "" }},
 		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "/callback" }},
 		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "app.example/callback" }},

@@ -62,7 +62,7 @@ var english = texts{
 
 	Unsaved:      "What you typed was not saved. Copy it from here:",
 	Denied:       text{"You said no", "That is fine: this application learnt nothing about you. If it was a mistake, just sign in again."},
-	LoginLost:    text{"This login is no longer valid", "It took longer than five minutes, was used already, or was started in another browser. Please sign in again."},
+	LoginLost:    text{"This login is no longer valid", "It took longer than five minutes, was used already, or was started in another browser. Or this browser keeps no cookies for this site: allow them. Then sign in again."},
 	BadCallback:  text{"That address is not complete", "It should come from ShangCloud at the end of a login, but something is missing in it. Please sign in again."},
 	Unavailable:  text{"ShangCloud can't be reached", "Or it has a problem at the moment. Please try again in a minute."},
 	Refused:      text{"ShangCloud refused the login", "This application may be set up wrongly. Its log says more."},
@@ -99,7 +99,7 @@ var chinese = texts{
 
 	Unsaved:      "你输入的内容尚未保存，请从这里复制：",
 	Denied:       text{"你已拒绝授权", "没关系，本应用没有获得你的任何信息。如果是误操作，重新登录即可。"},
-	LoginLost:    text{"本次登录已失效", "可能超过了五分钟、已被使用过，或是在另一个浏览器中发起的。请重新登录。"},
+	LoginLost:    text{"本次登录已失效", "可能超过了五分钟、已被使用过，或是在另一个浏览器中发起的；也可能是浏览器禁止了本站的 Cookie，请允许后重新登录。"},
 	BadCallback:  text{"地址不完整", "该地址应由 ShangCloud 在登录结束时跳转而来，但缺少部分内容。请重新登录。"},
 	Unavailable:  text{"无法访问 ShangCloud", "也可能是平台暂时出现故障。请稍后再试。"},
 	Refused:      text{"ShangCloud 拒绝了本次登录", "本应用的设置可能有误，详情请查看日志。"},

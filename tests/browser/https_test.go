@@ -1,0 +1,112 @@
+package browser
+
+import (
+	"net/http"
+	"strings"
+	"testing"
+
+	"github.com/chromedp/cdproto/network"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// loginCookie is how the names of the library's cookies begin over https.
+const loginCookie = "__Host-shangcloud-"
+
+func TestSignInOverHTTPS(t *testing.T) {
+	s, b := newSecureSite(t, nil), newPerson(t)
+	b.visit(s.at("variable?key=greeting"))
+	cookies := b.cookies()
+	require.Len(t, cookies, 1)
+	c := cookies[0]
+	assert.True(t, strings.HasPrefix(c.Name, loginCookie), c.Name)
+	assert.Equal(t, appHost, c.Domain, "of this host only")
+	assert.Equal(t, "/", c.Path)
+	assert.True(t, c.Secure)
+	assert.True(t, c.HTTPOnly)
+	assert.Equal(t, network.CookieSameSiteLax, c.SameSite)
+
+	b.click(allow)
+	assert.Equal(t, "/variable?key=greeting", b.page())
+	assert.Equal(t, "你好，世界\nHello, world", b.value("textarea"))
+	for _, c := range b.cookies() {
+		assert.False(t, strings.HasPrefix(c.Name, loginCookie), "the login's cookie is gone after it")
+		assert.True(t, strings.HasPrefix(c.Name, "__Host-"), "the session's is of this host only, too")
+	}
+}
+
+// The cookies' attributes are what lets the login succeed, or keeps others out: with
+// any of them wrong, the tests above would fail.
+func TestFaultyCookies(t *testing.T) {
+	for name, c := range map[string]struct {
+		from, to string
+		works    bool
+	}{
+		"as they are":       {"", "", true},
+		"SameSite=Strict":   {"SameSite=Lax", "SameSite=Strict", false},
+		"without Secure":    {"; Secure", "", false},
+		"of another path":   {"Path=/;", "Path=/callback;", false},
+		"of the whole site": {"Path=/;", "Path=/; Domain=app.test;", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSecureSite(t, func(r *http.Response) error {
+				cookies := r.Header["Set-Cookie"]
+				for i, cookie := range cookies {
+					if strings.HasPrefix(cookie, loginCookie) {
+						changed := strings.Replace(cookie, c.from, c.to, 1)
+						assert.Equal(t, c.works, changed == cookie, cookie)
+						cookies[i] = changed
+					}
+				}
+				return nil
+			})
+			b := newPerson(t)
+			b.visit(s.home)
+			b.click(signIn)
+			if c.works {
+				assert.Equal(t, 200, b.click(allow))
+				assert.Equal(t, "林小满", b.text("h1"))
+			} else {
+				b.faulty = true
+				assert.Equal(t, 400, b.click(allow))
+				assert.Equal(t, noLonger, b.text("h1"))
+			}
+		})
+	}
+}
+
+// A sibling subdomain, somebody else's, plants cookies for the whole site. Those with
+// the prefix the browser refuses, so no login of the victim's can be swapped for one
+// that the sibling has begun.
+func TestSiblingSubdomain(t *testing.T) {
+	s, b := newSecureSite(t, nil), newPerson(t)
+	attacker := newPerson(t)
+	attacker.visit(s.home)
+	attacker.click(signIn)
+	stolen := attacker.cookies()
+	require.Len(t, stolen, 1)
+
+	sibling := serve(t, siblingHost, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		for _, c := range []string{
+			stolen[0].Name + "=" + stolen[0].Value + "; Path=/; Secure; Domain=app.test",
+			stolen[0].Name + "=" + stolen[0].Value + "; Path=/; Secure",
+			"planted=1; Path=/; Secure; Domain=app.test",
+		} {
+			w.Header().Add("Set-Cookie", c)
+		}
+	}))
+	b.faulty = true // the browser says that it refuses them
+	b.visit(sibling)
+	for _, c := range b.cookies() {
+		if strings.HasPrefix(c.Name, "__Host-") {
+			assert.Equal(t, siblingHost, c.Domain)
+		}
+	}
+
+	// The attacker's login, to be finished in the victim's browser.
+	attacker.click(allow)
+	assert.Equal(t, 400, b.visit(attacker.visited("/callback")))
+	assert.Equal(t, noLonger, b.text("h1"))
+
+	b.login(s)
+}
