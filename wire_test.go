@@ -199,7 +199,7 @@ func queryOf(t *testing.T, rawURL string) url.Values {
 func TestRawBasic(t *testing.T) {
 	for _, c := range []struct{ name, id, secret string }{
 		{"plain", "demo", "secret-1._~"},
-		{"reserved", "id+/=:%", "s+/=:%25 &?"},
+		{"reserved", "id+/=%", "s+/=:%25 &?"},
 		{"Chinese", "应用", "密钥 😀"},
 		{"escaped already", "a%2Bb", "%"},
 	} {

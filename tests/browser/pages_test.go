@@ -1,0 +1,225 @@
+package browser
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"image/png"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+const (
+	phoneWidth, phoneHeight = 360, 740
+	deskWidth, deskHeight   = 1000, 700
+)
+
+// speak sets the language that the browser asks pages for.
+func (b *tab) speak(language string) {
+	b.t.Helper()
+	agent := do(b, chromedp.Evaluate[string]("navigator.userAgent"))
+	call(b, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: language})
+}
+
+// tour shows all pages of the application and of the platform, one after another.
+func tour(b *tab, s site, look func(name string)) {
+	b.t.Helper()
+	b.visit(s.home)
+	look("welcome")
+	b.click(signIn)
+	look("consent")
+	b.click(deny)
+	look("denied")
+	b.click(signIn)
+	b.click(allow)
+	b.visit(s.at("variable?key=greeting"))
+	look("variable")
+	b.choose("summary")
+	look("delete")
+	b.visit(s.at("variable?key=nothing"))
+	look("no variable")
+	b.click(`main a[href="/"]`)
+	look("account")
+	b.click(`a[href="/variable"]`)
+	b.write("#key", "a")
+	look("new variable")
+	b.visit(s.at("nowhere"))
+	look("message")
+}
+
+func TestLanguages(t *testing.T) {
+	for language, want := range map[string][3]string{
+		"en-US": {"en", "Sign in with ShangCloud", "Sign out"},
+		"zh-CN": {"zh-CN", "使用 ShangCloud 登录", "退出登录"},
+	} {
+		t.Run(language, func(t *testing.T) {
+			s, b := newSite(t), newPerson(t)
+			b.speak(language)
+			b.visit(s.home)
+			assert.Equal(t, want[1], b.text("h1"))
+			tour(b, s, func(name string) {
+				assert.Equal(t, want[0], do(b, chromedp.Evaluate[string]("document.documentElement.lang")), name)
+			})
+			assert.Equal(t, want[2], b.text(signOut))
+		})
+	}
+
+	s, b := newSite(t), newPerson(t)
+	b.visit(s.at("variable?key=greeting"))
+	b.click(allow)
+	b.click("header a[hreflang]")
+	assert.Equal(t, "退出登录", b.text(signOut), "the link changes the language")
+	assert.Equal(t, "你好，世界\nHello, world", b.value("#value"), "and not the page")
+	b.visit(s.home)
+	assert.Equal(t, "退出登录", b.text(signOut), "the choice is kept")
+}
+
+func TestPhone(t *testing.T) {
+	for _, language := range []string{"en-US", "zh-CN"} {
+		t.Run(language, func(t *testing.T) {
+			s, b := newSite(t), newPerson(t)
+			b.speak(language)
+			do(b, chromedp.EmulateViewport(phoneWidth, phoneHeight, chromedp.EmulateMobile))
+			tour(b, s, func(name string) {
+				seen := do(b, chromedp.Evaluate[struct {
+					Width, SmallestText, SmallestTarget, SmallestField float64
+				}](`(() => {
+					const all = (selector, f) => Math.min(1000, ...[...document.querySelectorAll(selector)].filter(e => e.checkVisibility()).map(f));
+					const size = e => parseFloat(getComputedStyle(e).fontSize);
+					return {
+						Width: document.documentElement.scrollWidth,
+						SmallestText: all("body *", size),
+						SmallestTarget: all("button, .button, summary, input:not([type=hidden]):not([type=radio]), label.user", e => e.getBoundingClientRect().height),
+						SmallestField: all("input:not([type=hidden]):not([type=radio]), textarea", size),
+					};
+				})()`))
+				assert.LessOrEqual(t, seen.Width, float64(phoneWidth), "%s: nothing to scroll sideways", name)
+				assert.GreaterOrEqual(t, seen.SmallestText, 12.0, "%s: text", name)
+				assert.GreaterOrEqual(t, seen.SmallestTarget, 32.0, "%s: what a finger has to hit", name)
+				assert.GreaterOrEqual(t, seen.SmallestField, 16.0, "%s: below that, phones zoom in", name)
+			})
+		})
+	}
+}
+
+// The whole way with the keyboard: what has the focus can be seen, and is reached.
+func TestKeyboard(t *testing.T) {
+	s, b := newSite(t), newPerson(t)
+	b.visit(s.home)
+	b.tabTo(signIn)
+	b.load(chromedp.KeyEvent(kb.Enter))
+	b.tabTo("input[type=radio]")
+	do(b, chromedp.KeyEvent(kb.ArrowDown))
+	b.tabTo(allow)
+	b.load(chromedp.KeyEvent(kb.Enter))
+	assert.Equal(t, "Ada King", b.text("h1"))
+
+	b.tabTo(".row input")
+	b.load(chromedp.KeyEvent("greeting" + kb.Enter))
+	b.tabTo("#value")
+	do(b, chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)))
+	do(b, chromedp.KeyEvent("typed"))
+	b.tabTo("main form .button")
+	b.load(chromedp.KeyEvent(kb.Enter))
+	assert.Equal(t, "Saved.", b.text("[role=status]"))
+	assert.Equal(t, "typed", b.value("#value"))
+	b.tabTo("summary")
+	do(b, chromedp.KeyEvent(kb.Enter))
+	b.tabTo(".danger")
+	b.load(chromedp.KeyEvent(kb.Enter))
+	assert.Equal(t, "Deleted.", b.text("[role=status]"))
+	b.tabTo(signOut)
+	b.load(chromedp.KeyEvent(kb.Enter))
+	assert.NotEmpty(t, b.text(signIn))
+}
+
+// tabTo presses Tab until what selector finds has the focus.
+func (b *tab) tabTo(selector string) {
+	b.t.Helper()
+	for range 20 {
+		do(b, chromedp.KeyEvent(kb.Tab))
+		now := do(b, chromedp.Evaluate[struct {
+			There, Visible bool
+			What           string
+		}](fmt.Sprintf(`(() => {
+			const e = document.activeElement;
+			const outlined = e => e && getComputedStyle(e).outlineStyle !== "none" && parseFloat(getComputedStyle(e).outlineWidth) >= 1;
+			return {There: e.matches(%q), Visible: !!(outlined(e) || outlined(e.closest("label"))), What: e.outerHTML};
+		})()`, selector)))
+		assert.True(b.t, now.Visible, "the focus can be seen on %s", now.What)
+		if now.There {
+			return
+		}
+	}
+	require.Fail(b.t, "the keyboard does not reach "+selector)
+}
+
+// TestAccessibility lets axe-core look at each page, in the light and in the dark.
+func TestAccessibility(t *testing.T) {
+	axe, err := os.ReadFile("node_modules/axe-core/axe.min.js")
+	if err != nil {
+		unavailable(t, "needs axe-core (npm ci)")
+	}
+	for _, scheme := range []string{"light", "dark"} {
+		t.Run(scheme, func(t *testing.T) {
+			s, b := newSite(t), newPerson(t)
+			call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+			})
+			tour(b, s, func(name string) {
+				do(b, chromedp.Evaluate[json.RawMessage](string(axe)+"; null"))
+				found := do(b, chromedp.Evaluate[[]string](`axe.run(document, {resultTypes: ["violations"]}).then(r =>
+					r.violations.flatMap(v => v.nodes.map(n => v.id + ": " + n.html + " " + n.failureSummary)))`, chromedp.EvalAwaitPromise))
+				assert.Empty(t, found, name)
+			})
+			// It finds something where there is something to be found.
+			found := do(b, chromedp.Evaluate[int](`document.querySelector("h1").style = "color: #888; background: #777";
+				axe.run(document).then(r => r.violations.filter(v => v.id === "color-contrast").length)`, chromedp.EvalAwaitPromise))
+			assert.Equal(t, 1, found)
+		})
+	}
+}
+
+// TestScreenshots takes the pictures that the READMEs show.
+func TestScreenshots(t *testing.T) {
+	docs := filepath.Join("..", "..", "docs")
+	for language, suffix := range map[string]string{"en-US": ".en.png", "zh-CN": ".zh-CN.png"} {
+		s, b := newSite(t), newPerson(t)
+		b.speak(language)
+		do(b, chromedp.EmulateViewport(deskWidth, deskHeight))
+		tour(b, s, func(name string) {
+			if name == "consent" || name == "account" {
+				picture(t, b, filepath.Join(docs, name+suffix))
+			}
+		})
+		do(b, chromedp.EmulateViewport(phoneWidth, phoneHeight, chromedp.EmulateMobile, chromedp.EmulateScale(2)))
+		b.visit(s.home)
+		picture(t, b, filepath.Join(docs, "phone"+suffix))
+	}
+}
+
+// picture takes a picture of what is seen, and writes it with -update. Else it
+// compares: not pixels, which every version of Chromium and every font changes.
+func picture(t *testing.T, b *tab, path string) {
+	t.Helper()
+	taken := do(b, chromedp.CaptureScreenshot())
+	if *update {
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		require.NoError(t, os.WriteFile(path, taken, 0o644))
+	}
+	kept, err := os.ReadFile(path)
+	require.NoError(t, err, "make it with -update")
+	want, err := png.DecodeConfig(bytes.NewReader(kept))
+	require.NoError(t, err)
+	got, err := png.DecodeConfig(bytes.NewReader(taken))
+	require.NoError(t, err)
+	assert.Equal(t, got.Width, want.Width, path)
+	assert.Equal(t, got.Height, want.Height, path)
+}
