@@ -27,6 +27,8 @@ type network struct {
 	mu       sync.Mutex
 	dialled  []string
 	requests []sentRequest
+	conns    []net.Conn
+	serving  sync.WaitGroup
 }
 
 type sentRequest struct {
@@ -47,8 +49,19 @@ func newNetwork(t *testing.T, answer func(net.Conn, *http.Request, []byte)) *net
 	n := &network{Transport: new(http.Transport), answer: answer}
 	n.DialContext = n.dial
 	n.DisableCompression = true
-	t.Cleanup(n.CloseIdleConnections)
+	t.Cleanup(n.close)
 	return n
+}
+
+// close returns when nobody is left in the network.
+func (n *network) close() {
+	n.CloseIdleConnections()
+	n.mu.Lock()
+	for _, c := range n.conns {
+		c.Close()
+	}
+	n.mu.Unlock()
+	n.serving.Wait()
 }
 
 // secure has the server speak TLS.
@@ -69,7 +82,8 @@ func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
 	if n.tls != nil {
 		server = tls.Server(server, n.tls)
 	}
-	go n.serve(server)
+	n.conns = append(n.conns, server)
+	n.serving.Go(func() { n.serve(server) })
 	if n.wrap != nil {
 		client = n.wrap(client)
 	}
@@ -125,9 +139,9 @@ func (m *meter) Close() error {
 	return m.Conn.Close()
 }
 
-// trickle writes text a byte a second, then blanks, until nobody listens or a day is over.
+// trickle writes text a byte a second, then blanks, until nobody listens or an hour is over.
 func trickle(w io.Writer, text string) {
-	for i := range 24 * 3600 {
+	for i := range 3600 {
 		b := byte(' ')
 		if i < len(text) {
 			b = text[i]
