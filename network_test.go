@@ -163,6 +163,13 @@ func flood(w io.Writer, b string) {
 	}
 }
 
+// forget what was sent so far.
+func (n *network) forget() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dialled, n.requests, n.conns = nil, nil, nil
+}
+
 func formOf(r sentRequest) url.Values {
 	form, _ := url.ParseQuery(string(r.body))
 	return form
