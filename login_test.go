@@ -826,9 +826,9 @@ func TestExchangeFails(t *testing.T) {
 		"error with 200":    {shangcloudtest.Fault{Status: 200, Body: `{"error":"invalid_grant"}`}, false, 200, "invalid_grant"},
 		"error labelled text": {shangcloudtest.Fault{Status: 400, Body: `{"error":"invalid_grant"}`,
 			Header: http.Header{"Content-Type": {"text/plain"}}}, false, 400, "invalid_grant"},
-		"too many":       {shangcloudtest.Fault{Status: 429, Body: `{}`}, true, 429, ""},
-		"down":           {shangcloudtest.Fault{Status: 503, Body: `hush`}, true, 503, ""},
-		"redirect":       {shangcloudtest.Fault{Status: 307, Redirect: "/oauth/token"}, true, 307, ""},
+		"too many": {shangcloudtest.Fault{Status: 429, Body: `{}`}, true, 429, ""},
+		"down":     {shangcloudtest.Fault{Status: 503, Body: `hush`}, true, 503, ""},
+		"redirect": {shangcloudtest.Fault{Status: 307, Redirect: "/oauth/token"}, true, 307, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, b := newSite(t), newBrowser(t)
