@@ -319,11 +319,21 @@ func (r *callbackRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.platform.Transport().RoundTrip(out)
 }
 
+// renew replaces the platform, which remembers codes for an hour: the library's
+// memory is what is looked at.
+func (r *callbackRun) renew() {
+	r.platform = shangcloudtest.New()
+	for i := range 4 {
+		r.platform.AddClient(shangcloudtest.Client{ID: fmt.Sprint("client", i), Secret: hush, RedirectURIs: []string{"https://app.example/callback"}})
+	}
+	r.platform.AddUser(shangcloudtest.User{ID: 10001})
+	r.platform.AutoApprove(10001)
+	r.pending = nil
+}
+
 func newCallbackRun(t *testing.T, r *run) *callbackRun {
-	c := &callbackRun{run: r, platform: shangcloudtest.New()}
-	t.Cleanup(func() { c.platform.Close() })
-	c.platform.AddUser(shangcloudtest.User{ID: 10001})
-	c.platform.AutoApprove(10001)
+	c := &callbackRun{run: r}
+	c.renew()
 	store := state.NewMemory(256)
 	for i, change := range []func(*shangcloud.Config){
 		func(c *shangcloud.Config) { c.States, c.StateKeys = store, nil },
@@ -331,7 +341,6 @@ func newCallbackRun(t *testing.T, r *run) *callbackRun {
 		sealedWith("1"), sealedWith("1", "2"),
 	} {
 		id := fmt.Sprint("client", i)
-		c.platform.AddClient(shangcloudtest.Client{ID: id, Secret: hush, RedirectURIs: []string{"https://app.example/callback"}})
 		c.sites = append(c.sites, newSiteAt(t, c.platform, change, func(conf *shangcloud.Config) {
 			conf.ClientID, conf.ClientSecret, conf.Issuer = id, hush, "https://shangcloud.test"
 			conf.HTTPClient = &http.Client{Transport: c}
@@ -403,7 +412,9 @@ func TestHostileCallbacks(t *testing.T) {
 			}
 			if i%20 == 0 {
 				time.Sleep(time.Second)
-				r.platform.ForgetRequests()
+			}
+			if i%1000 == 999 {
+				r.renew()
 			}
 			if len(r.pending) == 0 || time.Since(r.pending[0].started) < 4*time.Minute && r.IntN(50) > 0 {
 				return
@@ -498,6 +509,9 @@ func TestHostileAnswers(t *testing.T) {
 			n.forget()
 			e = oneOf(r, endpoints)
 			l := oneOf(r, told)
+			for l.where != nil && !l.where(e) {
+				l = oneOf(r, told)
+			}
 			kind := r.IntN(3)
 			switch {
 			case i%20 == 0:
@@ -519,8 +533,6 @@ func TestHostileAnswers(t *testing.T) {
 					}
 					say(c, oneOf(r, []int{200, 200, 201, 400, 401, 500}), oneOf(r, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
 				}
-			case l.where != nil && !l.where(e):
-				return
 			default:
 				answer = func(c net.Conn, req *http.Request, body []byte) { l.answer(c, e, req, body) }
 			}
@@ -539,8 +551,12 @@ func TestHostileAnswers(t *testing.T) {
 			assert.Equal(t, []string{"127.0.0.1:8000"}, dialled)
 			assert.Len(t, requests, 1)
 			assertKeepsQuiet(t, err, requests)
-			logged := r.takeLog()
-			assert.NotContains(t, logged, hush)
+			for line := range strings.Lines(r.takeLog()) {
+				// net/http says so what a server sends unasked. See SECURITY.md.
+				if !strings.Contains(line, "Unsolicited response") {
+					assert.NotContains(t, line, hush)
+				}
+			}
 		}
 	})
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
@@ -344,6 +345,33 @@ func TestAbandonedLogins(t *testing.T) {
 	assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
 }
 
+// TestFullCookieJar abandons logins at two providers of a site that has cookies of
+// its own: each provider takes 4 KB at most, and drops no cookies but its own.
+func TestFullCookieJar(t *testing.T) {
+	one, two, b := newSite(t), newSite(t, func(c *shangcloud.Config) { c.ClientID = "second" }), newBrowser(t)
+	page := mustParse(one.redirect)
+	var others []*http.Cookie
+	for i := range 150 {
+		others = append(others, &http.Cookie{Name: fmt.Sprint("other", i), Value: strings.Repeat("o", 20), Path: "/", Secure: true})
+	}
+	b.jar.SetCookies(page, others)
+	for range 60 {
+		b.start(t, one, shangcloud.WithReturnTo("/"+strings.Repeat("p", 2000)), shangcloud.WithValue(strings.Repeat("v", 1000)))
+		b.start(t, two)
+		logins, size := 0, 0
+		for _, c := range b.jar.Cookies(page) {
+			if strings.Contains(c.Name, "shangcloud-") {
+				logins, size = logins+1, size+len(c.Name)+len(c.Value)
+			}
+		}
+		require.LessOrEqual(t, logins, 2*20)
+		require.LessOrEqual(t, size, 2*4096)
+		require.Len(t, b.jar.Cookies(page), len(others)+logins)
+	}
+	_, err := b.finish(one, authorize(t, b.start(t, one)))
+	assert.NoError(t, err)
+}
+
 func TestStateWorksOnce(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	authURL := b.start(t, s)
@@ -601,6 +629,31 @@ func TestBadCallbacks(t *testing.T) {
 
 	_, err := b.finish(s, s.redirect+"?"+good.Encode())
 	assert.NoError(t, err, "none of this has burned the state")
+}
+
+// TestPostedCallback has the answer come as a form (response_mode=form_post, which is
+// not offered), with and without the cookies that browsers leave out of such requests.
+func TestPostedCallback(t *testing.T) {
+	s, b := newSite(t), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+	form := queryOf(t, callbackURL).Encode()
+	for name, address := range map[string]string{"in the body": s.redirect, "in the query": callbackURL, "in both": callbackURL} {
+		for _, from := range []*browser{b, newBrowser(t)} {
+			r := from.request("POST", address)
+			if name != "in the query" {
+				r.Body = io.NopCloser(strings.NewReader(form))
+				r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			}
+			w := httptest.NewRecorder()
+			login, err := s.FinishLogin(w, r)
+			assert.Nil(t, login, name)
+			assert.ErrorIs(t, err, shangcloud.ErrBadCallback, name)
+			assert.Empty(t, w.Result().Cookies(), name)
+		}
+	}
+	assert.Zero(t, s.tokenRequests())
+	_, err := b.finish(s, callbackURL)
+	assert.NoError(t, err, "the state has not been redeemed")
 }
 
 // TestIssuer mixes up the answers of two providers. (RFC 9207)
