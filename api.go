@@ -220,7 +220,7 @@ func (a *API) post(ctx context.Context, op, path string, in []byte) ([]byte, err
 		return nil, fmt.Errorf("shangcloud: %s: %w", op, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := a.http.Do(req)
+	res, err := finite(a.http.Do(req))
 	if err != nil {
 		return nil, callFailed(ctx, op, err)
 	}

@@ -125,6 +125,7 @@ func TestScopesAreEnforced(t *testing.T) {
 	assert.Equal(t, "insufficient_scope", ae.Code)
 }
 
+// TestUnusableUserInfo is about the user ID. TestLiars has answers that are no answers at all.
 func TestUnusableUserInfo(t *testing.T) {
 	api, platform := newAPI(t)
 	for name, body := range map[string]string{
@@ -142,15 +143,6 @@ func TestUnusableUserInfo(t *testing.T) {
 		"uid in disguise":   `{"uid":10001,"\u0075id":10002}`,
 		"uid inside":        `{"user":{"uid":10001}}`,
 		"nickname a number": `{"uid":10001,"nickname":1}`,
-		"HTML":              `<html>hush</html>`,
-		"empty":             ` `,
-		"null":              `null`,
-		"list":              `[{"uid":10001}]`,
-		"string":            `"uid"`,
-		"garbage behind":    `{"uid":10001} hush`,
-		"two objects":       `{"uid":10001}{"uid":10001}`,
-		"truncated":         `{"uid":10001`,
-		"not UTF-8":         "{\"uid\":10001,\"nickname\":\"\xff\"}",
 	} {
 		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
 		u, err := api.UserInfo(t.Context())
@@ -180,18 +172,11 @@ func TestUnusableVariable(t *testing.T) {
 		"value a number": `{"value":1}`,
 		"values":         `{"value":"a","value":"b"}`,
 		"in capitals":    `{"Value":"a"}`,
-		"HTML":           `<html>`,
-		"null":           `null`,
-		"garbage behind": `{"value":"a"}}`,
 	} {
 		platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
 		_, err := api.Variable(t.Context(), "key")
 		assert.ErrorIs(t, err, shangcloud.ErrUnavailable, name)
 	}
-	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 2, Status: 200, Body: `not JSON`})
-	assert.ErrorIs(t, api.SetVariable(t.Context(), "key", "v"), shangcloud.ErrUnavailable)
-	assert.ErrorIs(t, api.DeleteVariable(t.Context(), "key"), shangcloud.ErrUnavailable)
-
 	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 2, Status: 204})
 	assert.NoError(t, api.SetVariable(t.Context(), "key", "v"))
 	_, err := api.Variable(t.Context(), "key")
@@ -223,20 +208,6 @@ func TestRetryAfter(t *testing.T) {
 	var ae *shangcloud.APIError
 	require.ErrorAs(t, err, &ae)
 	assert.InDelta(t, time.Hour, ae.RetryAfter, float64(10*time.Second))
-}
-
-func TestAnswerWithoutEnd(t *testing.T) {
-	api, platform := newAPI(t)
-	platform.Handle("/api/user/info", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		for r.Context().Err() == nil {
-			if _, err := io.WriteString(w, strings.Repeat(" ", 1<<16)); err != nil {
-				return
-			}
-		}
-	}))
-	_, err := api.UserInfo(t.Context())
-	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
-	assert.EqualError(t, err, "shangcloud: user info: unusable answer: longer than 8388608 bytes")
 }
 
 func TestNewAPIBaseURL(t *testing.T) {

@@ -152,7 +152,8 @@ func newLogin(opts []LoginOption) (*pendingLogin, error) {
 //
 // The host that r came to must be that of Config.RedirectURL, or the browser will
 // not send the cookie along when it comes back. Several logins of one browser may
-// be under way at once. A HEAD request, or one that a browser makes in advance
+// be under way at once, 20 at most, with 4 KB of cookies together: a start drops the
+// oldest beyond that, so that abandoned logins do not fill the cookie jar. A HEAD request, or one that a browser makes in advance
 // (Sec-Purpose: prefetch), starts none and gets an empty answer.
 //
 // On an error nothing has been written to w. The error matches [ErrStateStore] if

@@ -143,9 +143,8 @@ type talkativeConnector struct {
 	dsn string
 }
 
-// assertPrintsNoSecret prints v, a pointer to it and structs that contain it.
-func assertPrintsNoSecret(t *testing.T, name string, v any) {
-	t.Helper()
+// printed is what can be printed of v, of a pointer to it and of structs that contain it.
+func printed(v any) string {
 	pointer := reflect.New(reflect.TypeOf(v))
 	pointer.Elem().Set(reflect.ValueOf(v))
 	forms := []any{v, pointer.Interface(), []any{v}, map[string]any{"v": v}, struct{ V any }{v}}
@@ -171,12 +170,18 @@ func assertPrintsNoSecret(t *testing.T, name string, v any) {
 		slog.New(slog.NewTextHandler(&out, nil)).Info("text", "v", form)
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("json", "v", form)
 	}
+	return out.String()
+}
+
+func assertPrintsNoSecret(t *testing.T, name string, v any) {
+	t.Helper()
+	text := printed(v)
 	for _, secret := range []string{
 		hush, fmt.Sprintf("%x", hush), fmt.Sprintf("%X", hush), strings.Trim(fmt.Sprint([]byte(hush)), "[]"),
 		"0x68, 0x75, 0x73, 0x68", "aHVzaGh1c2", // in base64
 	} {
-		if _, rest, found := strings.Cut(out.String(), secret); found {
-			before, _, _ := strings.Cut(out.String(), secret)
+		if _, rest, found := strings.Cut(text, secret); found {
+			before, _, _ := strings.Cut(text, secret)
 			t.Errorf("%s prints a secret: %s[…]%s", name, before[max(0, len(before)-100):], rest[:min(len(rest), 50)])
 		}
 	}

@@ -32,16 +32,26 @@ func withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
 // deadline. The time for the body counts, and ends when that is closed.
 func limited(req *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	if _, ok := req.Context().Deadline(); ok {
-		return send(req)
+		return finite(send(req))
 	}
 	ctx, cancel := context.WithTimeout(req.Context(), callTimeout)
-	res, err := send(req.WithContext(ctx))
+	res, err := finite(send(req.WithContext(ctx)))
 	if err != nil {
 		cancel()
 		return nil, err
 	}
 	res.Body = &limitedBody{res.Body, cancel}
 	return res, nil
+}
+
+// finite refuses an answer with status 101: net/http hands the connection over with
+// it, asked for or not, and then no context ends the reading of its body.
+func finite(res *http.Response, err error) (*http.Response, error) {
+	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
+		return res, err
+	}
+	res.Body.Close()
+	return nil, badAnswer("it switches to another protocol")
 }
 
 type limitedBody struct {
@@ -100,7 +110,7 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out.Header = req.Header.Clone()
 	setRawBasic(out)
 	out.Header.Set("Accept", "application/json")
-	res, err := t.base.RoundTrip(out)
+	res, err := finite(t.base.RoundTrip(out))
 	if err != nil {
 		return nil, err
 	}
