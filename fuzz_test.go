@@ -25,11 +25,11 @@ func answering(status int, contentType, body string) *http.Client {
 	})}
 }
 
-const goodToken = `{"access_token":"at","token_type":"Bearer","refresh_token":"rt","expires_in":3600}`
+const wholeToken = `{"access_token":"at","token_type":"Bearer","refresh_token":"rt","expires_in":3600}`
 
 func fuzzedProvider(f testing.TB, changes ...func(*shangcloud.Config)) *shangcloud.Provider {
 	c := valid()
-	c.HTTPClient = answering(200, "application/json", goodToken)
+	c.HTTPClient = answering(200, "application/json", wholeToken)
 	for _, change := range changes {
 		change(&c)
 	}
@@ -149,7 +149,7 @@ func FuzzReturnTo(f *testing.F) {
 // FuzzTokenAnswer answers an exchange with anything.
 func FuzzTokenAnswer(f *testing.F) {
 	for _, seed := range []string{
-		goodToken, "", "{}", "null", "[]", "<html>", goodToken + "x", goodToken + goodToken, `{"error":"invalid_grant"}`, `{"error":{}}`,
+		wholeToken, "", "{}", "null", "[]", "<html>", wholeToken + "x", wholeToken + wholeToken, `{"error":"invalid_grant"}`, `{"error":{}}`,
 		`{"access_token":"a","access_token":"b"}`, `{"Access_Token":"a"}`, `{"access_token":"a\r\nb"}`, `{"access_token":"a","token_type":"mac"}`,
 		`{"access_token":"a","token_type":"Bearer\r\n"}`, `{"access_token":"a","expires_in":1e400}`, `{"access_token":"a","expires_in":"-9223372036854775808"}`,
 		`{"access_token":"a","expires_in":null}`, `{"access_token":"a","expires_in":[1]}`, `{"access_token":"a","expires_in":"NaN"}`, "access_token=a&token_type=bearer",
@@ -261,7 +261,7 @@ func FuzzBasicCredentials(f *testing.F) {
 		c.ClientID, c.ClientSecret = id, secret
 		c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			gotID, gotSecret, _ = r.BasicAuth()
-			return answering(200, "application/json", goodToken).Transport.RoundTrip(r)
+			return answering(200, "application/json", wholeToken).Transport.RoundTrip(r)
 		})}
 		p, err := shangcloud.New(c)
 		if err != nil {
