@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"iter"
+	"maps"
 	"math"
 	"strconv"
 	"strings"
@@ -49,24 +50,34 @@ func canonicalToken(body []byte) ([]byte, error) {
 	case tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "Bearer"):
 		return nil, badAnswer("token_type is not Bearer")
 	}
-	seconds := strconv.AppendInt(nil, int64(lifetime(tok.ExpiresIn)/time.Second), 10)
-	if bytes.Equal(seconds, tok.ExpiresIn) {
+	expiresIn := wholeSeconds(lifetime(tok.ExpiresIn))
+	if bytes.Equal(expiresIn, tok.ExpiresIn) {
 		return body, nil // as it should be
 	}
+	return withMembers(body, map[string]json.RawMessage{"expires_in": expiresIn})
+}
+
+// withMembers returns a JSON object with some of its members replaced.
+func withMembers(object []byte, members map[string]json.RawMessage) ([]byte, error) {
 	var all map[string]json.RawMessage
-	if err := json.Unmarshal(body, &all); err != nil {
+	if err := json.Unmarshal(object, &all); err != nil {
 		return nil, badAnswer("not a JSON object")
 	}
-	all["expires_in"] = seconds
+	maps.Copy(all, members)
 	return json.Marshal(all)
 }
 
 // lifetime reads expires_in so that nothing overflows and nothing is valid
-// forever by accident. A number, or a string that holds one, counts in seconds,
-// rounded down and at most maxLifetime; zero and negative ones mean one second,
-// so that the token is refreshed before its next use. Whatever else stands there,
-// and nothing at all, means assumedLifetime.
+// forever by accident. Zero and negative ones mean one second, so that the token is
+// refreshed before its next use.
 func lifetime(raw json.RawMessage) time.Duration {
+	return seconds(raw, assumedLifetime, maxLifetime)
+}
+
+// seconds reads a number, or a string that holds one: it counts in seconds, rounded
+// down, at least one and at most as many as most. Whatever else stands there, and
+// nothing at all, means assumed.
+func seconds(raw json.RawMessage, assumed, most time.Duration) time.Duration {
 	text := string(raw)
 	if s, err := strconv.Unquote(text); err == nil {
 		text = strings.TrimSpace(s)
@@ -74,11 +85,11 @@ func lifetime(raw json.RawMessage) time.Duration {
 	f, err := strconv.ParseFloat(text, 64)
 	switch {
 	case errors.Is(err, strconv.ErrSyntax), math.IsNaN(f), math.IsInf(f, 1):
-		return assumedLifetime
+		return assumed
 	case f < 1:
 		return time.Second
-	case f > maxLifetime.Seconds():
-		return maxLifetime
+	case f > most.Seconds():
+		return most
 	}
 	return time.Duration(f) * time.Second
 }
@@ -187,4 +198,8 @@ func readCapped(r io.Reader, limit int64) ([]byte, error) {
 		return nil, badAnswer(fmt.Sprintf("longer than %d bytes", limit))
 	}
 	return body, nil
+}
+
+func wholeSeconds(d time.Duration) json.RawMessage {
+	return strconv.AppendInt(nil, int64(d/time.Second), 10)
 }

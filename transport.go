@@ -110,7 +110,13 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	out.Header = req.Header.Clone()
 	setRawBasic(out)
 	out.Header.Set("Accept", "application/json")
-	res, err := finite(t.base.RoundTrip(out))
+	return readAnswer(t.base, out, canonicalToken)
+}
+
+// readAnswer sends req to an endpoint of OAuth and reads all of the answer, which
+// canonical checks and rewrites if it is a successful one.
+func readAnswer(base http.RoundTripper, req *http.Request, canonical func([]byte) ([]byte, error)) (*http.Response, error) {
+	res, err := finite(base.RoundTrip(req))
 	if err != nil {
 		return nil, err
 	}
@@ -120,7 +126,7 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, err
 	}
 	if isSuccess(res.StatusCode) {
-		if body, err = canonicalToken(body); err != nil {
+		if body, err = canonical(body); err != nil {
 			return nil, err
 		}
 	}
