@@ -117,6 +117,7 @@ type genuine struct {
 	cookie      *http.Cookie
 	state, code string
 	started     time.Time
+	finished    bool
 }
 
 // secrets are what must not be printed of g.
@@ -128,6 +129,7 @@ func (g *genuine) secrets() []string {
 // attempt is a callback in the making.
 type attempt struct {
 	of      *genuine
+	others  [2]*genuine // logins of others: one gives cookies, one states and codes
 	site    *site
 	method  string
 	query   url.Values
@@ -185,9 +187,9 @@ var attacks = []struct {
 	do    func(r *callbackRun, a *attempt)
 }{
 	{"no cookie", false, func(r *callbackRun, a *attempt) { a.cookies = nil }},
-	{"another browser", false, func(r *callbackRun, a *attempt) { a.cookies = []*http.Cookie{r.other(a.of).cookie} }},
+	{"another browser", false, func(r *callbackRun, a *attempt) { a.cookies = []*http.Cookie{a.others[0].cookie} }},
 	{"another browser's secret", false, func(r *callbackRun, a *attempt) {
-		a.cookies = []*http.Cookie{{Name: a.of.cookie.Name, Value: r.other(a.of).cookie.Value}}
+		a.cookies = []*http.Cookie{{Name: a.of.cookie.Name, Value: a.others[0].cookie.Value}}
 	}},
 	{"cookie garbage", false, func(r *callbackRun, a *attempt) {
 		secret, sealed, isSealed := strings.Cut(a.of.cookie.Value, ".")
@@ -248,7 +250,7 @@ var attacks = []struct {
 		a.query["iss"] = []string{oneOf(r.run, []string{"", "https://evil.example", "https://shangcloud.test/", "https://SHANGCLOUD.test", "\x00"})}
 	}},
 	{"another state", false, func(r *callbackRun, a *attempt) {
-		a.query["state"] = []string{oneOf(r.run, []string{r.altered(a.of.state), r.other(a.of).state, strings.Repeat("A", 43), strings.ToUpper(a.of.state) + "x"})}
+		a.query["state"] = []string{oneOf(r.run, []string{r.altered(a.of.state), a.others[1].state, strings.Repeat("A", 43), strings.ToUpper(a.of.state) + "x"})}
 	}},
 	{"an error", true, func(r *callbackRun, a *attempt) {
 		a.query.Del("code")
@@ -257,9 +259,8 @@ var attacks = []struct {
 	}},
 	{"a code made up", true, func(r *callbackRun, a *attempt) { a.query["code"] = []string{r.altered(a.of.code) + "x"} }},
 	{"another login's code", true, func(r *callbackRun, a *attempt) {
-		other := r.other(a.of)
-		a.query["code"] = []string{other.code}
-		r.drop(other) // the platform ends it, for its code has come from elsewhere
+		a.query["code"] = []string{a.others[1].code}
+		r.drop(a.others[1]) // the platform ends it, for its code has come from elsewhere
 	}},
 }
 
@@ -278,13 +279,12 @@ var harmless = []func(r *callbackRun, a *attempt){
 	},
 }
 
-// other returns another login under way.
-func (r *callbackRun) other(g *genuine) *genuine {
-	for {
-		if o := oneOf(r.run, r.pending); o != g {
-			return o
-		}
+// others returns two logins under way that are not g.
+func (r *callbackRun) others(g *genuine) (two [2]*genuine) {
+	for two[0] == two[1] || two[0] == g || two[1] == g {
+		two = [2]*genuine{oneOf(r.run, r.pending), oneOf(r.run, r.pending)}
 	}
+	return two
 }
 
 func (r *callbackRun) drop(g *genuine) {
@@ -302,7 +302,7 @@ func (r *callbackRun) fill(t *testing.T) {
 		res.Body.Close()
 		back := mustParse(res.Header.Get("Location")).Query()
 		require.NotEmpty(t, back.Get("code"))
-		r.pending = append(r.pending, &genuine{s, w.Result().Cookies()[0], back.Get("state"), back.Get("code"), time.Now()})
+		r.pending = append(r.pending, &genuine{s, w.Result().Cookies()[0], back.Get("state"), back.Get("code"), time.Now(), false})
 	}
 }
 
@@ -367,11 +367,12 @@ func TestHostileCallbacks(t *testing.T) {
 			g := oneOf(r.run, r.pending)
 			owned := true
 			if len(over) > 0 && r.IntN(4) == 0 {
-				if old := oneOf(r.run, over); time.Since(old.started) > 5*time.Minute {
+				if old := oneOf(r.run, over); old.finished || time.Since(old.started) > 5*time.Minute {
 					g, owned = old, false
 				}
 			}
 			a, burns := newAttempt(g), false
+			a.others = r.others(g)
 			var names []string
 			for range r.IntN(3) {
 				oneOf(r.run, harmless)(r, a)
@@ -411,15 +412,16 @@ func TestHostileCallbacks(t *testing.T) {
 				r.drop(g)
 			}
 			if i%20 == 0 {
-				time.Sleep(time.Second)
+				time.Sleep(3 * time.Second)
 			}
 			if i%1000 == 999 {
 				r.renew()
 			}
-			if len(r.pending) == 0 || time.Since(r.pending[0].started) < 4*time.Minute && r.IntN(50) > 0 {
+			if len(r.pending) == 0 || time.Since(r.pending[0].started) < 45*time.Second && r.IntN(50) > 0 {
 				return
 			}
-			// The oldest is finished by its owner, or left to expire.
+			// The oldest is finished by its owner, before the platform's code expires,
+			// or left to expire.
 			oldest := r.pending[0]
 			r.drop(oldest)
 			if over = append(over, oldest); len(over) > 64 {
@@ -431,6 +433,7 @@ func TestHostileCallbacks(t *testing.T) {
 			login, err = newAttempt(oldest).make()
 			require.NoError(t, err, "what its owner began %v ago", time.Since(oldest.started))
 			assert.NotEmpty(t, login.Token.AccessToken)
+			oldest.finished = true
 			r.control++
 		}
 	})

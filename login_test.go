@@ -388,6 +388,30 @@ func TestStateWorksOnce(t *testing.T) {
 	assert.Equal(t, 1, s.tokenRequests())
 }
 
+// TestStateExpires has the browser come back after a while.
+func TestStateExpires(t *testing.T) {
+	for after, ok := range map[time.Duration]bool{5*time.Minute - time.Second: true, 5 * time.Minute: false, 24 * time.Hour: false} {
+		inBubble(t, func(t *testing.T, s *site) {
+			r := httptest.NewRequest("GET", "https://app.example/login", nil)
+			w := httptest.NewRecorder()
+			require.NoError(t, s.StartLogin(w, r))
+			cookie := w.Result().Cookies()[0]
+			assert.Equal(t, 300, cookie.MaxAge)
+			state := queryOf(t, w.Header().Get("Location")).Get("state")
+			time.Sleep(after) // the browser keeps the cookie for longer than it was told to
+
+			r = httptest.NewRequest("GET", "https://app.example/callback?error=access_denied&state="+state, nil)
+			r.AddCookie(cookie)
+			_, err := s.FinishLogin(httptest.NewRecorder(), r)
+			if ok {
+				assert.ErrorIs(t, err, shangcloud.ErrAccessDenied, after)
+			} else {
+				assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, after)
+			}
+		})
+	}
+}
+
 func TestConcurrentCallbacks(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	callbackURL := authorize(t, b.start(t, s))

@@ -27,7 +27,7 @@ type network struct {
 	mu       sync.Mutex
 	dialled  []string
 	requests []sentRequest
-	conns    []net.Conn
+	conns    []net.Conn // both ends: a handshake goes on for longer than its request
 	serving  sync.WaitGroup
 }
 
@@ -82,11 +82,11 @@ func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
 	if n.tls != nil {
 		server = tls.Server(server, n.tls)
 	}
-	n.conns = append(n.conns, server)
 	n.serving.Go(func() { n.serve(server) })
 	if n.wrap != nil {
 		client = n.wrap(client)
 	}
+	n.conns = append(n.conns, server, client)
 	return client, nil
 }
 

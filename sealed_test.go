@@ -8,7 +8,6 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
-	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
@@ -207,26 +206,9 @@ func TestSealedForOneProvider(t *testing.T) {
 }
 
 func TestSealedExpires(t *testing.T) {
-	for after, ok := range map[time.Duration]bool{5*time.Minute - time.Second: true, 5 * time.Minute: false, 24 * time.Hour: false} {
-		inBubble(t, func(t *testing.T, s *site) {
-			r := httptest.NewRequest("GET", "https://app.example/login", nil)
-			w := httptest.NewRecorder()
-			require.NoError(t, s.StartLogin(w, r))
-			cookie := w.Result().Cookies()[0]
-			assert.Equal(t, 300, cookie.MaxAge)
-			state := queryOf(t, w.Header().Get("Location")).Get("state")
-			time.Sleep(after) // the browser keeps the cookie for longer than it was told to
-
-			r = httptest.NewRequest("GET", "https://app.example/callback?error=access_denied&state="+state, nil)
-			r.AddCookie(cookie)
-			_, err := s.FinishLogin(httptest.NewRecorder(), r)
-			if ok {
-				assert.ErrorIs(t, err, shangcloud.ErrAccessDenied, after)
-			} else {
-				assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, after)
-			}
-		}, sealedWith("1"))
-	}
+	stateKeys = [][]byte{stateKey("1")}
+	defer func() { stateKeys = nil }()
+	TestStateExpires(t)
 }
 
 // TestSealedFits has the longest of everything.
