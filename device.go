@@ -1,6 +1,7 @@
 package shangcloud
 
 import (
+	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -135,12 +136,15 @@ func (p *Provider) canonicalDevice(body []byte) ([]byte, error) {
 		VerificationURIComplete string          `json:"verification_uri_complete"`
 		ExpiresIn               json.RawMessage `json:"expires_in"`
 		Interval                json.RawMessage `json:"interval"`
+		Error                   json.RawMessage `json:"error"`
 	}
 	if err := decodeObject(body, &device, "device_code", "user_code", "verification_uri", "verification_uri_complete",
-		"expires_in", "interval"); err != nil {
+		"expires_in", "interval", "error"); err != nil {
 		return nil, err
 	}
 	switch {
+	case len(device.Error) > 0 && !bytes.Equal(device.Error, []byte("null")):
+		return nil, badAnswer("an error with a successful status")
 	case device.DeviceCode == "":
 		return nil, badAnswer("no device_code")
 	case !showable(device.UserCode) || len(device.UserCode) > maxUserCode:

@@ -223,6 +223,7 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 		direct, err := s.AuthCodeURL(t.Context())
 		require.NoError(t, err)
 		collect(s.Exchange(t.Context(), queryOf(t, direct).Get("state"), hush))
+		collect(s.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return nil }))
 		collect(s.TokenSource(tok, nil).Token())
 		api := s.API(oauth2.StaticTokenSource(valid))
 		collect(api.UserInfo(t.Context()))
