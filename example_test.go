@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"strings"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -222,4 +223,36 @@ func ExampleProvider_FinishLogin() {
 	// 403 You said no. That is fine.
 	// 400 This login is over. Please start again.
 	// 400 This is not a login.
+}
+
+func ExampleProvider_DeviceLogin() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
+	provider, err := shangcloud.New(shangcloud.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback", BaseURL: platform.URL,
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	tok, err := provider.DeviceLogin(context.Background(), func(d *oauth2.DeviceAuthResponse) error {
+		fmt.Println("Open", strings.TrimPrefix(d.VerificationURI, platform.URL), "and enter a code of", len(d.UserCode), "characters.")
+		return platform.ApproveDevice(d.UserCode, 10001) // in the example, the user is quick
+	})
+	switch {
+	case errors.Is(err, shangcloud.ErrAccessDenied), errors.Is(err, shangcloud.ErrDeviceLoginExpired):
+		fmt.Println("Not logged in.")
+	case err != nil:
+		log.Fatal(err)
+	default:
+		user, err := provider.API(provider.TokenSource(tok, nil)).UserInfo(context.Background())
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println("Hello,", user.Nickname)
+	}
+	// Output:
+	// Open /device and enter a code of 9 characters.
+	// Hello, 小明
 }
