@@ -421,8 +421,8 @@ func refusal(err error) (status int, retryAfter time.Duration) {
 
 func retryAfter(err error) time.Duration { _, wait := refusal(err); return wait }
 
-// tell has p's call meet a lie, and returns the error and what was sent.
-func (l lie) tell(t *testing.T, e endpoint, change ...func(*shangcloud.Config)) (error, *network) {
+// tell has p's call meet a lie, and returns what was sent and the error.
+func (l lie) tell(t *testing.T, e endpoint, change ...func(*shangcloud.Config)) (*network, error) {
 	t.Helper()
 	cold := !l.warm
 	n := newNetwork(t, func(c net.Conn, r *http.Request, body []byte) {
@@ -452,7 +452,7 @@ func (l lie) tell(t *testing.T, e endpoint, change ...func(*shangcloud.Config)) 
 	if l.warm {
 		require.NoError(t, e.call(context.Background(), p))
 	}
-	return e.call(context.Background(), p), n
+	return n, e.call(context.Background(), p)
 }
 
 // TestLiars has every endpoint tell every lie. Each ends in an error of a type that
@@ -470,7 +470,7 @@ func TestLiars(t *testing.T) {
 					var before, after runtime.MemStats
 					runtime.ReadMemStats(&before)
 					start := time.Now()
-					err, n := l.tell(t, e)
+					n, err := l.tell(t, e)
 					took := time.Since(start)
 					runtime.ReadMemStats(&after)
 					l.judge(t, e, err)
