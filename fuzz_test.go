@@ -177,7 +177,6 @@ func FuzzTokenAnswer(f *testing.F) {
 		assert.NotEmpty(t, tok.AccessToken)
 		assert.Equal(t, "Bearer", tok.Type())
 		assert.False(t, strings.ContainsFunc(tok.AccessToken, func(r rune) bool { return r <= ' ' || r > '~' }), "%q", tok.AccessToken)
-		assert.Contains(t, body, "access_token")
 		left := time.Until(tok.Expiry)
 		assert.True(t, left > -time.Minute && left <= 366*24*time.Hour, left)
 	})
@@ -235,7 +234,6 @@ func FuzzVariable(f *testing.F) {
 			assertRefusal(t, err)
 		} else {
 			assert.True(t, status >= 200 && status <= 299, status)
-			assert.Contains(t, body, "value")
 		}
 		for _, err := range []error{api.SetVariable(t.Context(), "key", "v"), api.DeleteVariable(t.Context(), "key")} {
 			if err != nil {

@@ -418,7 +418,7 @@ func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request, next *
 // some servers decode a path, or take its dot segments out, before they redirect
 // to it. So this is about the decoded path, and "//" is refused wherever it stands.
 func isLocalPath(s string) bool {
-	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || !isPlainText(s) {
+	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") || !isPlainText(s) {
 		return false
 	}
 	u, err := url.Parse(s)
