@@ -127,7 +127,7 @@ func (f transportFunc) RoundTrip(req *http.Request) (*http.Response, error) { re
 
 // canonicalDevice checks the body of a successful device authorization response (RFC
 // 8628, section 3.2) and rewrites it so that it has one meaning, and times that
-// x/oauth2 can count with: a ticker of no or too many seconds panics.
+// x/oauth2 can count with: an interval of its liking, and an Expiry that does not wrap around.
 func (p *Provider) canonicalDevice(body []byte) ([]byte, error) {
 	var device struct {
 		DeviceCode              string          `json:"device_code"`
