@@ -417,14 +417,15 @@ func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request, next *
 // in every browser. Browsers read '\' as '/', and drop tabs and line ends;
 // some servers decode a path, or take its dot segments out, before they redirect
 // to it. So this is about the decoded path, and "//" is refused wherever it stands.
+// net/http.Redirect takes the fragment for a part of the path: of "/#/../\evil.example"
+// it leaves "/\evil.example".
 func isLocalPath(s string) bool {
-	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || strings.HasPrefix(s, "//") || !isPlainText(s) {
+	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || !isPlainText(s) {
 		return false
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil {
+	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || u.Path == "" { // "//" has neither host nor path
 		return false
 	}
-	p := u.Path
-	return isPlainText(p) && !strings.Contains(p, `\`) && !strings.Contains(p, "//")
+	return isPlainText(u.Path) && !strings.Contains(u.Path, "//") && !strings.Contains(u.Path+u.Fragment, `\`)
 }
