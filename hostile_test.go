@@ -242,6 +242,13 @@ var attacks = []struct {
 		for a.site == a.of.site {
 			a.site = oneOf(r.run, r.sites)
 		}
+		for _, g := range r.pending { // the cookie, under the name that it looks for
+			if g.site == a.site {
+				prefix := g.cookie.Name[:len("__Host-shangcloud-12345678-")]
+				a.cookies = append(a.cookies, &http.Cookie{Name: prefix + a.of.state[:8], Value: a.of.cookie.Value})
+				break
+			}
+		}
 	}},
 	{"code and error", false, func(r *callbackRun, a *attempt) {
 		a.query["code"], a.query["error"] = []string{a.of.code}, []string{oneOf(r.run, []string{"access_denied", "", "x"})}

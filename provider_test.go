@@ -211,5 +211,7 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 		assert.NotEmpty(t, out.String())
 	}
 	assert.Equal(t, `shangcloud.Config{ClientID:"demo" RedirectURL:"https://app.example/callback" BaseURL:""}`, fmt.Sprint(conf))
+	assert.Equal(t, `shangcloud.Provider{ClientID:"demo" BaseURL:"https://api.yearnstudio.cn"}`, fmt.Sprintf("%#v", p))
+	assert.Equal(t, "shangcloud.TokenSource", fmt.Sprintf("%#v", p.TokenSource(tok, nil)))
 	assert.Equal(t, `"shangcloud.Login{ReturnTo:\"/\"}"`, fmt.Sprintf("%q", login))
 }

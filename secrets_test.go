@@ -248,7 +248,7 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 	collect(s.AuthCodeURL(t.Context(), shangcloud.WithScopes("user:basic"), shangcloud.WithValue(hush)))
 	collect(shangcloud.New(shangcloud.Config{ClientID: "id", ClientSecret: hush + "\n"}))
 	collect(shangcloud.New(shangcloud.Config{ClientID: "id", RedirectURL: "https://app.example/", StateKeys: [][]byte{[]byte(hush)}}))
-	for _, failing := range []error{errors.New(hush), fmt.Errorf("redis: SET %s", hush), context.DeadlineExceeded} {
+	for _, failing := range []error{errors.New(hush), talkativeError{hush}, fmt.Errorf("redis: SET %s", hush), context.DeadlineExceeded} {
 		broken := newSite(t, func(c *shangcloud.Config) { c.States = failingStore{failing} })
 		collect(nil, broken.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)))
 	}
@@ -262,6 +262,11 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 		assertPrintsNoSecret(t, err.Error(), err)
 	}
 }
+
+// talkativeError is no pointer: %#v and %d print what is in it.
+type talkativeError struct{ text string }
+
+func (e talkativeError) Error() string { return e.text }
 
 type failingStore struct{ err error }
 
