@@ -58,13 +58,13 @@ func (p *Provider) DeviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAu
 	if prompt == nil {
 		return nil, errors.New("shangcloud: device login: prompt is nil")
 	}
+	conf := p.OAuth2()
 	var challenge, verifier []oauth2.AuthCodeOption
-	if !p.conf.DisablePKCE {
+	if !p.conf.DisablePKCE || conf.ClientSecret == "" {
 		v := oauth2.GenerateVerifier()
 		challenge = append(challenge, oauth2.S256ChallengeOption(v))
 		verifier = append(verifier, oauth2.VerifierOption(v))
 	}
-	conf := p.OAuth2()
 	device, err := p.askDevice(ctx, conf, challenge)
 	if err != nil {
 		return nil, callFailed(ctx, "device login", err)

@@ -188,6 +188,20 @@ func TestDevicePolls(t *testing.T) {
 	}
 }
 
+// PKCE can be turned off for a client with a secret, and for no other.
+func TestDeviceWithoutPKCE(t *testing.T) {
+	for secret, want := range map[string]bool{"hush-hush": false, "": true} {
+		inBubble(t, func(t *testing.T, s *site) {
+			s.SetClientSecret(secret)
+			_, err := s.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return io.EOF })
+			require.Error(t, err)
+			requests := s.platform.Requests("/oauth/device_authorization")
+			require.Len(t, requests, 1)
+			assert.Equal(t, want, strings.Contains(string(requests[0].Body), "code_challenge="))
+		}, func(c *shangcloud.Config) { c.DisablePKCE = true })
+	}
+}
+
 // A platform that stays away until the login is over: the error says both.
 func TestDevicePlatformGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
