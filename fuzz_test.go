@@ -148,6 +148,7 @@ func FuzzCallback(f *testing.F) {
 		"state=STATE&code=" + strings.Repeat("c", 5000), "state=STATE&error=%0d%0aSet-Cookie:x&error_description=%ff", "state=STATE&code[]=c",
 		"state=STATE&code=c&error=", "state=STATEx&code=c", "state=STATE&error=server_error&error_description=%e5%b0%8f&error_uri=https://e.example/",
 		"state=STATE+&code=c", "State=STATE&state=STATE&Code=c&code=c", "state=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA&code=c",
+		"state=STATE&error=hush_hush&error_description=hush", "state=STATE&error=",
 	} {
 		f.Add("GET", seed)
 	}
@@ -300,7 +301,7 @@ func FuzzTokenAnswer(f *testing.F) {
 		`{"access_token":"a","expires_in":null}`, `{"access_token":"a","expires_in":[1]}`, `{"access_token":"a","expires_in":"NaN"}`, "access_token=a&token_type=bearer",
 		`{"access_token":"\u0061","\u0061ccess_token":"b"}`, "{\"access_token\":\"\xff\"}", `{"access_token":"a","expires_in":0x7fffffffffffffff}`,
 		`{"acce\u017f\u017f_token":"b","access_token":"a"}`, `{"access_token":"a","expires_in":-0,"Error":"x"}`, `{"access_token":"a","error":"","error_uri":1}`,
-		`{"x":{"access_token":"a"},"access_token":["{"]}`, "error=invalid_grant&error_description=hush", `{"access_token":"a","expires_in":7200.9,"refresh_token":null}`,
+		`{"x":{"access_token":"a"},"access_token":["{"]}`, `{"error":"hush_hush"}`, "error=invalid_grant&error_description=hush", `{"access_token":"a","expires_in":7200.9,"refresh_token":null}`,
 	} {
 		f.Add(200, "application/json", seed)
 		f.Add(200, "text/plain", seed)
@@ -340,7 +341,7 @@ func FuzzTokenAnswer(f *testing.F) {
 
 func addAnswers(f *testing.F, more ...string) {
 	for _, seed := range append(more, "", "{}", "null", "[]", "<html>", `{"error":"invalid_token","error_description":"no"}`,
-		`{"error":{"code":1}}`, `{"error":"`+strings.Repeat("e", 2000)+`"}`, "{\"error\":\"\x1b[2J\"}", "{", `{"a":`+strings.Repeat("[", 5000)) {
+		`{"error":{"code":1}}`, `{"error":"hush_hush","message":"hush"}`, `{"error":"`+strings.Repeat("e", 2000)+`"}`, "{\"error\":\"\x1b[2J\"}", "{", `{"a":`+strings.Repeat("[", 5000)) {
 		for _, status := range []int{200, 302, 401, 500} {
 			f.Add(status, seed)
 		}
