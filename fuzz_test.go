@@ -415,7 +415,8 @@ func FuzzRetryAfter(f *testing.F) {
 	} {
 		f.Add(seed)
 	}
-	digits := regexp.MustCompile(`^[0-9]{1,9}$`)
+	tenDigits := regexp.MustCompile(`^0*[12][0-9]{9}$`) // up to 2^31, the number counts
+	digits := regexp.MustCompile(`^0*[0-9]{1,9}$`)
 	f.Fuzz(func(t *testing.T, value string) {
 		_, err := shangcloud.NewAPI(answering(429, "", "Retry-After", value)).UserInfo(t.Context())
 		var refused *shangcloud.APIError
@@ -427,7 +428,7 @@ func FuzzRetryAfter(f *testing.F) {
 			seconds, err := time.ParseDuration(value + "s")
 			require.NoError(t, err)
 			assert.Equal(t, seconds, refused.RetryAfter)
-		case notDate != nil && !strings.HasPrefix(strings.TrimLeft(value, "0"), "1") && !strings.HasPrefix(value, "2"): // of ten digits
+		case notDate != nil && !tenDigits.MatchString(value):
 			assert.Zero(t, refused.RetryAfter)
 		}
 	})
