@@ -31,7 +31,8 @@
 // for the one exception that Go makes). Every call ends: with its context, or after
 // 10 seconds if that has no deadline. An answer that is not what it should be is an
 // error, never a zero value. Of plain x/oauth2 this holds with
-// [Provider.ClientContext].
+// [Provider.ClientContext], but for the text of its own errors: an
+// [oauth2.RetrieveError] prints the body of the answer.
 //
 // What is not: whether a mail address is verified is unknown; and a token is not an
 // identity. Ask [API.UserInfo], and key accounts by [UserInfo.ID].
