@@ -1,6 +1,7 @@
 package shangcloud
 
 import (
+	"encoding/json"
 	"testing"
 	"time"
 
@@ -35,9 +36,14 @@ func TestMoment(t *testing.T) {
 	assert.False(t, never.reached(start))
 
 	// A token from a store brings no monotonic clock with it.
-	m := momentAt(start.Add(time.Minute).Round(0))
+	m := momentAt(start.Add(time.Minute).Round(0), start)
 	assert.False(t, m.reached(start))
 	assert.True(t, m.reached(start.Add(time.Minute)))
+	for years, want := range map[int]bool{-5000: true, -500: true, 500: false, 7000: false} {
+		assert.Equal(t, want, momentAt(start.AddDate(years, 0, 0), start).reached(start), "in %d years", years)
+	}
+	m.wall += int64(time.Hour) // as it looks from then on, by a clock that is set back
+	assert.True(t, m.reached(start.Add(time.Minute)), "a wall clock revives no token")
 }
 
 // TestSealedAndClocks opens a sealed login by clocks that are not the one it was
@@ -67,6 +73,41 @@ func TestSealedAndClocks(t *testing.T) {
 		assert.Equal(t, c.want, found, c.ahead)
 		if found {
 			assert.Equal(t, "v", l.Verifier)
+		}
+	}
+}
+
+// TestStoredAndClocks takes a login from a store that still has it, by clocks that are
+// not the one it was put by: the store's own clock was set back, or the machine was
+// suspended, or the store never lets go.
+func TestStoredAndClocks(t *testing.T) {
+	p, err := New(Config{ClientID: "demo", RedirectURL: "https://app.example/callback"})
+	require.NoError(t, err)
+	for _, c := range []struct {
+		ahead time.Duration // the taking clock
+		want  bool
+	}{
+		{-24 * time.Hour, false},
+		{-time.Hour, false},
+		{-301 * time.Second, false},
+		{-299 * time.Second, true}, // another machine's clock
+		{0, true},
+		{599 * time.Second, true}, // the store ends it after 300
+		{601 * time.Second, false},
+		{time.Hour, false},
+		{24 * time.Hour, false},
+	} {
+		l := &pendingLogin{Verifier: "v"}
+		l.begun(time.Now().Add(-c.ahead))
+		value, err := json.Marshal(l)
+		require.NoError(t, err)
+		require.NoError(t, p.conf.States.Put(t.Context(), p.stateKey(browserLogin, "state"), value, time.Hour))
+		l, err = p.take(t.Context(), browserLogin, "state")
+		if c.want {
+			require.NoError(t, err, c.ahead)
+			assert.Equal(t, "v", l.Verifier)
+		} else {
+			assert.ErrorIs(t, err, ErrStateNotFound, c.ahead)
 		}
 	}
 }

@@ -53,6 +53,12 @@ const (
 	// reference documentation.
 	stateLifetime = 5 * time.Minute
 
+	// storeSkew is how far a store's clock, which ends a state on time, and those of
+	// two machines may be apart. Beyond that this machine's own clock ends it: of a
+	// store whose clock was set back, of a machine that was suspended, and of a store
+	// that keeps what it should not, no state comes back.
+	storeSkew = 5 * time.Minute
+
 	// maxPendingLogins is how many logins one browser can have under way, and
 	// maxPendingBytes how long their cookies may be together. At the next start
 	// the oldest cookies are dropped: those of abandoned logins do not pile up
@@ -128,6 +134,7 @@ type pendingLogin struct {
 	Verifier string `json:"v,omitempty"`
 	ReturnTo string `json:"r,omitempty"`
 	Value    []byte `json:"d,omitempty"`
+	Expires  int64  `json:"e"` // Unix milliseconds
 
 	scopes []string
 	params []oauth2.AuthCodeOption
@@ -145,6 +152,16 @@ func newLogin(opts []LoginOption) (*pendingLogin, error) {
 		return nil, fmt.Errorf("shangcloud: WithScopes: %w", err)
 	}
 	return l, nil
+}
+
+// begun notes that l is remembered from now on, and for stateLifetime.
+func (l *pendingLogin) begun(now time.Time) { l.Expires = now.Add(stateLifetime).UnixMilli() }
+
+// underWay reports whether l has begun and not ended, as far as a clock can tell that
+// is up to early behind the one it began by, or up to late ahead.
+func (l *pendingLogin) underWay(now time.Time, early, late time.Duration) bool {
+	left := time.UnixMilli(l.Expires).Sub(now)
+	return left > -late && left <= stateLifetime+early
 }
 
 // StartLogin sends the browser to ShangCloud. It remembers a new state for 5
@@ -297,6 +314,7 @@ func (p *Provider) begin(stateParam string, l *pendingLogin) (authURL string) {
 
 // put remembers a login.
 func (p *Provider) put(ctx context.Context, kind loginKind, stateParam string, l *pendingLogin) error {
+	l.begun(time.Now())
 	value, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("shangcloud: %w", err)
@@ -319,6 +337,9 @@ func (p *Provider) take(ctx context.Context, kind loginKind, stateParam string) 
 	l := new(pendingLogin)
 	if err := json.Unmarshal(value, l); err != nil {
 		return nil, storeFailed(ctx, errors.New("it returned what was never stored"))
+	}
+	if !l.underWay(time.Now(), storeSkew, storeSkew) {
+		return nil, ErrStateNotFound
 	}
 	return l, nil
 }

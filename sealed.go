@@ -34,20 +34,15 @@ type sealedLogins struct {
 	used state.Memory
 }
 
-// sealedLogin is what is sealed.
-type sealedLogin struct {
-	*pendingLogin
-	Expires int64 `json:"e"` // Unix milliseconds
-}
-
 // seal returns what has to come back with the state of key, in characters that a
 // cookie can hold. A path to return to that does not fit is left out.
 func (s *sealedLogins) seal(key string, l *pendingLogin, now time.Time) (string, error) {
+	l.begun(now)
 	for {
 		var buf bytes.Buffer
 		enc := json.NewEncoder(&buf)
 		enc.SetEscapeHTML(false)
-		if err := enc.Encode(sealedLogin{l, now.Add(stateLifetime).UnixMilli()}); err != nil {
+		if err := enc.Encode(l); err != nil {
 			return "", err
 		}
 		sealed := base64.RawURLEncoding.EncodeToString(s.keys.Seal(buf.Bytes(), "login", key))
@@ -72,19 +67,14 @@ func (s *sealedLogins) open(ctx context.Context, key, sealed string, now time.Ti
 		return nil, false
 	}
 	l = new(pendingLogin)
-	opened := sealedLogin{pendingLogin: l}
-	if json.Unmarshal(data, &opened) != nil {
-		return nil, false
-	}
-	left := time.UnixMilli(opened.Expires).Sub(now)
-	if left <= 0 || left > stateLifetime+clockSkew {
+	if json.Unmarshal(data, l) != nil || !l.underWay(now, clockSkew, 0) {
 		return nil, false
 	}
 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	_, again, err := s.used.Take(ctx, key)
-	if err != nil || s.used.Put(ctx, key, nil, left) != nil || again {
+	if err != nil || s.used.Put(ctx, key, nil, stateLifetime+clockSkew) != nil || again {
 		return nil, false
 	}
 	return l, true

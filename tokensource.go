@@ -84,8 +84,9 @@ func newHeld(tok *oauth2.Token, early time.Duration) *held {
 	}
 	h := &held{tok: tok, due: never, expiry: never}
 	if !tok.Expiry.IsZero() {
-		h.expiry = momentAt(tok.Expiry)
-		h.due = momentAt(tok.Expiry.Add(-early))
+		now := time.Now()
+		h.expiry = momentAt(tok.Expiry, now)
+		h.due = momentAt(tok.Expiry.Add(-early), now)
 	}
 	return h
 }
@@ -98,10 +99,10 @@ func (h *held) has(tok *oauth2.Token) bool {
 	return h.tok != nil && tok != nil && h.tok.AccessToken == tok.AccessToken && h.tok.RefreshToken == tok.RefreshToken
 }
 
-// moment is a time on the wall clock and, where it is known, on the monotonic
-// clock. It is reached as soon as one of them says so: a wall clock that is set
-// back does not revive a token, nor does a machine that was suspended, whose
-// monotonic clock stood still. The zero moment has been reached.
+// moment is a time on the wall clock and on the monotonic clock. It is reached as
+// soon as one of them says so: a wall clock that is set back does not revive a
+// token, nor does a machine that was suspended, whose monotonic clock stood still.
+// The zero moment has been reached.
 type moment struct {
 	wall int64 // Unix nanoseconds
 	mono time.Time
@@ -109,7 +110,18 @@ type moment struct {
 
 var never = moment{wall: 1<<63 - 1}
 
-func momentAt(t time.Time) moment { return moment{wall: t.UnixNano(), mono: t} }
+// momentAt is t, which comes without the monotonic clock where it comes from a store,
+// as both clocks will show it if neither is touched from now on.
+func momentAt(t, now time.Time) moment {
+	m := moment{wall: t.UnixNano(), mono: now.Add(t.Sub(now))}
+	switch year := t.Year(); { // what nanoseconds can't count would wrap around
+	case year > 2261:
+		m.wall = never.wall
+	case year < 1678:
+		m.wall = 0
+	}
+	return m
+}
 
 func (m moment) reached(now time.Time) bool {
 	return now.UnixNano() >= m.wall || !m.mono.IsZero() && !now.Before(m.mono)
@@ -145,7 +157,8 @@ func (p *Provider) TokenSource(tok *oauth2.Token, store TokenStore) *TokenSource
 func (s *TokenSource) hold(tok *oauth2.Token) *held {
 	early := s.p.conf.EarlyRefresh
 	if tok != nil && tok.ExpiresIn > 0 {
-		early = min(early, time.Duration(tok.ExpiresIn)*time.Second/2)
+		life := min(tok.ExpiresIn, int64(maxLifetime/time.Second))
+		early = min(early, time.Duration(life)*time.Second/2)
 	}
 	return newHeld(tok, early)
 }

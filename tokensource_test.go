@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/http"
 	"slices"
 	"sync"
@@ -170,6 +171,26 @@ func TestShortLives(t *testing.T) {
 		}
 		assert.Equal(t, 6, s.tokenRequests())
 	})
+}
+
+// TestImpossibleLives has the token of a store claim to live for longer than can be
+// counted: it is refreshed on time all the same.
+func TestImpossibleLives(t *testing.T) {
+	for _, seconds := range []int64{math.MaxInt64, math.MaxInt64/int64(time.Second) + 1, 1 << 40, -1, math.MinInt64} {
+		inBubble(t, func(t *testing.T, s *site) {
+			tok := issue(s.platform)
+			tok.ExpiresIn = seconds
+			src := s.TokenSource(nil, &memoryStore{tok: tok})
+			time.Sleep(time.Until(tok.Expiry) - 61*time.Second)
+			got, err := src.Token()
+			require.NoError(t, err)
+			assert.Equal(t, tok.AccessToken, got.AccessToken, seconds)
+			time.Sleep(time.Second)
+			got, err = src.Token()
+			require.NoError(t, err)
+			assert.NotEqual(t, tok.AccessToken, got.AccessToken, seconds)
+		})
+	}
 }
 
 // TestNobodyWaitsForAValidToken lets 8 callers ask in the early window, while the

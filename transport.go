@@ -18,6 +18,9 @@ const (
 	// maxTokenBody caps an answer of the OAuth endpoints. Tokens are a few
 	// kilobytes; x/oauth2 itself stops reading, silently, at 1 MiB.
 	maxTokenBody = 1 << 20
+
+	// maxHeader caps the headers of an answer; net/http's own cap is 10 MiB.
+	maxHeader = 64 << 10
 )
 
 // withLimit gives ctx the platform's time-out unless it has a deadline of its own.
@@ -75,6 +78,7 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 	t = t.Clone()
 	t.MaxIdleConns = 0 // no limit but the one per host
 	t.MaxIdleConnsPerHost = 128
+	t.MaxResponseHeaderBytes = maxHeader
 	t.DisableCompression = true // answers are short; a bomb is not unpacked
 	return t
 })
@@ -114,8 +118,11 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 }
 
 // readAnswer sends req to an endpoint of OAuth and reads all of the answer, which
-// canonical checks and rewrites if it is a successful one.
+// canonical checks and rewrites if it is a successful one. req is the caller's own copy.
 func readAnswer(base http.RoundTripper, req *http.Request, canonical func([]byte) ([]byte, error)) (*http.Response, error) {
+	// Without it net/http can't send the body again, which it would do as often as
+	// an HTTP/2 server says that it has not looked at it.
+	req.GetBody = nil
 	res, err := finite(base.RoundTrip(req))
 	if err != nil {
 		return nil, err

@@ -233,6 +233,28 @@ func TestRawBasic(t *testing.T) {
 	}
 }
 
+// TestDefaultClientCapsHeaders has a server answer with headers of some, and of too
+// many bytes.
+func TestDefaultClientCapsHeaders(t *testing.T) {
+	for size, ok := range map[int]bool{60 << 10: true, 65 << 10: false} {
+		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("X-Long", strings.Repeat("x", size))
+			io.WriteString(w, `{"value":"v"}`)
+		}))
+		c := valid()
+		c.BaseURL = server.URL
+		p, err := shangcloud.New(c)
+		require.NoError(t, err)
+		_, err = p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).Variable(t.Context(), "key")
+		if ok {
+			assert.NoError(t, err)
+		} else {
+			assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+		}
+		server.Close()
+	}
+}
+
 // TestDefaultClientKeepsItsConnections has 64 calls under way at once, twice: the
 // second time over the connections of the first.
 func TestDefaultClientKeepsItsConnections(t *testing.T) {
