@@ -61,7 +61,9 @@ type Config struct {
 	// States remembers logins under way, for 5 minutes each. If nil, they are
 	// kept in the memory of this process, [state.DefaultCapacity] at most:
 	// logins that come back to another process are refused, and all under way
-	// are lost with a restart.
+	// are lost with a restart. The store ends a login on time; the machine that the
+	// login comes back to refuses it as well if its own clock is more than 5 minutes
+	// beside that, whatever the store has kept.
 	States state.Store
 
 	// StateKeys do without a store on any number of machines: what a login has
@@ -83,7 +85,9 @@ type Config struct {
 	// over, if it has kept the cookie that it was told to delete, or clicks twice
 	// at once. It then depends on the platform, which has to refuse the
 	// code's second use and may end the first login for it (RFC 6749, section
-	// 4.1.2). No other browser can do that. And a path to return to that does
+	// 4.1.2). No other browser can do that. The 5 minutes are those of the machines'
+	// clocks, which may be a minute apart; while one that was set back counts them
+	// once more, a browser may finish a login of its own that had ended. And a path to return to that does
 	// not fit, of more than about 1900 bytes less what WithValue takes, becomes
 	// "/".
 	StateKeys [][]byte
