@@ -1,0 +1,55 @@
+package browser
+
+import (
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// A page tells the browser that its links will be wanted next, and the browser looks
+// ahead. (https://wicg.github.io/nav-speculation/) No login begins until somebody clicks.
+func TestBrowserLooksAhead(t *testing.T) {
+	for _, how := range []string{"prefetch", "prerender"} {
+		t.Run(how, func(t *testing.T) {
+			const rules = "/rules.json"
+			ahead := make(chan *http.Response, 100)
+			s := newSecureSite(t, func(r *http.Response) error {
+				switch {
+				case r.Request.URL.Path == "/":
+					r.Header.Set("Speculation-Rules", `"`+rules+`"`)
+				case r.Request.URL.Path == rules:
+					r.StatusCode = 200
+					r.Header = http.Header{"Content-Type": {"application/speculationrules+json"}}
+					r.Body.Close()
+					r.ContentLength = -1
+					r.Body = io.NopCloser(strings.NewReader(`{"` + how + `":[{"where":{"href_matches":"/login*"},"eagerness":"immediate"}]}`))
+				case r.Request.URL.Path == "/login" && r.Request.Header.Get("Sec-Purpose") != "":
+					ahead <- r
+				}
+				return nil
+			})
+			b := newPerson(t)
+			b.visit(s.home)
+			var r *http.Response
+			select {
+			case r = <-ahead:
+			case <-time.After(limit):
+				require.Fail(t, "the browser does not look ahead")
+			}
+			assert.True(t, strings.HasPrefix(r.Request.Header.Get("Sec-Purpose"), "prefetch"))
+			assert.Equal(t, 503, r.StatusCode)
+			assert.Empty(t, r.Cookies())
+			assert.Empty(t, b.cookies(), "no login has begun")
+
+			b.click(signIn)
+			require.Equal(t, consent, b.text("h1"), "the answer to the click is not the one from before")
+			b.click(allow)
+			assert.Equal(t, "林小满", b.text("h1"))
+		})
+	}
+}
