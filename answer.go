@@ -9,6 +9,7 @@ import (
 	"iter"
 	"maps"
 	"math"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -188,14 +189,18 @@ func headerSafe(token string) bool {
 
 func isSuccess(status int) bool { return status >= 200 && status <= 299 }
 
-// readCapped reads all of r and fails if that is more than limit bytes.
-func readCapped(r io.Reader, limit int64) ([]byte, error) {
-	body, err := io.ReadAll(io.LimitReader(r, limit+1))
+// readBody reads the body of an answer, up to limit bytes. A longer one is no answer
+// if its status is a successful one, and is cut otherwise.
+func readBody(res *http.Response, limit int64) ([]byte, error) {
+	body, err := io.ReadAll(io.LimitReader(res.Body, limit+1))
 	if err != nil {
 		return nil, err
 	}
 	if int64(len(body)) > limit {
-		return nil, badAnswer(fmt.Sprintf("longer than %d bytes", limit))
+		if isSuccess(res.StatusCode) {
+			return nil, badAnswer(fmt.Sprintf("longer than %d bytes", limit))
+		}
+		body = body[:limit]
 	}
 	return body, nil
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -50,14 +51,21 @@ func WithBaseURL(baseURL string) APIOption {
 // NewAPI returns a client of the API that sends its requests through hc, which
 // has to authorize them: [oauth2.Config.Client] and [Provider.Client] make such
 // clients. hc itself is not changed. A client that authorizes every request would
-// pass the token on along a redirect; NewAPI's copy follows none.
+// pass the token on along a redirect; NewAPI's copy follows none. If hc's transport is
+// not x/oauth2's own but one around it, an error of the token source can't be told
+// from one of the connection, and matches ErrUnavailable.
 func NewAPI(hc *http.Client, opts ...APIOption) *API {
 	a := &API{http: pinned(hc), base: DefaultBaseURL}
-	if t, ok := a.http.Transport.(*oauth2.Transport); ok {
-		a.http.Transport = promptTransport{t}
-	}
 	for _, opt := range opts {
 		opt(a)
+	}
+	switch t := transportOf(a.http).(type) {
+	case *authTransport:
+	case *oauth2.Transport:
+		to, _ := url.Parse(a.base) // it has been parsed before
+		a.http.Transport = &authTransport{src: t.Source, base: transportOf(&http.Client{Transport: t.Base}), to: to}
+	default:
+		a.http.Transport = promptTransport{t}
 	}
 	return a
 }
@@ -220,12 +228,12 @@ func (a *API) post(ctx context.Context, op, path string, in []byte) ([]byte, err
 		return nil, fmt.Errorf("shangcloud: %s: %w", op, err)
 	}
 	req.Header.Set("Content-Type", "application/json")
-	res, err := finite(a.http.Do(req))
+	res, err := a.http.Do(req)
 	if err != nil {
 		return nil, callFailed(ctx, op, err)
 	}
 	defer res.Body.Close()
-	body, err := readCapped(res.Body, maxAPIBody)
+	body, err := readBody(res, maxAPIBody)
 	if err != nil {
 		return nil, callFailed(ctx, op, err)
 	}

@@ -222,7 +222,7 @@ func TestNewAPIBaseURL(t *testing.T) {
 	assert.Equal(t, int64(10001), u.ID)
 	assert.Nil(t, hc.CheckRedirect, "the caller's client is not changed")
 
-	for _, base := range []string{"http://api.yearnstudio.cn", "ftp://127.0.0.1", "127.0.0.1", "", "https://x/?y"} {
+	for _, base := range []string{"http://api.yearnstudio.cn", "ftp://127.0.0.1", "127.0.0.1", "", "https://x/?y", "https://x:"} {
 		_, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(base)).UserInfo(t.Context())
 		assert.ErrorContains(t, err, "WithBaseURL", base)
 	}

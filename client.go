@@ -159,14 +159,16 @@ func await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, er
 	}
 }
 
-// promptTransport ends with the request's context, which x/oauth2's transport
-// does not pass on to the refresh of its token.
+// promptTransport ends with the request's context, which x/oauth2's transport,
+// somewhere in base perhaps, does not pass on to the refresh of its token.
 type promptTransport struct{ base http.RoundTripper }
 
 func (t promptTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	return await(req.Context(),
-		func() (*http.Response, error) { return t.base.RoundTrip(req) },
-		func(res *http.Response) { res.Body.Close() })
+	out := *req
+	limitResends(&out, maxResends)
+	return received(await(req.Context(),
+		func() (*http.Response, error) { return t.base.RoundTrip(&out) },
+		func(res *http.Response) { res.Body.Close() }))
 }
 
 // send leaves req as it is, as a RoundTripper must.
@@ -174,5 +176,6 @@ func (t *authTransport) send(req *http.Request, tok *oauth2.Token) (*http.Respon
 	out := *req
 	out.Header = req.Header.Clone()
 	tok.SetAuthHeader(&out)
+	limitResends(&out, maxResends)
 	return t.base.RoundTrip(&out)
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -199,10 +200,88 @@ func TestClientOfOtherSources(t *testing.T) {
 		assert.Equal(t, name == "a broken one", errors.Is(err, broken), name)
 		assert.NotContains(t, err.Error(), "hush", name)
 	}
+	assert.Len(t, s.platform.Requests("/api/user/info"), 2, "nothing is sent without a token")
 	down := s.OAuth2()
 	down.Endpoint.TokenURL = "http://127.0.0.1:1/"
 	_, err := s.API(down.TokenSource(t.Context(), &oauth2.Token{RefreshToken: "rt"})).UserInfo(t.Context())
 	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
 	_, err = s.API(s.TokenSource(nil, nil)).UserInfo(t.Context())
 	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+}
+
+// TestNewAPIOfOtherSources: what x/oauth2's own client finds wrong with its token is
+// not the platform's doing.
+func TestNewAPIOfOtherSources(t *testing.T) {
+	s := newSite(t)
+	broken := errors.New("hush: the session is gone")
+	for name, src := range map[string]oauth2.TokenSource{
+		"expired":      s.OAuth2().TokenSource(t.Context(), &oauth2.Token{AccessToken: "at", Expiry: time.Unix(1, 0)}),
+		"an empty one": sourceFunc(func() (*oauth2.Token, error) { return new(oauth2.Token), nil }),
+		"a broken one": sourceFunc(func() (*oauth2.Token, error) { return nil, broken }),
+		"none":         nil,
+	} {
+		api := shangcloud.NewAPI(&http.Client{Transport: &oauth2.Transport{Source: src}}, shangcloud.WithBaseURL(s.platform.URL))
+		_, err := api.UserInfo(t.Context())
+		require.Error(t, err, name)
+		assert.NotErrorIs(t, err, shangcloud.ErrUnavailable, name)
+		assert.Equal(t, name == "a broken one", errors.Is(err, broken), name)
+		assert.NotContains(t, err.Error(), "hush", name)
+	}
+	assert.Empty(t, s.platform.Requests(), "nothing is sent without a token")
+}
+
+// TestNewAPIOfASlowClient has a transport around x/oauth2's that heeds no context: the
+// call ends all the same, and nothing is left open by what comes later.
+func TestNewAPIOfASlowClient(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		closed := 0
+		slow := roundTripper(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Minute)
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: closing{strings.NewReader(`{"uid":1}`), &closed}, Request: r}, nil
+		})
+		start := time.Now()
+		_, err := shangcloud.NewAPI(&http.Client{Transport: slow}).UserInfo(t.Context())
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+		assert.Equal(t, 10*time.Second, time.Since(start))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, 1, closed)
+	})
+}
+
+type closing struct {
+	io.Reader
+	times *int
+}
+
+func (c closing) Close() error { *c.times++; return nil }
+
+// TestLongRefusalIsClosed: a request is repeated with a new token, whatever else is
+// said with the refusal of the old one.
+func TestLongRefusalIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		n := newNetwork(t, func(c net.Conn, r *http.Request, _ []byte) {
+			switch {
+			case r.URL.Path == "/oauth/token":
+				say(c, 200, asJSON, goodToken)
+			case r.Header.Get("Authorization") == "Bearer old":
+				fmt.Fprint(c, "HTTP/1.1 401 x\r\n\r\n")
+				flood(c, " ")
+			default:
+				say(c, 200, asJSON, goodUser)
+			}
+		})
+		c := valid()
+		c.BaseURL, c.HTTPClient = "http://127.0.0.1:8000", &http.Client{Transport: n}
+		p, err := shangcloud.New(c)
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+		defer cancel()
+		_, err = p.API(p.TokenSource(&oauth2.Token{AccessToken: "old", RefreshToken: "rt", Expiry: time.Now().Add(time.Hour)}, nil)).UserInfo(ctx)
+		require.NoError(t, err)
+		n.CloseIdleConnections()
+		synctest.Wait()
+		assert.Zero(t, n.open.Load())
+	})
 }

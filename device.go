@@ -104,19 +104,18 @@ func deviceFailed(ctx context.Context, err error) error {
 	return callFailed(ctx, op, err)
 }
 
-// askDevice sends the device authorization request. x/oauth2 makes it without a
-// context, does not close its answer, and takes any answer; so the transport does all
-// of that.
+// askDevice sends the device authorization request, which x/oauth2 makes without a
+// context and without the client's secret.
 func (p *Provider) askDevice(ctx context.Context, conf *oauth2.Config, opts []oauth2.AuthCodeOption) (*oauth2.DeviceAuthResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTimeout)
 	defer cancel()
-	hc := *p.http
+	hc := *p.auth
 	hc.Transport = transportFunc(func(req *http.Request) (*http.Response, error) {
 		out := req.Clone(ctx)
 		if conf.ClientSecret != "" {
 			out.SetBasicAuth(conf.ClientID, conf.ClientSecret)
 		}
-		return readAnswer(transportOf(p.http), out, p.canonicalDevice)
+		return p.auth.Transport.RoundTrip(out)
 	})
 	return conf.DeviceAuth(context.WithValue(ctx, oauth2.HTTPClient, &hc), opts...)
 }
@@ -204,7 +203,7 @@ func (t *pollTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	switch {
 	case errors.As(err, &unusable), errors.As(err, &cert):
 		return nil, err // a token may have been in the answer, or the other side is an impostor
-	case err == nil && res.StatusCode != http.StatusTooManyRequests && res.StatusCode < 500:
+	case err == nil && !isOverloaded(res.StatusCode):
 		t.failure = nil
 		return res, nil
 	case err == nil:
@@ -217,6 +216,10 @@ func (t *pollTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, req.Context().Err()
 	}
 	return pending(req), nil
+}
+
+func isOverloaded(status int) bool {
+	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
 }
 
 // pending is the answer for a user who has not answered yet.

@@ -2,6 +2,8 @@ package shangcloud_test
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -148,6 +150,9 @@ func TestDevicePolls(t *testing.T) {
 		"later":               {[]poll{wait, wait, granted}, []int{5, 10, 15}, nil, nil},
 		"slow down":           {[]poll{slow, slow, granted}, []int{5, 15, 30}, nil, nil},
 		"overloaded":          {[]poll{answers(503, "<html>"), answers(500, ""), wait, granted}, []int{5, 10, 20, 25}, nil, nil},
+		"much to say":         {[]poll{answers(503, strings.Repeat("x", 2<<20)), granted}, []int{5, 10}, nil, nil},
+		"too slow":            {[]poll{answers(408, ""), granted}, []int{5, 10}, nil, nil},
+		"an impostor":         {[]poll{fail(&url.Error{Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}})}, []int{5}, shangcloud.ErrUnavailable, new(*tls.CertificateVerificationError)},
 		"Retry-After":         {[]poll{answers(429, "", "Retry-After", "30"), granted}, []int{5, 35}, nil, nil},
 		"endless Retry-After": {[]poll{answers(503, "", "Retry-After", "99999999"), granted}, []int{5, 65}, nil, nil},
 		"lost connections":    {[]poll{fail(io.ErrUnexpectedEOF), fail(errors.New("reset")), granted}, []int{5, 10, 20}, nil, nil},

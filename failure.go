@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"regexp"
 	"strconv"
+	"strings"
 
 	"golang.org/x/oauth2"
 )
@@ -44,22 +45,18 @@ func callFailed(ctx context.Context, op string, err error) error {
 	if own := (*callError)(nil); errors.As(err, &own) { // from our own token source
 		return &callError{op, own.op + ": " + own.text, []error{err}}
 	}
-	if re := (*oauth2.RetrieveError)(nil); errors.As(err, &re) {
-		text, status := "the token endpoint refused", 0
-		if re.Response != nil {
-			status = re.Response.StatusCode
-			text += fmt.Sprintf(": status %d", status)
-		}
-		if code := printableCode(re.ErrorCode); code != "" {
-			text += " " + code
-		}
-		causes := []error{err}
-		if unavailable(status) {
-			causes = append(causes, ErrUnavailable)
-		}
-		return &callError{op, text, causes}
+	causes := []error{err}
+	if re := (*oauth2.RetrieveError)(nil); !errors.As(err, &re) || unavailable(statusOf(re)) {
+		causes = append(causes, ErrUnavailable)
 	}
-	return &callError{op, plainText(err), []error{err, ErrUnavailable}}
+	return &callError{op, plainText(err), causes}
+}
+
+func statusOf(re *oauth2.RetrieveError) int {
+	if re.Response == nil {
+		return 0
+	}
+	return re.Response.StatusCode
 }
 
 // unavailable reports whether a status is the platform's failure rather than its
@@ -68,11 +65,12 @@ func unavailable(status int) bool {
 	return status >= 500 || status == http.StatusTooManyRequests || (status >= 300 && status <= 399)
 }
 
-// plainText describes an error of net/http in words that cannot quote the other
-// side: net/http prints a malformed status line, for one.
+// plainText describes an error of net/http or x/oauth2 in words that cannot quote the
+// other side: net/http prints a malformed status line, for one, and x/oauth2 the body.
 func plainText(err error) string {
 	var (
 		bad  *badAnswerError
+		re   *oauth2.RetrieveError
 		op   *net.OpError
 		dns  *net.DNSError
 		cert *tls.CertificateVerificationError
@@ -80,6 +78,14 @@ func plainText(err error) string {
 	switch {
 	case errors.As(err, &bad):
 		return bad.Error()
+	case errors.As(err, &re):
+		text := "the token endpoint refused"
+		if status := statusOf(re); status != 0 {
+			text += fmt.Sprintf(": status %d", status)
+		}
+		return strings.TrimSuffix(text+" "+printableCode(re.ErrorCode), " ")
+	case errors.Is(err, context.Canceled):
+		return "given up by the caller"
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return "timed out"
 	case errors.As(err, &cert): // its text quotes the certificate

@@ -8,10 +8,12 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -167,9 +169,6 @@ var lies = sync.OnceValue(func() []lie {
 			l := lie{name: fmt.Sprint("redirect ", status, " to ", name), status: status, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 				say(c, status, "Location: "+target+"\r\n", "")
 			}}
-			if name == "no URL" {
-				l.status = 0
-			}
 			if name == "plain http" { // down from https; the others are about where to
 				l.setup = func(n *network) { n.secure(true) }
 			}
@@ -272,7 +271,11 @@ var lies = sync.OnceValue(func() []lie {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s %s\r\n\r\n", r.Header.Get("Authorization"), body)
 			c.Close()
 		}},
-		lie{name: "repeated in a redirect", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+		lie{name: "repeated in a trailer of no form", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s %s\r\n\r\n", r.Header.Get("Authorization"), body)
+			c.Close()
+		}},
+		lie{name: "repeated in a redirect", status: 307, answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
 			say(c, 307, "Location: https://%zz?"+r.Header.Get("Authorization")+string(body)+"\r\n", "")
 		}},
 	)
@@ -287,7 +290,7 @@ var lies = sync.OnceValue(func() []lie {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%sTransfer-Encoding: chunked\r\n\r\n", asJSON)
 			flood(c, "400\r\n"+strings.Repeat(" ", 1<<10)+"\r\n")
 		}},
-		lie{name: "an endless error", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		lie{name: "an endless error", status: 400, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 400 x\r\n%s\r\n", asJSON)
 			flood(c, " ")
 		}},
@@ -421,8 +424,8 @@ func refusal(err error) (status int, retryAfter time.Duration) {
 
 func retryAfter(err error) time.Duration { _, wait := refusal(err); return wait }
 
-// tell has p's call meet a lie, and returns what was sent and the error.
-func (l lie) tell(t *testing.T, e endpoint, change ...func(*shangcloud.Config)) (*network, error) {
+// prepare makes a provider whose calls of e meet a lie, and the network to do so.
+func (l lie) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Provider) {
 	t.Helper()
 	cold := !l.warm
 	n := newNetwork(t, func(c net.Conn, r *http.Request, body []byte) {
@@ -444,11 +447,15 @@ func (l lie) tell(t *testing.T, e endpoint, change ...func(*shangcloud.Config)) 
 	if n.TLSClientConfig != nil {
 		conf.BaseURL = "https://example.com"
 	}
-	for _, c := range change {
-		c(&conf)
-	}
 	p, err := shangcloud.New(conf)
 	require.NoError(t, err)
+	return n, p
+}
+
+// tell has a call meet a lie, and returns what was sent and the error.
+func (l lie) tell(t *testing.T, e endpoint) (*network, error) {
+	t.Helper()
+	n, p := l.prepare(t, e)
 	if l.warm {
 		require.NoError(t, e.call(context.Background(), p))
 	}
@@ -482,6 +489,111 @@ func TestLiars(t *testing.T) {
 				})
 			})
 		}
+	}
+}
+
+// plainCalls are those of plain x/oauth2 and net/http that this library has a part in.
+// Each stands for one of the endpoints.
+var plainCalls = []struct {
+	name, of string
+	call     func(ctx context.Context, p *shangcloud.Provider, n *network) error
+}{
+	{"Client", "user info", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		req, _ := http.NewRequestWithContext(ctx, "POST", p.OAuth2().Endpoint.TokenURL, strings.NewReader(hush))
+		res, err := p.Client(hushed).Do(req)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		_, err = io.CopyN(io.Discard, res.Body, 8<<20)
+		return err
+	}},
+	{"Exchange with ClientContext", "exchange", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		_, err := p.OAuth2().Exchange(p.ClientContext(ctx), "code-"+hush)
+		return err
+	}},
+	{"TokenSource with ClientContext", "refresh", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		_, err := p.OAuth2().TokenSource(p.ClientContext(ctx), &oauth2.Token{RefreshToken: hush}).Token()
+		return err
+	}},
+	{"DeviceAuth with ClientContext", "device", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		_, err := p.OAuth2().DeviceAuth(p.ClientContext(ctx))
+		return err
+	}},
+	{"NewAPI of x/oauth2's client", "user info", func(ctx context.Context, p *shangcloud.Provider, n *network) error {
+		return askPlain(ctx, p, &oauth2.Transport{Source: hushed, Base: n})
+	}},
+	{"NewAPI of a client around x/oauth2's", "user info", func(ctx context.Context, p *shangcloud.Provider, n *network) error {
+		return askPlain(ctx, p, roundTripper((&oauth2.Transport{Source: hushed, Base: n}).RoundTrip))
+	}},
+	{"NewAPI of Client", "user info", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		return askPlain(ctx, p, p.Client(hushed).Transport)
+	}},
+}
+
+func askPlain(ctx context.Context, p *shangcloud.Provider, transport http.RoundTripper) error {
+	base := strings.TrimSuffix(p.OAuth2().Endpoint.TokenURL, "/oauth/token")
+	_, err := shangcloud.NewAPI(&http.Client{Transport: transport}, shangcloud.WithBaseURL(base)).UserInfo(ctx)
+	return err
+}
+
+// TestPlainCallsAndLiars: what plain calls end in, for which x/oauth2 and net/http find
+// words of their own.
+func TestPlainCallsAndLiars(t *testing.T) {
+	for _, c := range plainCalls {
+		e := endpoints[slices.IndexFunc(endpoints, func(e endpoint) bool { return e.name == c.of })]
+		for _, l := range lies() {
+			if l.where != nil && !l.where(e) || l.warm {
+				continue
+			}
+			t.Run(c.name+"/"+l.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n, p := l.prepare(t, e)
+					start := time.Now()
+					err := c.call(t.Context(), p, n)
+					assert.LessOrEqual(t, time.Since(start), 10*time.Second, "on the bubble's clock")
+					dialled, requests := n.sent()
+					assert.LessOrEqual(t, len(requests), 1)
+					assert.Len(t, dialled, 1)
+					if re := (*oauth2.RetrieveError)(nil); !errors.As(err, &re) || c.of == "user info" {
+						assertKeepsQuiet(t, err, nil)
+					} // x/oauth2's own error, whose text is the answer
+				})
+			})
+		}
+	}
+}
+
+// TestLiarsLeaveNothingOpen has callers with much time: a connection must not stay open
+// for as long.
+func TestLiarsLeaveNothingOpen(t *testing.T) {
+	type call = func(context.Context, *shangcloud.Provider, *network) error
+	for _, l := range lies() {
+		if l.slow || l.warm {
+			continue
+		}
+		t.Run(l.name, func(t *testing.T) {
+			check := func(name string, e endpoint, call call) {
+				if l.where != nil && !l.where(e) {
+					return
+				}
+				synctest.Test(t, func(t *testing.T) {
+					n, p := l.prepare(t, e)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+					defer cancel()
+					_ = call(ctx, p, n)
+					n.CloseIdleConnections()
+					synctest.Wait()
+					assert.Zero(t, n.open.Load(), "%s has left a connection open", name)
+				})
+			}
+			for _, e := range endpoints {
+				check(e.name, e, func(ctx context.Context, p *shangcloud.Provider, _ *network) error { return e.call(ctx, p) })
+			}
+			for _, c := range plainCalls {
+				check(c.name, endpoints[slices.IndexFunc(endpoints, func(e endpoint) bool { return e.name == c.of })], c.call)
+			}
+		})
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -29,6 +30,7 @@ type network struct {
 	requests []sentRequest
 	conns    []net.Conn // both ends: a handshake goes on for longer than its request
 	serving  sync.WaitGroup
+	open     atomic.Int32 // connections that the client has not closed
 }
 
 type sentRequest struct {
@@ -87,7 +89,20 @@ func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
 		client = n.wrap(client)
 	}
 	n.conns = append(n.conns, server, client)
-	return client, nil
+	n.open.Add(1)
+	return &openConn{Conn: client, n: n}, nil
+}
+
+// openConn is open until it is closed.
+type openConn struct {
+	net.Conn
+	n      *network
+	closed sync.Once
+}
+
+func (c *openConn) Close() error {
+	c.closed.Do(func() { c.n.open.Add(-1) })
+	return c.Conn.Close()
 }
 
 // serve answers requests until the client or the answer closes the connection.

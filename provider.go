@@ -144,7 +144,7 @@ type Provider struct {
 	endpoint  oauth2.Endpoint
 	base      *url.URL
 	http      *http.Client // for API calls: never follows a redirect
-	auth      *http.Client // for x/oauth2: the same, with a tokenTransport
+	auth      *http.Client // for x/oauth2: the same, with an oauthTransport
 }
 
 // New checks c and makes a Provider. An error names the field that is wrong.
@@ -216,12 +216,16 @@ func New(c Config) (*Provider, error) {
 	c.ClientSecret = ""
 	p.conf = c
 
-	tokenURL, err := url.Parse(p.endpoint.TokenURL)
+	token, err := url.Parse(p.endpoint.TokenURL)
+	if err != nil {
+		return nil, fmt.Errorf("shangcloud: Config.BaseURL: %w", err)
+	}
+	device, err := url.Parse(p.endpoint.DeviceAuthURL)
 	if err != nil {
 		return nil, fmt.Errorf("shangcloud: Config.BaseURL: %w", err)
 	}
 	auth := *p.http
-	auth.Transport = &tokenTransport{base: transportOf(p.http), tokenURL: tokenURL}
+	auth.Transport = &oauthTransport{base: transportOf(p.http), token: token, device: device, canonicalDevice: p.canonicalDevice}
 	p.auth = &auth
 	return p, nil
 }
@@ -314,8 +318,8 @@ func checkHost(u *url.URL, allowHTTP bool) error {
 	switch {
 	case u.Hostname() == "":
 		return errors.New("has no host")
-	case badPort(u.Port()):
-		return errors.New("has an impossible port")
+	case badPort(u.Port()), strings.HasSuffix(u.Host, ":"):
+		return errors.New("has an impossible port") // net/http takes an empty one off
 	case u.Scheme == "http" && !allowHTTP && !isLoopback(u.Hostname()):
 		return errors.New("plain http is for loopback hosts only; see Config.AllowHTTP")
 	}

@@ -109,6 +109,7 @@ func TestNewRefuses(t *testing.T) {
 		{"RedirectURL", func(c *shangcloud.Config) { c.RedirectURL = "https://app.example:99999/callback" }},
 		{"ClientSecret", func(c *shangcloud.Config) { c.ClientSecret = "hush-hush\n" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "https://api.example:99999" }},
+		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "https://api.example:" }},
 		{"BaseURL", func(c *shangcloud.Config) { c.BaseURL = "http://api.yearnstudio.cn" }},
 		{"Issuer", func(c *shangcloud.Config) { c.Issuer = "api.yearnstudio.cn" }},
 		{"Issuer", func(c *shangcloud.Config) { c.Issuer = "https://api.yearnstudio.cn?x" }},

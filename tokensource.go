@@ -401,7 +401,8 @@ func refreshFailed(ctx context.Context, err error) error {
 	err = callFailed(ctx, "refresh", err)
 	// "invalid_grant: The provided authorization grant … or refresh token is
 	// invalid, expired, revoked …" https://www.rfc-editor.org/rfc/rfc6749#section-5.2
-	if re := (*oauth2.RetrieveError)(nil); errors.As(err, &re) && re.ErrorCode == "invalid_grant" {
+	// A server that is out of order does not know.
+	if re := (*oauth2.RetrieveError)(nil); errors.As(err, &re) && re.ErrorCode == "invalid_grant" && !errors.Is(err, ErrUnavailable) {
 		return &callError{"refresh", "refused by the platform: the user has to log in again", []error{ErrLoginRequired, err}}
 	}
 	return err

@@ -3,10 +3,13 @@ package shangcloud
 import (
 	"bytes"
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +21,10 @@ const (
 	// maxTokenBody caps an answer of the OAuth endpoints. Tokens are a few
 	// kilobytes; x/oauth2 itself stops reading, silently, at 1 MiB.
 	maxTokenBody = 1 << 20
+
+	// maxResends is how often net/http may repeat a call of the API that an HTTP/2
+	// server did not look at, as one that is restarted says.
+	maxResends = 3
 
 	// maxHeader caps the headers of an answer; net/http's own cap is 10 MiB.
 	maxHeader = 64 << 10
@@ -34,27 +41,14 @@ func withLimit(ctx context.Context) (context.Context, context.CancelFunc) {
 // limited sends req within the platform's time-out unless its context has a
 // deadline. The time for the body counts, and ends when that is closed.
 func limited(req *http.Request, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
-	if _, ok := req.Context().Deadline(); ok {
-		return finite(send(req))
-	}
-	ctx, cancel := context.WithTimeout(req.Context(), callTimeout)
-	res, err := finite(send(req.WithContext(ctx)))
+	ctx, cancel := withLimit(req.Context())
+	res, err := received(send(req.WithContext(ctx)))
 	if err != nil {
 		cancel()
-		return nil, err
+		return nil, quiet(err)
 	}
 	res.Body = &limitedBody{res.Body, cancel}
 	return res, nil
-}
-
-// finite refuses an answer with status 101: net/http hands the connection over with
-// it, asked for or not, and then no context ends the reading of its body.
-func finite(res *http.Response, err error) (*http.Response, error) {
-	if err != nil || res.StatusCode != http.StatusSwitchingProtocols {
-		return res, err
-	}
-	res.Body.Close()
-	return nil, badAnswer("it switches to another protocol")
 }
 
 type limitedBody struct {
@@ -62,9 +56,90 @@ type limitedBody struct {
 	cancel context.CancelFunc
 }
 
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		err = quiet(err)
+	}
+	return n, err
+}
+
 func (b *limitedBody) Close() error {
 	defer b.cancel()
 	return b.ReadCloser.Close()
+}
+
+// received is what every answer has to pass.
+func received(res *http.Response, err error) (*http.Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		// net/http hands the connection over, asked for or not, and then no
+		// context ends the reading of the body.
+		res.Body.Close()
+		return nil, badAnswer("it switches to another protocol")
+	}
+	if _, err := url.Parse(res.Header.Get("Location")); err != nil {
+		// http.Client reads it before it asks whether to follow it, and its error
+		// quotes it.
+		res.Header.Del("Location")
+	}
+	return res, nil
+}
+
+// sentError is why a request has no answer. net/http's own text can quote the other
+// side, and that what it was sent; it is not printed.
+type sentError struct{ cause error }
+
+// quiet returns err, whatever its text, as an error that can be printed.
+func quiet(err error) error {
+	var own *callError
+	var sent *sentError
+	if errors.As(err, &own) || errors.As(err, &sent) {
+		return err
+	}
+	return &sentError{err}
+}
+
+func (e *sentError) Error() string { return "shangcloud: " + plainText(e.cause) }
+func (e *sentError) Unwrap() error { return e.cause }
+
+// Timeout is what url.Error asks for.
+func (e *sentError) Timeout() bool { return isTimeout(e.cause) }
+
+// Format prints the text for every verb: %#v would dig out the cause.
+func (e *sentError) Format(f fmt.State, verb rune) { formatText(f, verb, e.Error()) }
+
+// limitResends has net/http send the body of req, which is the caller's own copy, at
+// most that often again. It would send it as often as an HTTP/2 server says that it has
+// not looked at it. What has been read may have been sent.
+func limitResends(req *http.Request, most int32) {
+	again := req.GetBody
+	if req.Body == nil || req.Body == http.NoBody || again == nil {
+		return
+	}
+	var read atomic.Bool
+	var resends atomic.Int32
+	req.Body = &notingBody{req.Body, &read}
+	req.GetBody = func() (io.ReadCloser, error) {
+		if read.Load() && resends.Add(1) > most {
+			return nil, errors.New("the request may have been received")
+		}
+		body, err := again()
+		return &notingBody{body, &read}, err
+	}
+}
+
+// notingBody notes that it has been read.
+type notingBody struct {
+	io.ReadCloser
+	read *atomic.Bool
+}
+
+func (b *notingBody) Read(p []byte) (int, error) {
+	b.read.Store(true)
+	return b.ReadCloser.Read(p)
 }
 
 // defaultTransport is shared by all providers and API clients that were given
@@ -95,16 +170,23 @@ func pinned(hc *http.Client) *http.Client {
 	return &c
 }
 
-// tokenTransport stands between x/oauth2 and the token endpoint. It sends
+// oauthTransport stands between x/oauth2 and the platform's OAuth endpoints. It sends
 // credentials in the form that the platform accepts, and lets only answers
 // through that x/oauth2 cannot misunderstand. Other requests only get a time-out.
-type tokenTransport struct {
-	base     http.RoundTripper
-	tokenURL *url.URL
+type oauthTransport struct {
+	base            http.RoundTripper
+	token, device   *url.URL
+	canonicalDevice func(body []byte) ([]byte, error)
 }
 
-func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	if req.URL.Host != t.tokenURL.Host || req.URL.Path != t.tokenURL.Path || req.URL.Scheme != t.tokenURL.Scheme {
+func (t *oauthTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	canonical := canonicalToken
+	isToken := isEndpoint(t.token, req.URL)
+	switch {
+	case isToken:
+	case isEndpoint(t.device, req.URL):
+		canonical = t.canonicalDevice
+	default:
 		return limited(req, t.base.RoundTrip)
 	}
 	ctx, cancel := withLimit(req.Context())
@@ -112,30 +194,32 @@ func (t *tokenTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 
 	out := req.WithContext(ctx)
 	out.Header = req.Header.Clone()
-	setRawBasic(out)
+	if isToken {
+		setRawBasic(out)
+	}
 	out.Header.Set("Accept", "application/json")
-	return readAnswer(t.base, out, canonicalToken)
+	return readAnswer(t.base, out, canonical)
+}
+
+func isEndpoint(endpoint, u *url.URL) bool {
+	return u.Scheme == endpoint.Scheme && u.Host == endpoint.Host && u.Path == endpoint.Path
 }
 
 // readAnswer sends req to an endpoint of OAuth and reads all of the answer, which
 // canonical checks and rewrites if it is a successful one. req is the caller's own copy.
 func readAnswer(base http.RoundTripper, req *http.Request, canonical func([]byte) ([]byte, error)) (*http.Response, error) {
-	// Without it net/http can't send the body again, which it would do as often as
-	// an HTTP/2 server says that it has not looked at it.
-	req.GetBody = nil
-	res, err := finite(base.RoundTrip(req))
+	limitResends(req, 0) // an authorization code is sent once
+	res, err := received(base.RoundTrip(req))
 	if err != nil {
-		return nil, err
+		return nil, quiet(err)
 	}
 	defer res.Body.Close()
-	body, err := readCapped(res.Body, maxTokenBody)
-	if err != nil {
-		return nil, err
+	body, err := readBody(res, maxTokenBody)
+	if err == nil && isSuccess(res.StatusCode) {
+		body, err = canonical(body)
 	}
-	if isSuccess(res.StatusCode) {
-		if body, err = canonical(body); err != nil {
-			return nil, err
-		}
+	if err != nil {
+		return nil, quiet(err)
 	}
 	// x/oauth2 takes JSON that is labelled text/plain for a form.
 	if isObject(body) {
