@@ -430,11 +430,10 @@ func TestSQLiteLeaseEnds(t *testing.T) {
 	begin := time.Now()
 	lock()
 	assert.Greater(t, time.Since(begin), 600*time.Millisecond)
-	assert.Less(t, time.Since(begin), 2*time.Second)
 	leave(-time.Hour)
-	within(t, time.Second, lock)
+	lock()           // which ends long before the hour
 	leave(time.Hour) // the clock was set back since
-	within(t, time.Second, lock)
+	lock()
 
 	unlock, err := s.User("a").LockToken(t.Context())
 	require.NoError(t, err)
