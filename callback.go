@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/speculative"
 )
 
 var callbackParams = []string{"state", "code", "error", "error_description", "error_uri", "iss"}
@@ -63,7 +65,7 @@ func parseCallback(r *http.Request, issuer string) (callback, error) {
 	if r.Method != http.MethodGet {
 		return callback{}, fmt.Errorf("%w: the method is not GET", ErrBadCallback)
 	}
-	if isSpeculative(r) {
+	if speculative.Is(r) {
 		return callback{}, fmt.Errorf("%w: the browser fetches it in advance", ErrBadCallback)
 	}
 	if len(r.URL.RawQuery) > maxQuery {
@@ -105,19 +107,6 @@ func parseCallback(r *http.Request, issuer string) (callback, error) {
 	}
 	cb.err = &CallbackError{Code: q.Get("error"), Description: q.Get("error_description"), URI: q.Get("error_uri")}
 	return cb, nil
-}
-
-// isSpeculative reports whether no user has asked for r yet: a browser fetches in
-// advance what may be wanted next. (https://wicg.github.io/nav-speculation/prefetch.html;
-// the other two headers are older browsers'.) Refused, it is sent again when it is
-// wanted.
-func isSpeculative(r *http.Request) bool {
-	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Moz"} {
-		if strings.HasPrefix(strings.ToLower(r.Header.Get(name)), "prefetch") {
-			return true
-		}
-	}
-	return false
 }
 
 // checkParam demands a value of 1 to maxParam visible ASCII characters or spaces,

@@ -1,11 +1,17 @@
 package shangcloud
 
 import (
+	"context"
 	"encoding/json"
+	"runtime"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -66,7 +72,7 @@ func TestSealedAndClocks(t *testing.T) {
 		{time.Hour, false},
 		{24 * time.Hour, false},
 	} {
-		s := &sealedLogins{keys: keys}
+		s := newSealedLogins(keys)
 		sealed, err := s.seal("key", &pendingLogin{Verifier: "v"}, start)
 		require.NoError(t, err)
 		l, found := s.open(t.Context(), "key", sealed, start.Add(c.ahead))
@@ -110,4 +116,62 @@ func TestStoredAndClocks(t *testing.T) {
 			assert.ErrorIs(t, err, ErrStateNotFound, c.ahead)
 		}
 	}
+}
+
+// TestSealedAndSteps sets the clock back: what has ended does not begin again when the
+// clock shows the old times once more.
+func TestSealedAndSteps(t *testing.T) {
+	keys, err := seal.New([][]byte{{31: 1}})
+	require.NoError(t, err)
+	for _, back := range []time.Duration{4 * time.Minute, time.Hour, 24 * time.Hour} {
+		for _, used := range []bool{true, false} {
+			synctest.Test(t, func(t *testing.T) {
+				s := newSealedLogins(keys)
+				time.Sleep(time.Hour)
+				sealed, err := s.seal("key", &pendingLogin{Verifier: "v"}, time.Now())
+				require.NoError(t, err)
+				if used {
+					_, found := s.open(t.Context(), "key", sealed, time.Now())
+					require.True(t, found)
+				}
+				for elapsed := 5 * time.Minute; elapsed < back+10*time.Minute; elapsed += time.Minute {
+					time.Sleep(time.Until(s.start.Add(time.Hour + elapsed)))
+					_, found := s.open(t.Context(), "key", sealed, time.Now().Add(-back))
+					assert.False(t, found, "%v after a step of %v", elapsed, back)
+				}
+			})
+		}
+	}
+}
+
+// TestSealedOnce has the memory of redeemed states dawdle.
+func TestSealedOnce(t *testing.T) {
+	keys, err := seal.New([][]byte{{31: 1}})
+	require.NoError(t, err)
+	s := newSealedLogins(keys)
+	s.used = dawdling{s.used}
+	sealed, err := s.seal("key", &pendingLogin{Verifier: "v"}, time.Now())
+	require.NoError(t, err)
+	var redeemed atomic.Int32
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			if _, found := s.open(t.Context(), "key", sealed, time.Now()); found {
+				redeemed.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	assert.EqualValues(t, 1, redeemed.Load())
+}
+
+// dawdling lets others go first before it answers.
+type dawdling struct{ state.Store }
+
+func (d dawdling) Take(ctx context.Context, key string) ([]byte, bool, error) {
+	value, found, err := d.Store.Take(ctx, key)
+	for range 100 {
+		runtime.Gosched()
+	}
+	return value, found, err
 }

@@ -1,6 +1,7 @@
 package shangcloud
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -15,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/speculative"
 	"golang.org/x/oauth2"
 )
 
@@ -37,6 +39,10 @@ var (
 	// StartLogin answered on. The state is left for its owner.
 	ErrWrongBrowser = errors.New("shangcloud: this browser did not start the login, or no longer has its cookie")
 
+	// ErrNoCookies is an ErrWrongBrowser that has sent no cookie at all: it may not
+	// keep any for this host, which its user can change.
+	ErrNoCookies = fmt.Errorf("%w; it has sent no cookie at all: it may not keep any for this host", ErrWrongBrowser)
+
 	// ErrAccessDenied is a user's No. It is in the chain of the
 	// [*CallbackError] that says so.
 	ErrAccessDenied = errors.New("shangcloud: the user denied access")
@@ -45,8 +51,6 @@ var (
 	// login is refused.
 	ErrStateStore = errors.New("shangcloud: the state store failed")
 )
-
-var errNoCookies = fmt.Errorf("%w; it has sent no cookie at all: it may not keep any for this host", ErrWrongBrowser)
 
 const (
 	// stateLifetime is how long the user has to log in, as in the platform's
@@ -169,8 +173,9 @@ func (l *pendingLogin) underWay(now time.Time, early, late time.Duration) bool {
 //
 // The host that r came to must be that of Config.RedirectURL, or the browser will
 // not send the cookie along when it comes back. Several logins of one browser may
-// be under way at once, 20 at most, with 4 KB of cookies together: a start drops the
-// oldest beyond that, so that abandoned logins do not fill the cookie jar. A HEAD request, or one that a browser makes in advance
+// be under way at once, 20 with 4 KB of cookies together: a start drops the
+// oldest beyond that which the browser has sent, so that abandoned logins do not fill
+// the cookie jar. A HEAD request, or one that a browser makes in advance
 // (Sec-Purpose: prefetch), starts none and gets an empty answer.
 //
 // On an error nothing has been written to w. The error matches [ErrStateStore] if
@@ -182,15 +187,7 @@ func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...Lo
 	if err != nil {
 		return err
 	}
-	if r.Method == http.MethodHead || isSpeculative(r) {
-		// Nobody has clicked: a link preview, or a browser that looks ahead. It
-		// does not keep an answer that is no success for the click.
-		status := http.StatusNoContent
-		if isSpeculative(r) {
-			status = http.StatusServiceUnavailable
-		}
-		w.Header().Set("Cache-Control", "no-store")
-		w.WriteHeader(status)
+	if speculative.Answer(w, r) {
 		return nil
 	}
 	secret := rand.Text()
@@ -225,7 +222,7 @@ func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...Lo
 //   - [ErrAccessDenied]: the user said no; [*CallbackError] has this and every
 //     other error that came back in the callback.
 //   - [ErrStateNotFound], [ErrWrongBrowser]: start again, if the user is not
-//     logged in by now.
+//     logged in by now; [ErrNoCookies], if the browser is to accept cookies.
 //   - [ErrBadCallback]: not a callback at all.
 //   - [ErrUnavailable], [ErrStateStore]: the platform or the store is at fault.
 //   - [*oauth2.RetrieveError]: the token endpoint refused the code.
@@ -247,7 +244,7 @@ func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 	name := p.cookieName(cb.state)
 	sealed, ok := p.startedHere(r, name, cb.state)
 	if !ok && len(r.Cookies()) == 0 {
-		return nil, errNoCookies
+		return nil, ErrNoCookies
 	}
 	if !ok {
 		return nil, ErrWrongBrowser
@@ -315,7 +312,7 @@ func (p *Provider) begin(stateParam string, l *pendingLogin) (authURL string) {
 // put remembers a login.
 func (p *Provider) put(ctx context.Context, kind loginKind, stateParam string, l *pendingLogin) error {
 	l.begun(time.Now())
-	value, err := json.Marshal(l)
+	value, err := encode(l)
 	if err != nil {
 		return fmt.Errorf("shangcloud: %w", err)
 	}
@@ -323,6 +320,15 @@ func (p *Provider) put(ctx context.Context, kind loginKind, stateParam string, l
 		return storeFailed(ctx, err)
 	}
 	return nil
+}
+
+// encode is json.Marshal without its care for HTML, which makes six bytes of one.
+func encode(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
 }
 
 // take redeems a state: it finds it once.
@@ -348,9 +354,10 @@ func storeFailed(ctx context.Context, err error) error {
 	return &callError{"state store", plainText(err), []error{err, ctx.Err(), ErrStateStore}}
 }
 
-// browserState derives a state from the secret in a browser's cookie. A callback
-// proves with the secret that it comes from the browser that started the login,
-// before the store is asked: nobody else can burn the state.
+// browserState derives a state from the secret in a browser's cookie. Before the store
+// is asked, a callback proves with the secret that it comes from the browser that has
+// the state's cookie: nobody else can burn the state. (Who makes up both, cookie and
+// state, has the store asked for what is not there.)
 func (p *Provider) browserState(secret string) string {
 	return p.hash("state", secret)
 }

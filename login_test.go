@@ -283,6 +283,8 @@ func TestReturnTo(t *testing.T) {
 		"//?a=b":                       "/",
 		"//#a":                         "/",
 		"//evil.example":               "/",
+		"//evil.example/x":             "/",
+		"//u@evil.example/x":           "/",
 		"///evil.example":              "/",
 		`/\evil.example`:               "/",
 		`\\evil.example`:               "/",
@@ -374,7 +376,13 @@ func TestFullCookieJar(t *testing.T) {
 		require.LessOrEqual(t, size, 2*4096)
 		require.Len(t, b.jar.Cookies(page), len(others)+logins)
 	}
-	_, err := b.finish(one, authorize(t, b.start(t, one)))
+	last := queryOf(t, b.start(t, two)).Get("state")
+	for range 30 {
+		b.start(t, one)
+	}
+	_, err := b.finish(two, two.redirect+"?error=access_denied&state="+last)
+	assert.ErrorIs(t, err, shangcloud.ErrAccessDenied, "the other provider's login is still under way")
+	_, err = b.finish(one, authorize(t, b.start(t, one)))
 	assert.NoError(t, err)
 }
 
@@ -488,6 +496,27 @@ func TestCookieOfANeighbour(t *testing.T) {
 	r.AddCookie(own)
 	_, err := s.FinishLogin(httptest.NewRecorder(), r)
 	assert.NoError(t, err)
+}
+
+// TestProvidersOfOneText: what tells providers apart is not the same when it is joined.
+func TestProvidersOfOneText(t *testing.T) {
+	store := state.NewMemory(0)
+	var sites []*shangcloud.Provider
+	for _, c := range []shangcloud.Config{
+		{BaseURL: "https://api.example/a", ClientID: "bc"}, {BaseURL: "https://api.example/ab", ClientID: "c"},
+	} {
+		c.RedirectURL, c.States = "https://app.example/callback", store
+		p, err := shangcloud.New(c)
+		require.NoError(t, err)
+		sites = append(sites, p)
+	}
+	cookie, state := started(t, sites[0])
+	finish := func(p *shangcloud.Provider) error {
+		_, err := p.FinishLogin(httptest.NewRecorder(), requestWith("error=access_denied&state="+state, cookie.Name+"="+cookie.Value))
+		return err
+	}
+	assert.ErrorIs(t, finish(sites[1]), shangcloud.ErrWrongBrowser)
+	assert.ErrorIs(t, finish(sites[0]), shangcloud.ErrAccessDenied)
 }
 
 func TestTwoProvidersOnOneStore(t *testing.T) {
@@ -636,6 +665,10 @@ func TestBadCallbacks(t *testing.T) {
 		"code with DEL":         {"state=" + state + "&code=a%7F", shangcloud.ErrBadCallback},
 		"error with CR":         {"state=" + state + "&error=a%0D", shangcloud.ErrBadCallback},
 		"description with ESC":  {"state=" + state + "&error=a&error_description=%1B", shangcloud.ErrBadCallback},
+		"two descriptions":      {"state=" + state + "&error=a&error_description=b&error_description=b", shangcloud.ErrBadCallback},
+		"two URIs":              {"state=" + state + "&error=a&error_uri=b&error_uri=b", shangcloud.ErrBadCallback},
+		"description of 5000":   {"state=" + state + "&error=a&error_description=" + strings.Repeat("a", 5000), shangcloud.ErrBadCallback},
+		"URI of 5000":           {"state=" + state + "&error=a&error_uri=" + strings.Repeat("a", 5000), shangcloud.ErrBadCallback},
 		"description not UTF-8": {"state=" + state + "&error=a&error_description=%FF", shangcloud.ErrBadCallback},
 		"bad escape":            {"code=" + code + "&state=%zz" + state, shangcloud.ErrBadCallback},
 		"semicolons":            {"code=" + code + ";state=" + state, shangcloud.ErrBadCallback},
@@ -731,6 +764,9 @@ func TestRequestsOfNobody(t *testing.T) {
 		"prerender":       {"GET", "Sec-Purpose", "prefetch;prerender", http.StatusServiceUnavailable},
 		"older Chromium":  {"GET", "Purpose", "prefetch", http.StatusServiceUnavailable},
 		"older Firefox":   {"GET", "X-Moz", "prefetch", http.StatusServiceUnavailable},
+		"older Safari":    {"GET", "Purpose", "preview", http.StatusServiceUnavailable},
+		"older still":     {"GET", "X-Purpose", "preview", http.StatusServiceUnavailable},
+		"among others":    {"GET", "Sec-Purpose", "other;a=b, prefetch;anonymous-client-ip", http.StatusServiceUnavailable},
 		"HEAD in advance": {"HEAD", "Sec-Purpose", "Prefetch", http.StatusServiceUnavailable},
 	} {
 		r := b.request(c.method, "https://app.example/login")
@@ -754,18 +790,17 @@ func TestRequestsOfNobody(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestBrowserWithoutCookies is told apart in the text, for who reads the log.
 func TestBrowserWithoutCookies(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	callbackURL := authorize(t, b.start(t, s))
 	_, err := newBrowser(t).finish(s, callbackURL)
 	assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
-	assert.ErrorContains(t, err, "no cookie at all")
+	assert.ErrorIs(t, err, shangcloud.ErrNoCookies)
 	r := httptest.NewRequest("GET", callbackURL, nil)
 	r.AddCookie(&http.Cookie{Name: "session", Value: "other"})
 	_, err = s.FinishLogin(httptest.NewRecorder(), r)
 	assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
-	assert.NotContains(t, err.Error(), "no cookie at all")
+	assert.NotErrorIs(t, err, shangcloud.ErrNoCookies)
 }
 
 func TestExchangeWithoutBrowser(t *testing.T) {

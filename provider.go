@@ -199,7 +199,7 @@ func New(c Config) (*Provider, error) {
 		if err != nil {
 			return nil, fmt.Errorf("shangcloud: Config.StateKeys: %w", err)
 		}
-		sealed, c.StateKeys = &sealedLogins{keys: keys}, nil
+		sealed, c.StateKeys = newSealedLogins(keys), nil
 	case c.States == nil:
 		c.States = state.NewMemory(0)
 	}

@@ -1,8 +1,8 @@
 package shangcloud
 
 import (
-	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/base64"
 	"encoding/json"
 	"sync"
@@ -28,10 +28,28 @@ const (
 type sealedLogins struct {
 	keys *seal.Keys
 
+	// What this process has sealed it opens by a clock that nobody can set.
+	process string // random
+	start   time.Time
+
 	// used are the states that were redeemed in this process. The cookie is
 	// cleared with the answer, but a second click may be under way by then.
 	mu   sync.Mutex
-	used state.Memory
+	used state.Store
+}
+
+func newSealedLogins(keys *seal.Keys) *sealedLogins {
+	return &sealedLogins{keys: keys, process: rand.Text()[:12], start: time.Now(), used: new(state.Memory)}
+}
+
+// uptime is how long s has been there, by the monotonic clock.
+func (s *sealedLogins) uptime() time.Duration { return time.Since(s.start) }
+
+// sealedLogin is what is sealed.
+type sealedLogin struct {
+	*pendingLogin
+	Process string `json:"p"`
+	Uptime  int64  `json:"u"` // milliseconds
 }
 
 // seal returns what has to come back with the state of key, in characters that a
@@ -39,13 +57,11 @@ type sealedLogins struct {
 func (s *sealedLogins) seal(key string, l *pendingLogin, now time.Time) (string, error) {
 	l.begun(now)
 	for {
-		var buf bytes.Buffer
-		enc := json.NewEncoder(&buf)
-		enc.SetEscapeHTML(false)
-		if err := enc.Encode(l); err != nil {
+		value, err := encode(sealedLogin{l, s.process, s.uptime().Milliseconds()})
+		if err != nil {
 			return "", err
 		}
-		sealed := base64.RawURLEncoding.EncodeToString(s.keys.Seal(buf.Bytes(), "login", key))
+		sealed := base64.RawURLEncoding.EncodeToString(s.keys.Seal(value, "login", key))
 		if len(sealed) <= maxSealed {
 			return sealed, nil
 		}
@@ -53,8 +69,9 @@ func (s *sealedLogins) seal(key string, l *pendingLogin, now time.Time) (string,
 	}
 }
 
-// open undoes seal, once in this process. It finds nothing after stateLifetime, nor
-// if the clock was set back by more than clockSkew since.
+// open undoes seal, once in this process. It finds nothing after stateLifetime by the
+// machine's clock, nor if that was set back by more than clockSkew since; and of what
+// this process has sealed nothing after stateLifetime, whatever that clock says.
 func (s *sealedLogins) open(ctx context.Context, key, sealed string, now time.Time) (l *pendingLogin, found bool) {
 	if len(sealed) > maxSealed {
 		return nil, false
@@ -67,7 +84,11 @@ func (s *sealedLogins) open(ctx context.Context, key, sealed string, now time.Ti
 		return nil, false
 	}
 	l = new(pendingLogin)
-	if json.Unmarshal(data, l) != nil || !l.underWay(now, clockSkew, 0) {
+	opened := sealedLogin{pendingLogin: l}
+	if json.Unmarshal(data, &opened) != nil || !l.underWay(now, clockSkew, 0) {
+		return nil, false
+	}
+	if opened.Process == s.process && s.uptime() >= stateLifetime+time.Duration(opened.Uptime)*time.Millisecond {
 		return nil, false
 	}
 

@@ -13,7 +13,7 @@ import (
 )
 
 // DefaultCapacity is the capacity of a [Memory] that was not given one. Full of
-// 43-byte keys and 200-byte values it takes about 45 MB.
+// 43-byte keys and 200-byte values it takes about 45 MB, and 120 MB at most.
 const DefaultCapacity = 100_000
 
 const (
@@ -22,6 +22,10 @@ const (
 	// to be looked through under its lock, and for its map to grow in one Put.
 	shardSize = 800
 	maxShards = 1 << 13
+
+	// entrySize is what entries may have of keys and values, on average: who floods a
+	// login chooses how much there is to remember.
+	entrySize = 1 << 10
 
 	walkEvery  = int64(100 * time.Millisecond) // let go of shards that have expired
 	sweepEvery = int64(time.Minute)            // look through one shard for single entries
@@ -49,14 +53,15 @@ const (
 //
 // # When the store is full
 //
-// A Memory never holds more entries than its capacity. A Put always succeeds:
-// in a full store it first removes what has expired and, if that was nothing,
+// A Memory never holds more entries than its capacity, nor more keys and values than
+// a kilobyte for each, but for one entry that is longer. A Put always succeeds:
+// in a full store it first removes what has expired and, if that was not enough,
 // drops those untaken entries that were put the longest ago, a sixteenth of
 // them at a time. It goes by age, not by what expires next, so that entries
 // with a long time to live cannot crowd out those with a short one.
 //
 // An entry is therefore lost to a flood of logins that nobody finishes only
-// after almost capacity newer ones, in the time its user takes to log in. Up
+// after almost capacity newer ones of up to a kilobyte, in the time its user takes to log in. Up
 // to a capacity of 1500, "almost" is 15/16, exactly. Above that the entries,
 // and the capacity, are divided by a hash of their keys into shards of about
 // 800, each of which is full on its own: count on three quarters of the
@@ -93,12 +98,14 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	if expires < now { // ttl is centuries
 		expires = math.MaxInt64
 	}
-	if len(s.entries) >= t.limit {
-		delete(s.entries, hash) // what is replaced makes its own room
+	size := len(key) + len(value)
+	isFull := func() bool { return len(s.entries) >= t.limit || s.size+size > t.limit*entrySize }
+	if isFull() {
+		s.remove(hash) // what is replaced makes its own room
 	}
-	if len(s.entries) >= t.limit || now >= s.sweepAt {
+	if isFull() || now >= s.sweepAt {
 		s.sweep(now)
-		if len(s.entries) >= t.limit {
+		for isFull() && len(s.entries) > 0 {
 			s.dropOldest()
 		}
 	}
@@ -106,6 +113,7 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 		s.entries = make(map[uint64]entry)
 	}
 	s.puts++
+	s.size += size - s.entries[hash].size()
 	s.entries[hash] = entry{key, value, expires, s.puts}
 	s.peak = max(s.peak, len(s.entries))
 	s.last = max(s.last, expires)
@@ -124,7 +132,7 @@ func (m *Memory) Take(ctx context.Context, key string) (value []byte, found bool
 	if !ok || e.key != key {
 		return nil, false, nil
 	}
-	delete(s.entries, hash)
+	s.remove(hash)
 	if now >= e.expires {
 		return nil, false, nil
 	}
@@ -169,6 +177,7 @@ type shard struct {
 	// matter of 2⁻⁶⁴ for each pair of entries.
 	entries map[uint64]entry
 	puts    uint64 // so far
+	size    int    // of all keys and values
 	peak    int    // most entries since the map was made: a map never shrinks
 	last    int64  // when all entries will have expired
 	sweepAt int64  // when the next sweep is due
@@ -180,6 +189,8 @@ type entry struct {
 	expires int64
 	number  uint64 // of its Put in the shard: its age, without ties
 }
+
+func (e entry) size() int { return len(e.key) + len(e.value) }
 
 func newTable(capacity int) *table {
 	if capacity <= 0 {
@@ -205,10 +216,16 @@ func (t *table) dropExpired(now int64) {
 		s := &t.shards[i]
 		s.mu.Lock()
 		if now >= s.last {
-			s.entries, s.peak = nil, 0
+			s.entries, s.peak, s.size = nil, 0, 0
 		}
 		s.mu.Unlock()
 	}
+}
+
+// remove removes an entry, if it is there. It is called with s.mu held.
+func (s *shard) remove(hash uint64) {
+	s.size -= s.entries[hash].size()
+	delete(s.entries, hash)
 }
 
 // sweep removes the expired entries. It is called with s.mu held.
@@ -217,7 +234,7 @@ func (s *shard) sweep(now int64) {
 	s.last = 0
 	for hash, e := range s.entries {
 		if now >= e.expires {
-			delete(s.entries, hash)
+			s.remove(hash)
 		} else {
 			s.last = max(s.last, e.expires)
 		}
@@ -240,5 +257,9 @@ func (s *shard) dropOldest() {
 	}
 	slices.Sort(numbers)
 	last := numbers[(len(numbers)-1)/16]
-	maps.DeleteFunc(s.entries, func(_ uint64, e entry) bool { return e.number <= last })
+	for hash, e := range s.entries {
+		if e.number <= last {
+			s.remove(hash)
+		}
+	}
 }
