@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"net/http/httptest"
 	"runtime"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -78,6 +79,14 @@ func TestFloodOfStarts(t *testing.T) {
 	flood(3 * capacity)
 	_, err := b.finish(s, authorize(t, authURL))
 	assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, "beyond that, the oldest go")
+
+	// Whoever floods chooses what there is to remember.
+	for _, path := range []string{"/" + strings.Repeat("&", 2047), "/?" + strings.Repeat(`"`, 2046), "/?" + strings.Repeat("\u2028", 682)} {
+		for range 2 * capacity {
+			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil), shangcloud.WithReturnTo(path)))
+		}
+		assert.Less(t, heap(), before+capacity*1200, "%.6q", path)
+	}
 }
 
 // TestFloodOfRefreshes has many callers, and many sources of one user, find a token

@@ -101,7 +101,8 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	size := len(key) + len(value)
 	isFull := func() bool { return len(s.entries) >= t.limit || s.size+size > t.limit*entrySize }
 	if isFull() {
-		s.remove(hash) // what is replaced makes its own room
+		s.size -= s.entries[hash].size()
+		delete(s.entries, hash) // what is replaced makes its own room
 	}
 	if isFull() || now >= s.sweepAt {
 		s.sweep(now)
@@ -132,7 +133,8 @@ func (m *Memory) Take(ctx context.Context, key string) (value []byte, found bool
 	if !ok || e.key != key {
 		return nil, false, nil
 	}
-	s.remove(hash)
+	delete(s.entries, hash)
+	s.size -= e.size()
 	if now >= e.expires {
 		return nil, false, nil
 	}
@@ -222,19 +224,14 @@ func (t *table) dropExpired(now int64) {
 	}
 }
 
-// remove removes an entry, if it is there. It is called with s.mu held.
-func (s *shard) remove(hash uint64) {
-	s.size -= s.entries[hash].size()
-	delete(s.entries, hash)
-}
-
 // sweep removes the expired entries. It is called with s.mu held.
 func (s *shard) sweep(now int64) {
 	s.sweepAt = now + sweepEvery
 	s.last = 0
 	for hash, e := range s.entries {
 		if now >= e.expires {
-			s.remove(hash)
+			delete(s.entries, hash)
+			s.size -= e.size()
 		} else {
 			s.last = max(s.last, e.expires)
 		}
@@ -257,9 +254,11 @@ func (s *shard) dropOldest() {
 	}
 	slices.Sort(numbers)
 	last := numbers[(len(numbers)-1)/16]
-	for hash, e := range s.entries {
-		if e.number <= last {
-			s.remove(hash)
+	maps.DeleteFunc(s.entries, func(_ uint64, e entry) bool {
+		old := e.number <= last
+		if old {
+			s.size -= e.size()
 		}
-	}
+		return old
+	})
 }

@@ -236,6 +236,92 @@ func TestMemoryFlood(t *testing.T) {
 	}
 }
 
+// TestMemoryOfLongValues: a flood chooses how long the values are. They may have a
+// kilobyte each, on average.
+func TestMemoryOfLongValues(t *testing.T) {
+	const capacity = 1000
+	for _, size := range []int{2 << 10, 64 << 10, 2 << 20} {
+		m := state.NewMemory(capacity)
+		value := strings.Repeat("v", size)
+		for i := range 3 * capacity {
+			put(t, m, strconv.Itoa(i), value, time.Minute)
+		}
+		assertFound(t, m, strconv.Itoa(3*capacity-1), value) // the last, however long
+		kept := 1
+		for i := range 3*capacity - 1 {
+			if _, found := take(t, m, strconv.Itoa(i)); found {
+				kept++
+			}
+		}
+		assert.LessOrEqual(t, kept*size, max(capacity<<10, size))
+		assert.GreaterOrEqual(t, kept, capacity<<10/size*3/4)
+	}
+}
+
+// TestMemoryKeepsCount has entries go in every way there is. There is room for as many
+// as ever then, and not for more.
+func TestMemoryKeepsCount(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const capacity = 400
+		m := state.NewMemory(capacity)
+		long := strings.Repeat("v", 5000)
+		for round := range 50 {
+			for i := range capacity {
+				put(t, m, strconv.Itoa(i), long[:i*7%len(long)], time.Duration(i%3)*time.Minute)
+			}
+			for i := range capacity / 2 {
+				put(t, m, strconv.Itoa(i), "replaced", time.Minute)
+				take(t, m, strconv.Itoa(2*i))
+			}
+			if round%3 == 0 {
+				time.Sleep(time.Minute)
+			}
+		}
+		time.Sleep(time.Minute) // what is left expires in another one
+		value := long[:1000]
+		put(t, m, "alive", "", time.Hour)
+		time.Sleep(time.Minute)
+		for i := range capacity - 1 {
+			put(t, m, "new"+strconv.Itoa(i), value, time.Minute)
+		}
+		for i := range capacity - 1 {
+			_, found := take(t, m, "new"+strconv.Itoa(i))
+			assert.True(t, found, i)
+		}
+		assertFound(t, m, "alive", "")
+
+		for range 20 { // each time over, and after all has expired once
+			for i := range capacity {
+				put(t, m, strconv.Itoa(i), value, time.Minute)
+			}
+		}
+		time.Sleep(2 * time.Hour)
+		for range 20 {
+			for i := range capacity {
+				put(t, m, strconv.Itoa(i), value, time.Minute)
+			}
+		}
+		for i := range capacity {
+			assertFound(t, m, strconv.Itoa(i), value)
+		}
+
+		for i := range capacity {
+			put(t, m, strconv.Itoa(i), value, time.Minute)
+		}
+		longest := strings.Repeat("v", 200_000)
+		put(t, m, "longest", longest, time.Minute)
+		assertFound(t, m, "longest", longest)
+		kept := len(longest)
+		for i := range capacity {
+			if _, found := take(t, m, strconv.Itoa(i)); found {
+				kept += len(value)
+			}
+		}
+		assert.LessOrEqual(t, kept, capacity<<10)
+		assert.Greater(t, kept, capacity<<10*3/4)
+	})
+}
+
 // All of the capacity is for entries that are untaken and alive.
 func TestMemoryFullOfOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
