@@ -37,8 +37,8 @@ func newApp(home string, rows []*provider) *app {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.start)
-	mux.HandleFunc("GET /login/{provider}", a.signIn)
-	mux.HandleFunc("GET /callback/{provider}", a.callback)
+	mux.HandleFunc("GET /login/{provider}", deliberate(a.signIn))
+	mux.HandleFunc("GET /callback/{provider}", deliberate(a.callback))
 	mux.HandleFunc("GET "+accountPath, a.signedIn(a.account))
 	mux.HandleFunc("POST /link/{provider}", a.signedIn(a.link))
 	mux.HandleFunc("POST /unlink", a.signedIn(a.unlink))

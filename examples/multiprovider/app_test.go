@@ -67,6 +67,7 @@ type browser struct {
 	http *http.Client
 	lang string
 	from string // Sec-Fetch-Site
+	goal string // Sec-Purpose
 }
 
 func newBrowser(t *testing.T) *browser {
@@ -91,6 +92,9 @@ func (b *browser) do(method, url, body string) answer {
 	}
 	if b.from != "" {
 		req.Header.Set("Sec-Fetch-Site", b.from)
+	}
+	if b.goal != "" {
+		req.Header.Set("Sec-Purpose", b.goal)
 	}
 	resp, err := b.http.Do(req)
 	require.NoError(b.t, err)
@@ -733,6 +737,9 @@ func TestReturnsAfterLogin(t *testing.T) {
 		"/account?a=b%2Fc":                     "/account?a=b%2Fc",
 		"":                                     "/account",
 		"//evil.example/":                      "/account",
+		"//evil.example/x":                     "/account",
+		"//":                                   "/account",
+		`/#/../\evil.example`:                  "/account",
 		`/\evil.example`:                       "/account",
 		"/%5Cevil.example":                     "/account",
 		"/a/..//evil.example":                  "/account",
@@ -751,6 +758,23 @@ func TestReturnsAfterLogin(t *testing.T) {
 	}
 	page := newBrowser(t).get(s.url + "/account?a=b")
 	assert.Contains(t, page.body, "next=%2faccount%3fa%3db")
+}
+
+// TestRequestsOfNobody: a link preview, and a browser that looks ahead, begin no login
+// and use none up.
+func TestRequestsOfNobody(t *testing.T) {
+	s, b := newSite(t, nil), newBrowser(t)
+	callback := b.answerConsent(b.get(s.url+"/login/github"), 0)
+	for _, address := range []string{s.url + "/login/github", callback} {
+		assert.Equal(t, http.StatusNoContent, b.do("HEAD", address, "").StatusCode)
+		b.goal = "prefetch;prerender"
+		page := b.get(address)
+		b.goal = ""
+		assert.Equal(t, http.StatusServiceUnavailable, page.StatusCode)
+		assert.Empty(t, page.Cookies())
+	}
+	assert.Equal(t, "/account", b.stay(callback).Header.Get("Location"))
+	assert.NotEmpty(t, b.session(s))
 }
 
 func TestHeaders(t *testing.T) {

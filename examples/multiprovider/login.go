@@ -44,6 +44,22 @@ func newHTTPClient() *http.Client {
 	}
 }
 
+// deliberate keeps requests that nobody has made on purpose from h: those of link
+// previews (HEAD), and of browsers that look ahead. After a 503 they ask again when the
+// page is wanted.
+func deliberate(h http.HandlerFunc) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		switch purpose := r.Header.Get("Sec-Purpose") + r.Header.Get("Purpose"); {
+		case strings.Contains(purpose, "prefetch"):
+			w.WriteHeader(http.StatusServiceUnavailable)
+		case r.Method == http.MethodHead:
+			w.WriteHeader(http.StatusNoContent)
+		default:
+			h(w, r)
+		}
+	}
+}
+
 // signIn is where the "Continue with …" links lead.
 func (a *app) signIn(w http.ResponseWriter, r *http.Request) {
 	p, next := a.provider(r), localPath(r.URL.Query().Get("next"))
@@ -233,11 +249,12 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, p *provider, e
 }
 
 // localPath returns s if a redirect to it stays on this site in every browser:
-// they read '\' as '/', and "//host" as another host.
+// they read '\' as '/', and "//host" as another host. Of the fragment of
+// "/#/../\host", http.Redirect leaves "/\host".
 func localPath(s string) string {
 	u, err := url.Parse(s)
-	if err != nil || len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || u.Host != "" ||
-		strings.Contains(u.Path, "//") || strings.Contains(u.Path, `\`) || strings.ContainsFunc(s+u.Path, unicode.IsControl) {
+	if err != nil || len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || u.Host != "" || u.Path == "" ||
+		strings.Contains(u.Path, "//") || strings.Contains(u.Path+u.Fragment, `\`) || strings.ContainsFunc(s+u.Path, unicode.IsControl) {
 		return accountPath
 	}
 	return s

@@ -56,8 +56,9 @@ func Example() {
 	}
 	gothic.Store = store
 
-	mux.HandleFunc("GET /auth/{provider}", gothic.BeginAuthHandler)
-	mux.HandleFunc("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
+	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, gothshangcloud.Deliberate(h)) }
+	handle("GET /auth/{provider}", gothic.BeginAuthHandler)
+	handle("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
 		user, err := gothic.CompleteUserAuth(w, r) // errors.Is(err, shangcloud.ErrAccessDenied): the user said no
 		if err != nil {
 			http.Error(w, "not logged in", http.StatusForbidden)

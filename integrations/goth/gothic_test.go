@@ -116,6 +116,31 @@ func TestGothicOtherErrorsOfTheCallback(t *testing.T) {
 	}
 }
 
+// TestGothicRequestsOfNobody: a link preview, and a browser that looks ahead, use up no
+// login, and begin none in the place of the one under way.
+func TestGothicRequestsOfNobody(t *testing.T) {
+	s := newSite(t)
+	s.platform.AutoApprove(10001)
+	b := s.newBrowser(t)
+	callback := b.visit(t, b.start(t, s, ""))
+	for _, address := range []string{s.url + "/auth/shangcloud", callback} {
+		for purpose, method := range map[string]string{"": "HEAD", "prefetch": "GET", "prefetch;prerender": "GET"} {
+			r, err := http.NewRequest(method, address, nil)
+			require.NoError(t, err)
+			r.Header.Set("Sec-Purpose", purpose)
+			res, err := b.Do(r)
+			require.NoError(t, err)
+			res.Body.Close()
+			assert.Empty(t, res.Cookies())
+			assert.Contains(t, []int{204, 503}, res.StatusCode)
+		}
+	}
+	assert.Zero(t, s.tokenRequests())
+	b.visit(t, callback)
+	_, err := s.outcome()
+	assert.NoError(t, err)
+}
+
 func TestGothicReplay(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)

@@ -22,7 +22,11 @@
 //
 // The handlers are gothic's, as for every provider: gothic.BeginAuthHandler in that
 // of the login link, gothic.CompleteUserAuth in that of the redirect URL. Both must
-// be reached under the same host, by GET.
+// be reached under the same host, by GET. Put [Deliberate] around both: gothic does
+// not tell providers what request it has, and takes one of a link preview, or of a
+// browser that looks ahead, for the user's.
+//
+//	mux.Handle("GET /auth/{provider}", gothshangcloud.Deliberate(http.HandlerFunc(gothic.BeginAuthHandler)))
 //
 // # The session
 //
@@ -89,6 +93,7 @@ import (
 	"sync/atomic"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/speculative"
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
 )
@@ -152,7 +157,7 @@ func (p *Provider) BeginAuth(state string) (goth.Session, error) {
 		u.RawQuery = q.Encode()
 		authURL = u.String()
 	}
-	return &Session{authURL: authURL, cookie: browser.Header.Get("Cookie")}, nil
+	return newSession(stored{authURL, browser.Header.Get("Cookie")}), nil
 }
 
 // RefreshTokenAvailable is true: ShangCloud's answers carry refresh tokens.
@@ -165,6 +170,19 @@ func (p *Provider) RefreshTokenAvailable() bool { return true }
 // token or there is none, and [shangcloud.ErrUnavailable] if the platform is at fault.
 func (p *Provider) RefreshToken(refreshToken string) (*oauth2.Token, error) {
 	return p.p.TokenSource(&oauth2.Token{RefreshToken: refreshToken}, nil).Token()
+}
+
+// Deliberate hands on to next the requests that somebody has made on purpose. It
+// answers HEAD, and what a browser fetches in advance (Sec-Purpose: prefetch), itself:
+// with no content, and with 503, after which the browser asks again when the page is
+// wanted. Such a request starts no login then, and ends none. The handlers of goth's
+// other providers are none the worse for it.
+func Deliberate(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !speculative.Answer(w, r) {
+			next.ServeHTTP(w, r)
+		}
+	})
 }
 
 // answer is what StartLogin and FinishLogin write to. Only its header matters: what

@@ -115,7 +115,7 @@ func TestSessionFromJSON(t *testing.T) {
 func TestAuthorize(t *testing.T) {
 	t.Parallel()
 	platform := newPlatform(t)
-	p := newProvider(t, platform)
+	p := newProvider(t, platform, func(c *shangcloud.Config) { c.Issuer = platform.URL })
 	s, err := p.BeginAuth("mine")
 	require.NoError(t, err)
 	good := approve(t, platform, authURL(t, s), 10001)
@@ -131,6 +131,12 @@ func TestAuthorize(t *testing.T) {
 		{"no state", url.Values{"code": good["code"]}, shangcloud.ErrBadCallback},
 		{"no code", url.Values{"state": good["state"]}, shangcloud.ErrBadCallback},
 		{"code and error", url.Values{"state": good["state"], "code": good["code"], "error": {"access_denied"}}, shangcloud.ErrBadCallback},
+		{"an empty state", url.Values{"state": {""}, "code": good["code"]}, shangcloud.ErrWrongBrowser},
+		{"two states", url.Values{"state": {good.Get("state"), other}, "code": good["code"]}, shangcloud.ErrBadCallback},
+		{"two codes", url.Values{"state": good["state"], "code": {good.Get("code"), "x"}}, shangcloud.ErrBadCallback},
+		{"code and empty error", url.Values{"state": good["state"], "code": good["code"], "error": {""}}, shangcloud.ErrBadCallback},
+		{"another issuer", url.Values{"state": good["state"], "code": good["code"], "iss": {"https://evil.example"}}, shangcloud.ErrBadCallback},
+		{"two issuers", url.Values{"state": good["state"], "code": good["code"], "iss": {platform.URL, "https://evil.example"}}, shangcloud.ErrBadCallback},
 		{"another login's state", url.Values{"state": {other}, "code": good["code"]}, shangcloud.ErrWrongBrowser},
 		{"half of the state", url.Values{"state": {random}, "code": good["code"]}, shangcloud.ErrWrongBrowser},
 		{"another value of the application", url.Values{"state": {random + ".yours"}, "code": good["code"]}, shangcloud.ErrWrongBrowser},
@@ -375,6 +381,8 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 		b, err := json.Marshal(v)
 		require.NoError(t, err)
 		out.Write(b)
+		hidden := struct{ v any }{v}
+		fmt.Fprintf(&out, "%v %+v %#v %s %q %x %d", hidden, hidden, hidden, hidden, hidden, hidden, hidden)
 		slog.New(slog.NewTextHandler(&out, nil)).Info("login", "v", v)
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("login", "v", v)
 	}

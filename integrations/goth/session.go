@@ -26,9 +26,10 @@ const stateSeparator = "."
 // It prints as its type. Marshal and String, by goth's convention, give what a store
 // has to keep.
 type Session struct {
-	authURL string
-	cookie  string // what StartLogin gave the browser, as a Cookie header has it
-	token   atomic.Pointer[oauth2.Token]
+	// Package fmt does not follow an atomic.Pointer, whatever the verb, wherever the
+	// Session stands.
+	login atomic.Pointer[stored] // nil: none
+	token atomic.Pointer[oauth2.Token]
 }
 
 var _ goth.Session = (*Session)(nil)
@@ -37,21 +38,36 @@ var _ goth.Session = (*Session)(nil)
 // it has one.
 type stored struct {
 	AuthURL string
-	Cookie  string
+	Cookie  string // what StartLogin gave the browser, as a Cookie header has it
+}
+
+func newSession(login stored) *Session {
+	s := new(Session)
+	s.login.Store(&login)
+	return s
+}
+
+// stored is the zero value for no login.
+func (s *Session) stored() stored {
+	if login := s.login.Load(); login != nil {
+		return *login
+	}
+	return stored{}
 }
 
 // GetAuthURL returns the address to send the browser to.
 func (s *Session) GetAuthURL() (string, error) {
-	if s.authURL == "" {
+	authURL := s.stored().AuthURL
+	if authURL == "" {
 		return "", errors.New("shangcloud: goth: " + goth.NoAuthUrlErrorMessage)
 	}
-	return s.authURL, nil
+	return authURL, nil
 }
 
 // Marshal returns s for a store, without tokens: a session that was stored has to be
 // authorized. It holds the secret that finishes this one login.
 func (s *Session) Marshal() string {
-	b, err := json.Marshal(stored{s.authURL, s.cookie})
+	b, err := json.Marshal(s.stored())
 	if err != nil {
 		panic(err) // two strings
 	}
@@ -74,7 +90,7 @@ func (p *Provider) UnmarshalSession(data string) (goth.Session, error) {
 	if err := json.Unmarshal([]byte(data), &v); err != nil {
 		return nil, errors.New("shangcloud: goth: not a session") // err may quote the session
 	}
-	return &Session{authURL: v.AuthURL, cookie: v.Cookie}, nil
+	return newSession(v), nil
 }
 
 // Authorize redeems the login, which works once, and then the authorization code in
@@ -96,11 +112,16 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 	q := make(url.Values)
 	// RFC 6749, section 4.1.2 and 4.1.2.1; RFC 9207.
 	for _, name := range []string{"state", "code", "error", "error_description", "error_uri", "iss"} {
-		if value := params.Get(name); value != "" {
+		if values, ok := params.(url.Values); ok { // of gothic: FinishLogin sees what is repeated, or empty
+			if values.Has(name) {
+				q[name] = values[name]
+			}
+		} else if value := params.Get(name); value != "" {
 			q.Set(name, value)
 		}
 	}
-	if got := q.Get("state"); got != "" {
+	if len(q["state"]) == 1 {
+		got := q.Get("state")
 		// FinishLogin sees to our part. This is for the application's, which not
 		// everyone who uses goth without gothic compares.
 		if subtle.ConstantTimeCompare([]byte(got), []byte(stateOf(authURL))) != 1 {
@@ -110,7 +131,7 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 		q.Set("state", ours)
 	}
 	browser := request(q.Encode())
-	browser.Header.Set("Cookie", s.cookie)
+	browser.Header.Set("Cookie", s.stored().Cookie)
 	login, err := p.p.FinishLogin(answer{}, browser)
 	if err != nil {
 		return "", err

@@ -92,8 +92,9 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{platform: newPlatform(t)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /auth/{provider}", gothic.BeginAuthHandler)
-	mux.HandleFunc("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
+	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, gothshangcloud.Deliberate(h)) }
+	handle("GET /auth/{provider}", gothic.BeginAuthHandler)
+	handle("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.user, s.err = gothic.CompleteUserAuth(w, r); s.err != nil {
