@@ -110,6 +110,7 @@ func TestAPIErrors(t *testing.T) {
 			}
 			assert.EqualError(t, err, c.text)
 			assert.Equal(t, c.unavailable, errors.Is(err, shangcloud.ErrUnavailable))
+			assert.Equal(t, c.status == 401, errors.Is(err, shangcloud.ErrLoginRequired))
 			assert.Len(t, platform.Requests("/api/user/info"), 1)
 		})
 	}
@@ -192,7 +193,7 @@ func TestUnusableVariable(t *testing.T) {
 func TestRetryAfter(t *testing.T) {
 	api, platform := newAPI(t)
 	for value, want := range map[string]time.Duration{
-		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0,
+		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0, "9223372037": 0,
 		"Fri, 31 Dec 1999 23:59:59 GMT": 0,
 	} {
 		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 429, Header: http.Header{"Retry-After": {value}}})

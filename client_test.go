@@ -34,7 +34,7 @@ func TestClientGoesToThePlatformOnly(t *testing.T) {
 	}))
 	defer elsewhere.Close()
 	hc := s.Client(s.TokenSource(issue(s.platform), nil))
-	for _, address := range []string{elsewhere.URL, strings.Replace(s.platform.URL, "http:", "https:", 1), "http://api.yearnstudio.cn/"} {
+	for _, address := range []string{elsewhere.URL, strings.Replace(s.platform.URL, "//", "//evil-", 1), strings.Replace(s.platform.URL, "http:", "https:", 1), "http://api.yearnstudio.cn/"} {
 		_, err := hc.Post(address, "application/json", strings.NewReader("{}"))
 		assert.ErrorContains(t, err, "the token is for", address)
 	}
@@ -46,10 +46,20 @@ func TestClientGoesToThePlatformOnly(t *testing.T) {
 		res.Body.Close()
 		assert.Equal(t, status, res.StatusCode, "the answer is handed on, not followed")
 	}
+	req, err := http.NewRequest("POST", s.platform.URL+"/api/user/info", strings.NewReader("{}"))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	s.platform.ClearFaults()
+	res, err := hc.Do(req)
+	require.NoError(t, err)
+	res.Body.Close()
+	assert.Equal(t, 200, res.StatusCode)
+	assert.Empty(t, req.Header.Get("Authorization"), "the caller's request is left as it was")
+
 	// The same through plain x/oauth2, whose client sends the token everywhere.
 	plain := (&oauth2.Config{}).Client(t.Context(), issue(s.platform))
 	s.platform.Fault("/api/user/info", shangcloudtest.Fault{Status: 307, Redirect: elsewhere.URL})
-	_, err := shangcloud.NewAPI(plain, shangcloud.WithBaseURL(s.platform.URL)).UserInfo(t.Context())
+	_, err = shangcloud.NewAPI(plain, shangcloud.WithBaseURL(s.platform.URL)).UserInfo(t.Context())
 	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
 }
 

@@ -268,6 +268,9 @@ func TestDeviceAnswers(t *testing.T) {
 		"user in the URL":      {with("verification_uri", `"https://api.yearnstudio.cn@evil.example/"`), 0},
 		"escape in the URL":    {with("verification_uri", `"https://x.example/\u001b"`), 0},
 		"script, complete":     {with("verification_uri_complete", `"javascript:alert(1)"`), 0},
+		"another scheme":       {with("verification_uri", `"ftp://x.example/"`), 0},
+		"URL turned around":    {with("verification_uri", `"https://x.example/\u202e"`), 0},
+		"URL of a novel":       {with("verification_uri", `"https://x.example/`+strings.Repeat("x", 5000)+`"`), 0},
 		"endless":              {`{"device_code":"` + strings.Repeat("x", 2<<20) + `"}`, 0},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -18,7 +18,9 @@ import (
 // ErrUnavailable is in the chain of every error that is the platform's doing
 // rather than the user's or the application's: it could not be reached, did not
 // answer in time, failed (status 429 or 500 and above), redirected, or answered
-// with something that is no answer. Trying again later may help.
+// with something that is no answer. Trying again later may help. How much later, if the
+// platform says so, is [APIError.RetryAfter] for the API, and the header Retry-After of
+// [oauth2.RetrieveError.Response] for tokens.
 var ErrUnavailable = errors.New("shangcloud: the platform is unavailable or its answer is unusable")
 
 // callError is a failed call of the platform. Its text is made of what is known
@@ -97,7 +99,22 @@ func plainText(err error) string {
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
 		return "the connection was closed"
 	}
-	return "the request failed"
+	return unspoken
+}
+
+// unspoken stands for an error whose text nothing is known of.
+const unspoken = "the request failed"
+
+// storeText describes an error of the application's store, which may quote what was to
+// be stored: the type of its innermost error tells where to look.
+func storeText(err error) string {
+	if text := plainText(err); text != unspoken {
+		return text
+	}
+	for inner := errors.Unwrap(err); inner != nil; inner = errors.Unwrap(err) {
+		err = inner
+	}
+	return fmt.Sprintf("it failed with %T", err)
 }
 
 func isTimeout(err error) bool {

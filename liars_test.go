@@ -32,7 +32,7 @@ type endpoint struct {
 	name  string
 	good  string // an answer that is no lie
 	must  string // the member that can't be left out; "": none
-	other string // a member that there may be
+	other string // members that there may be, with blanks in between
 	token bool   // it issues tokens
 	call  func(ctx context.Context, p *shangcloud.Provider) error
 }
@@ -45,7 +45,7 @@ const (
 )
 
 var endpoints = []endpoint{
-	{"exchange", goodToken, "access_token", "token_type", true, func(ctx context.Context, p *shangcloud.Provider) error {
+	{"exchange", goodToken, "access_token", "token_type refresh_token expires_in error", true, func(ctx context.Context, p *shangcloud.Provider) error {
 		w := httptest.NewRecorder()
 		if err := p.StartLogin(w, httptest.NewRequest("GET", "https://app.example/login", nil)); err != nil {
 			return err
@@ -59,14 +59,24 @@ var endpoints = []endpoint{
 		}
 		return err
 	}},
-	{"refresh", goodToken, "access_token", "token_type", true, func(ctx context.Context, p *shangcloud.Provider) error {
+	{"refresh", goodToken, "access_token", "token_type refresh_token expires_in error", true, func(ctx context.Context, p *shangcloud.Provider) error {
 		tok, err := p.TokenSource(&oauth2.Token{RefreshToken: "refresh-" + hush}, nil).TokenContext(ctx)
 		if tok != nil {
 			return errors.Join(err, checkToken(tok))
 		}
 		return err
 	}},
-	{"user info", goodUser, "uid", "mail", false, func(ctx context.Context, p *shangcloud.Provider) error {
+	{"exchange of a public client", goodToken, "access_token", "token_type", true, func(ctx context.Context, p *shangcloud.Provider) error {
+		defer p.SetClientSecret(p.OAuth2().ClientSecret)
+		p.SetClientSecret("")
+		authURL, err := p.AuthCodeURL(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = p.Exchange(ctx, mustParse(authURL).Query().Get("state"), "code-"+hush)
+		return err
+	}},
+	{"user info", goodUser, "uid", "mail nickname avatar error", false, func(ctx context.Context, p *shangcloud.Provider) error {
 		user, err := p.API(hushed).UserInfo(ctx)
 		if user != nil && user.ID != 10001 {
 			return errors.Join(err, errOther)
@@ -86,7 +96,7 @@ var endpoints = []endpoint{
 	{"delete variable", goodVariable, "", "value", false, func(ctx context.Context, p *shangcloud.Provider) error {
 		return p.API(hushed).DeleteVariable(ctx, hush)
 	}},
-	{"device", goodDevice, "device_code", "user_code", false, func(ctx context.Context, p *shangcloud.Provider) error {
+	{"device", goodDevice, "device_code", "user_code verification_uri verification_uri_complete expires_in interval error", false, func(ctx context.Context, p *shangcloud.Provider) error {
 		prompted := errors.New("prompted")
 		_, err := p.DeviceLogin(ctx, func(d *oauth2.DeviceAuthResponse) error { return prompted })
 		if errors.Is(err, prompted) {
@@ -197,15 +207,25 @@ var lies = sync.OnceValue(func() []lie {
 		saying("cut off", func(e endpoint) string { return e.good[:len(e.good)-1] }),
 		saying("not UTF-8", func(e endpoint) string { return more(e, "\"x\":\"\xff\"") }),
 		saying("not UTF-8, overlong", func(e endpoint) string { return more(e, "\"x\":\"\xc0\xaf\"") }),
-		saying("a member twice", func(e endpoint) string { return more(e, fmt.Sprintf(`%q:null,%[1]q:null`, e.other)) }),
-		saying("a member in capitals", func(e endpoint) string { return more(e, fmt.Sprintf(`%q:null`, strings.ToUpper(e.other))) }),
-		saying("a member in disguise", func(e endpoint) string {
-			return more(e, fmt.Sprintf(`%q:null,"\u%04x%s":null`, e.other, e.other[0], e.other[1:]))
-		}),
-		saying("a member of another type", func(e endpoint) string { return fmt.Sprintf(`{%q:[{}]}`, e.other) }),
 		saying("an error that is no text", func(e endpoint) string { return more(e, `"error":{"code":1}`) }),
 		saying("errors, two of them", func(e endpoint) string { return `{"error":"a","error":"b"}` }),
 	)
+	for i := range 6 {
+		other := func(e endpoint) string { return strings.Fields(e.other)[i] }
+		for name, body := range map[string]func(e endpoint) string{
+			"twice":         func(e endpoint) string { return more(e, fmt.Sprintf(`%q:null,%[1]q:null`, other(e))) },
+			"twice, hidden": func(e endpoint) string { return more(e, fmt.Sprintf(`"x":"\"",%q:null,%[1]q:null`, other(e))) },
+			"in capitals":   func(e endpoint) string { return more(e, fmt.Sprintf(`%q:null`, strings.ToUpper(other(e)))) },
+			"in disguise": func(e endpoint) string {
+				return more(e, fmt.Sprintf(`%q:null,"\u%04x%s":null`, other(e), other(e)[0], other(e)[1:]))
+			},
+			"of another type": func(e endpoint) string { return fmt.Sprintf(`{%q:[{}]}`, other(e)) },
+		} {
+			l := saying(fmt.Sprintf("member %d %s", i, name), body)
+			l.where = func(e endpoint) bool { return len(strings.Fields(e.other)) > i }
+			add(l)
+		}
+	}
 	for name, body := range map[string]string{
 		"an error object": `{"error":"invalid_request","error_description":"no"}`, "an error in words": `{"error":"Kaputt!"}`,
 		"an error, and all the rest": `{"error":"server_error","access_token":"at","token_type":"Bearer","uid":10001,"value":"dark"}`,

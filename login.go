@@ -351,7 +351,7 @@ func (p *Provider) take(ctx context.Context, kind loginKind, stateParam string) 
 }
 
 func storeFailed(ctx context.Context, err error) error {
-	return &callError{"state store", plainText(err), []error{err, ctx.Err(), ErrStateStore}}
+	return &callError{"state store", storeText(err), []error{err, ctx.Err(), ErrStateStore}}
 }
 
 // browserState derives a state from the secret in a browser's cookie. Before the store

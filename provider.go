@@ -27,9 +27,10 @@ import (
 // Config is what [New] makes a [Provider] from. Only ClientID and RedirectURL
 // have to be set; the zero value of every other field is a safe default.
 //
-// A Config prints and marshals without its secret and keys, unless it is held by value in
-// an unexported field of another struct: there package fmt prints the fields and
-// calls no method. Keep the Provider instead.
+// A Config prints and marshals without its secret and keys, unless it stands in an
+// unexported field of another struct, by value or, for verbs like %s, behind a pointer:
+// there package fmt prints the fields and calls no method. So it does with all structs
+// that have exported fields, [Login] and [APIError] among them. Keep the Provider instead.
 type Config struct {
 	// ClientID is the application's ID from the developer console.
 	ClientID string
@@ -367,6 +368,9 @@ func (p *Provider) OAuth2() *oauth2.Config {
 // x/oauth2 percent-encodes ID and secret before it sends them; the platform is
 // known to accept the plain form only. The two differ if either holds a
 // character other than A–Z a–z 0–9 - . _ ~.
+//
+// Answers are checked as they are for p. x/oauth2's own DeviceAuth heeds no context,
+// and ends after 10 seconds; [Provider.DeviceLogin] does without that.
 func (p *Provider) ClientContext(ctx context.Context) context.Context {
 	return context.WithValue(ctx, oauth2.HTTPClient, p.auth)
 }

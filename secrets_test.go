@@ -91,6 +91,7 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	conf := valid()
 	conf.ClientSecret = "secret-" + hush
 	conf.StateKeys = [][]byte{[]byte((hush + hush + hush + hush)[:32])}
+	keyed := conf
 	sealed, err := shangcloud.New(conf)
 	require.NoError(t, err)
 	conf.StateKeys = nil
@@ -121,7 +122,7 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 		"shangcloud.API":         {provider.API(provider.TokenSource(tok, nil))},
 		"shangcloud.APIError":    {&shangcloud.APIError{StatusCode: 401, Code: "invalid_token", Message: hush, Body: []byte(hush)}},
 		"shangcloud.APIOption":   none,
-		"shangcloud.Config":      {conf, &conf},
+		"shangcloud.Config":      {conf, &conf, keyed, &keyed},
 		"shangcloud.LoginOption": none,
 		"shangcloud.Login":       {shangcloud.Login{Token: tok, Value: hush}, &shangcloud.Login{Token: tok, Value: hush}},
 		"shangcloud.Provider":    {provider, sealed},

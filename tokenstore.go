@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"strings"
 	"time"
 
 	"golang.org/x/oauth2"
@@ -99,21 +98,9 @@ func (s *TokenSource) save(ctx context.Context, tok *oauth2.Token) error {
 	if err == nil {
 		return nil
 	}
-	s.p.conf.Logger.WarnContext(ctx, "shangcloud: a token could not be saved; it is kept, and saving is tried again", "error", withoutToken(err.Error(), tok))
-	return tokenStoreFailed("save", err)
-}
-
-// withoutToken takes tok out of a text of the store's, should it be there.
-func withoutToken(text string, tok *oauth2.Token) string {
-	if tok == nil {
-		return text
-	}
-	for _, secret := range []string{tok.AccessToken, tok.RefreshToken} {
-		if secret != "" {
-			text = strings.ReplaceAll(text, secret, "[redacted]")
-		}
-	}
-	return text
+	err = tokenStoreFailed("save", err)
+	s.p.conf.Logger.WarnContext(ctx, "shangcloud: a token could not be saved; it is kept, and saving is tried again", "error", err)
+	return err
 }
 
 func (h *held) afterSave(err error) *held {
@@ -123,7 +110,7 @@ func (h *held) afterSave(err error) *held {
 }
 
 func tokenStoreFailed(what string, err error) error {
-	text := plainText(err)
+	text := storeText(err)
 	if path := (*fs.PathError)(nil); errors.As(err, &path) { // it quotes no file
 		text = path.Error()
 	}
