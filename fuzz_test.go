@@ -260,7 +260,7 @@ func FuzzReturnTo(f *testing.F) {
 		"javascript:alert(1)", " //evil.example", "/%2f/evil.example", "/..//evil.example", "/.//evil.example", "/a/..//evil.example", "///evil.example",
 		"/\x00/evil.example", "/林", "/\u2028", "http:evil.example", "/@evil.example", "?x", "#x", "/a\r\nSet-Cookie: x", "/\xff",
 		`/#/../\evil.example`, `/?/../\evil.example`, `/a#?/../\evil.example`, "/#/..//evil.example", `/a/%2e%2e/\evil.example`, "/%5c../x", "/;/..//x",
-		"/?<&>\u2028\"\\", "/%25%32%66/x", "/\u0085/x", "/a b", "/?" + strings.Repeat(`"`, 2000), "/" + strings.Repeat("p", 2048),
+		"/?<&>\u2028\"\\", "/%25%32%66/x", "/\u0085/x", "/a b", "/?" + strings.Repeat(`"`, 2000), "/" + strings.Repeat("p", 2048), "//evil.example/x", "//u@/x",
 	} {
 		f.Add(seed)
 	}
