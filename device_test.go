@@ -193,6 +193,22 @@ func TestDevicePolls(t *testing.T) {
 	}
 }
 
+// Each login has a proof key of its own.
+func TestDeviceProofKeys(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		seen := make(map[string]bool)
+		for range 10 {
+			_, err := s.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return io.EOF })
+			require.ErrorIs(t, err, io.EOF)
+		}
+		for _, r := range s.platform.Requests("/oauth/device_authorization") {
+			assert.Len(t, r.Form().Get("code_challenge"), 43)
+			seen[r.Form().Get("code_challenge")] = true
+		}
+		assert.Len(t, seen, 10)
+	})
+}
+
 // PKCE can be turned off for a client with a secret, and for no other.
 func TestDeviceWithoutPKCE(t *testing.T) {
 	for secret, want := range map[string]bool{"hush-hush": false, "": true} {

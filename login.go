@@ -452,7 +452,7 @@ func isLocalPath(s string) bool {
 		return false
 	}
 	u, err := url.Parse(s)
-	if err != nil || u.IsAbs() || u.Host != "" || u.User != nil || u.Path == "" { // "//" has neither host nor path
+	if err != nil || u.Host != "" || u.User != nil || u.Path == "" { // "//" has neither host nor path
 		return false
 	}
 	return isPlainText(u.Path) && !strings.Contains(u.Path, "//") && !strings.Contains(u.Path+u.Fragment, `\`)

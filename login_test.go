@@ -143,6 +143,12 @@ func TestLogin(t *testing.T) {
 	assert.WithinDuration(t, time.Now().Add(time.Hour), login.Token.Expiry, time.Minute)
 	assert.Empty(t, b.jar.Cookies(mustParse(s.redirect)), "the login's cookie is gone")
 
+	asked, redeemed := queryOf(t, authURL), s.platform.Requests("/oauth/token")[0].Form()
+	assert.Equal(t, s.redirect, asked.Get("redirect_uri"), "as registered, exactly")
+	assert.Equal(t, s.redirect, redeemed.Get("redirect_uri"))
+	assert.Equal(t, "S256", asked.Get("code_challenge_method"))
+	assert.Equal(t, oauth2.S256ChallengeFromVerifier(redeemed.Get("code_verifier")), asked.Get("code_challenge"))
+
 	user, err := s.API(s.TokenSource(login.Token, nil)).UserInfo(t.Context())
 	require.NoError(t, err)
 	assert.Equal(t, &shangcloud.UserInfo{ID: 10001, Nickname: "小明", Email: "ming@example.cn", AvatarURL: "https://example.cn/a.png"}, user)
@@ -301,6 +307,7 @@ func TestReturnTo(t *testing.T) {
 		"//evil.example":               "/",
 		"//evil.example/x":             "/",
 		"//u@evil.example/x":           "/",
+		"//u@/x":                       "/",
 		"///evil.example":              "/",
 		`/\evil.example`:               "/",
 		`\\evil.example`:               "/",
@@ -400,6 +407,31 @@ func TestFullCookieJar(t *testing.T) {
 	assert.ErrorIs(t, err, shangcloud.ErrAccessDenied, "the other provider's login is still under way")
 	_, err = b.finish(one, authorize(t, b.start(t, one)))
 	assert.NoError(t, err)
+}
+
+// TestStoreHoldsNoStates: who can read the store can't finish logins.
+func TestStoreHoldsNoStates(t *testing.T) {
+	store := &recordingStore{Store: state.NewMemory(0)}
+	s := newSite(t, func(c *shangcloud.Config) { c.States = store })
+	cookie, browserState := started(t, s.Provider)
+	authURL, err := s.AuthCodeURL(t.Context())
+	require.NoError(t, err)
+	require.Len(t, store.put, 2)
+	for _, put := range store.put {
+		for _, secret := range []string{cookie.Value, browserState, queryOf(t, authURL).Get("state")} {
+			assert.NotContains(t, put, secret)
+		}
+	}
+}
+
+type recordingStore struct {
+	state.Store
+	put []string
+}
+
+func (r *recordingStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	r.put = append(r.put, key+" "+string(value))
+	return r.Store.Put(ctx, key, value, ttl)
 }
 
 func TestStateWorksOnce(t *testing.T) {
@@ -502,6 +534,19 @@ func TestLoginCSRF(t *testing.T) {
 			assert.NoError(t, err)
 		})
 	}
+}
+
+// TestCodeInjection has an attacker who got hold of somebody's code, before it was
+// redeemed, bring it back in a login of their own: PKCE gives it away.
+func TestCodeInjection(t *testing.T) {
+	s, victim, attacker := newSite(t), newBrowser(t), newBrowser(t)
+	stolen := queryOf(t, authorize(t, victim.start(t, s))).Get("code")
+	own := queryOf(t, attacker.start(t, s)).Get("state")
+	login, err := attacker.finish(s, s.redirect+"?code="+stolen+"&state="+own)
+	assert.Nil(t, login)
+	var refused *oauth2.RetrieveError
+	require.ErrorAs(t, err, &refused)
+	assert.Equal(t, "invalid_grant", refused.ErrorCode)
 }
 
 // TestCookieOfANeighbour puts a second cookie of the same name in front, as a

@@ -255,11 +255,12 @@ func TestAllWaitForAnExpiredToken(t *testing.T) {
 
 func TestPlatformDownWhileTheTokenIsValid(t *testing.T) {
 	for name, fault := range map[string]shangcloudtest.Fault{
-		"503":     {Status: 503},
-		"429":     {Status: 429},
-		"dropped": {Drop: true},
-		"HTML":    {Status: 200, Body: "<html>"},
-		"silent":  {Hang: true},
+		"503":      {Status: 503},
+		"confused": {Status: 500, Body: `{"error":"invalid_grant"}`},
+		"429":      {Status: 429},
+		"dropped":  {Drop: true},
+		"HTML":     {Status: 200, Body: "<html>"},
+		"silent":   {Hang: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *site) {
@@ -288,6 +289,67 @@ func TestPlatformDownWhileTheTokenIsValid(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestPausesEnd: the pauses of a platform that was down for long are not longer than 30
+// seconds.
+func TestPausesEnd(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		src := s.TokenSource(issue(s.platform), nil)
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 503})
+		for range 30 * 60 {
+			_, err := src.Token()
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+		}
+		s.platform.ClearFaults()
+		before := s.tokenRequests()
+		for range 30 {
+			_, err := src.Token()
+			require.NoError(t, err)
+			time.Sleep(time.Second)
+		}
+		_, err := src.Token()
+		require.NoError(t, err)
+		synctest.Wait()
+		assert.Equal(t, before+1, s.tokenRequests())
+	}, func(c *shangcloud.Config) { c.EarlyRefresh = 59 * time.Minute })
+}
+
+// TestOneHalfIsNew has another process store a token that differs from ours by one of
+// its two halves only.
+func TestOneHalfIsNew(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		s.platform.Configure(func(c *shangcloudtest.Settings) { c.KeepRefreshTokens = true })
+		store := &memoryStore{tok: issue(s.platform)}
+		src := s.TokenSource(nil, store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		time.Sleep(2 * time.Hour)
+		next := *issue(s.platform)
+		next.RefreshToken = store.tok.RefreshToken
+		store.set(func() { store.tok = &next })
+		tok, err := src.Token()
+		require.NoError(t, err)
+		assert.Same(t, &next, tok)
+		assert.Zero(t, s.tokenRequests())
+	})
+	inBubble(t, func(t *testing.T, s *site) {
+		store := &memoryStore{tok: issue(s.platform)}
+		src := s.TokenSource(nil, store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		s.platform.Revoke(10001)
+		time.Sleep(2 * time.Hour)
+		_, err = src.Token()
+		require.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+		next := *store.tok
+		next.RefreshToken = issue(s.platform).RefreshToken
+		store.set(func() { store.tok = &next })
+		time.Sleep(time.Minute)
+		_, err = src.Token()
+		assert.NoError(t, err)
+	})
 }
 
 func TestRefusalIsRemembered(t *testing.T) {
@@ -338,6 +400,68 @@ func TestLoggedInAgainElsewhere(t *testing.T) {
 		time.Sleep(2 * time.Hour)
 		_, err = src.Token()
 		assert.NoError(t, err)
+	})
+}
+
+// TestSetTokenAfterRefusal: with a new login all is well, at once and later.
+func TestSetTokenAfterRefusal(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		for _, store := range []shangcloud.TokenStore{nil, &memoryStore{}} {
+			src := s.TokenSource(issue(s.platform), store)
+			s.platform.Revoke(10001)
+			time.Sleep(2 * time.Hour)
+			_, err := src.Token()
+			require.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+			next := issue(s.platform)
+			require.NoError(t, src.SetToken(t.Context(), next))
+			tok, err := src.Token()
+			require.NoError(t, err)
+			assert.Same(t, next, tok)
+			time.Sleep(time.Hour)
+			tok, err = src.Token()
+			require.NoError(t, err)
+			assert.NotEqual(t, next.AccessToken, tok.AccessToken)
+		}
+	})
+}
+
+// TestSavedBeforeUse: nobody has a new token before it is saved, however long that takes.
+func TestSavedBeforeUse(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		tok := issue(s.platform)
+		tok.Expiry = time.Now()
+		store := &slowStore{memoryStore{tok: tok}, 3 * time.Second}
+		start := time.Now()
+		got, err := s.TokenSource(nil, store).Token()
+		require.NoError(t, err)
+		assert.Equal(t, 3*time.Second, time.Since(start))
+		assert.Same(t, got, store.tok)
+	})
+}
+
+// TestLockThatIsNotToBeHad: a refresh that waits for a lock ends, and the next one is
+// another try.
+func TestLockThatIsNotToBeHad(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		store := newLockedStore()
+		store.tok = issue(s.platform)
+		store.tok.Expiry = time.Now()
+		store.lock <- struct{}{}
+		src := s.TokenSource(nil, store)
+		_, err := src.Token()
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		<-store.lock
+		time.Sleep(time.Minute)
+		_, err = src.Token()
+		assert.NoError(t, err)
+		assert.Len(t, store.lock, 0, "and it is given back")
+	})
+	inBubble(t, func(t *testing.T, s *site) {
+		store := newLockedStore()
+		store.lock <- struct{}{} // for good: whoever waited on would be found in the bubble
+		_, err := s.TokenSource(&oauth2.Token{RefreshToken: "rt"}, store).Token()
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(time.Minute)
 	})
 }
 
