@@ -43,7 +43,8 @@ const (
 //
 // Take finds an entry until its time to live has passed, and not from that
 // moment on. Time is measured on the monotonic clock: setting the computer's
-// clock neither revives an entry nor ends it.
+// clock neither revives an entry nor ends it. While a machine sleeps, that clock may
+// stand still; shangcloud.Provider looks at the other one as well.
 //
 // There is no goroutine and no timer behind a Memory: later calls give back
 // the memory of what has expired. Any call, of either method, lets go of all
