@@ -61,6 +61,29 @@ func statusOf(re *oauth2.RetrieveError) int {
 	return re.Response.StatusCode
 }
 
+// sentError is why a request has no answer. net/http's own text can quote the other
+// side, and that what it was sent; it is not printed.
+type sentError struct{ cause error }
+
+// quiet returns err, whatever its text, as an error that can be printed.
+func quiet(err error) error {
+	var own *callError
+	var sent *sentError
+	if errors.As(err, &own) || errors.As(err, &sent) {
+		return err
+	}
+	return &sentError{err}
+}
+
+func (e *sentError) Error() string { return "shangcloud: " + plainText(e.cause) }
+func (e *sentError) Unwrap() error { return e.cause }
+
+// Timeout is what url.Error asks for.
+func (e *sentError) Timeout() bool { return isTimeout(e.cause) }
+
+// Format prints the text for every verb: %#v would dig out the cause.
+func (e *sentError) Format(f fmt.State, verb rune) { formatText(f, verb, e.Error()) }
+
 // unavailable reports whether a status is the platform's failure rather than its
 // considered answer.
 func unavailable(status int) bool {

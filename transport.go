@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"net/http"
 	"net/url"
@@ -87,29 +86,6 @@ func received(res *http.Response, err error) (*http.Response, error) {
 	}
 	return res, nil
 }
-
-// sentError is why a request has no answer. net/http's own text can quote the other
-// side, and that what it was sent; it is not printed.
-type sentError struct{ cause error }
-
-// quiet returns err, whatever its text, as an error that can be printed.
-func quiet(err error) error {
-	var own *callError
-	var sent *sentError
-	if errors.As(err, &own) || errors.As(err, &sent) {
-		return err
-	}
-	return &sentError{err}
-}
-
-func (e *sentError) Error() string { return "shangcloud: " + plainText(e.cause) }
-func (e *sentError) Unwrap() error { return e.cause }
-
-// Timeout is what url.Error asks for.
-func (e *sentError) Timeout() bool { return isTimeout(e.cause) }
-
-// Format prints the text for every verb: %#v would dig out the cause.
-func (e *sentError) Format(f fmt.State, verb rune) { formatText(f, verb, e.Error()) }
 
 // limitResends has net/http send the body of req, which is the caller's own copy, at
 // most that often again. It would send it as often as an HTTP/2 server says that it has
