@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
-	github.com/chromedp/cdproto v0.159.0
+	github.com/chromedp/cdproto v0.159.2
 	github.com/chromedp/chromedp v0.23.0
 	github.com/stretchr/testify v1.12.1
 )
