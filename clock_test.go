@@ -45,6 +45,7 @@ func TestMoment(t *testing.T) {
 	m := momentAt(start.Add(time.Minute).Round(0), start)
 	assert.False(t, m.reached(start))
 	assert.True(t, m.reached(start.Add(time.Minute)))
+	assert.True(t, m.mono == start.Add(time.Minute), "but gets one")
 	for years, want := range map[int]bool{-5000: true, -500: true, 500: false, 7000: false} {
 		assert.Equal(t, want, momentAt(start.AddDate(years, 0, 0), start).reached(start), "in %d years", years)
 	}

@@ -114,11 +114,8 @@ var never = moment{wall: 1<<63 - 1}
 // as both clocks will show it if neither is touched from now on.
 func momentAt(t, now time.Time) moment {
 	m := moment{wall: t.UnixNano(), mono: now.Add(t.Sub(now))}
-	switch year := t.Year(); { // what nanoseconds can't count would wrap around
-	case year > 2261:
+	if t.Year() > 2261 { // what nanoseconds can't count would wrap around
 		m.wall = never.wall
-	case year < 1678:
-		m.wall = 0
 	}
 	return m
 }
