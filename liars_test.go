@@ -134,6 +134,8 @@ type lie struct {
 	warm     bool                          // over a connection that has been used before
 	asked    bool                          // the client has asked for compression
 	slow     bool                          // only the time-out ends it
+	said     bool                          // a well-formed answer, whose body is the lie
+	large    bool                          // megabytes
 }
 
 func everywhere(endpoint) bool     { return true }
@@ -149,7 +151,7 @@ const asJSON = "Content-Type: application/json\r\n"
 
 // saying is a lie told with status 200, which depends on the endpoint.
 func saying(name string, body func(e endpoint) string) lie {
-	return lie{name: name, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, body(e)) }}
+	return lie{name: name, said: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, body(e)) }}
 }
 
 // more is a good answer with one more member.
@@ -302,15 +304,15 @@ var lies = sync.OnceValue(func() []lie {
 
 	// Answers without an end.
 	add(
-		lie{name: "endless", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		lie{name: "endless", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%s\r\n{", asJSON)
 			flood(c, " ")
 		}},
-		lie{name: "endless in chunks", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		lie{name: "endless in chunks", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%sTransfer-Encoding: chunked\r\n\r\n", asJSON)
 			flood(c, "400\r\n"+strings.Repeat(" ", 1<<10)+"\r\n")
 		}},
-		lie{name: "an endless error", status: 400, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		lie{name: "an endless error", large: true, status: 400, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 400 x\r\n%s\r\n", asJSON)
 			flood(c, " ")
 		}},
@@ -322,12 +324,12 @@ var lies = sync.OnceValue(func() []lie {
 			fmt.Fprint(c, "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
 			flood(c, "X: "+strings.Repeat("y", 1<<10)+"\r\n")
 		}},
-		lie{name: "endless headers", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		lie{name: "endless headers", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprint(c, "HTTP/1.1 200 x\r\n")
 			flood(c, "X: "+strings.Repeat("y", 1<<10)+"\r\n")
 		}},
-		lie{name: "an endless status line", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { flood(c, "H") }},
-		lie{name: "endless promises", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		lie{name: "an endless status line", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { flood(c, "H") }},
+		lie{name: "endless promises", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			flood(c, "HTTP/1.1 103 Early Hints\r\nX: "+strings.Repeat("y", 1<<10)+"\r\n\r\n")
 		}},
 		lie{name: "a byte a second", slow: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
@@ -354,7 +356,7 @@ var lies = sync.OnceValue(func() []lie {
 		}},
 	)
 	for _, asked := range []bool{true, false} {
-		add(lie{name: fmt.Sprint("a bomb, asked for: ", asked), asked: asked, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		add(lie{name: fmt.Sprint("a bomb, asked for: ", asked), large: true, asked: asked, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			say(c, 200, asJSON+"Content-Encoding: gzip\r\n", bomb())
 		}})
 		add(lie{name: fmt.Sprint("no gzip, asked for: ", asked), asked: asked, accepted: func(endpoint) bool { return !asked },
@@ -563,8 +565,8 @@ func TestPlainCallsAndLiars(t *testing.T) {
 	for _, c := range plainCalls {
 		e := endpoints[slices.IndexFunc(endpoints, func(e endpoint) bool { return e.name == c.of })]
 		for _, l := range lies() {
-			if l.where != nil && !l.where(e) || l.warm {
-				continue
+			if l.where != nil || l.said || l.warm || l.large {
+				continue // it is about what x/oauth2 is handed
 			}
 			t.Run(c.name+"/"+l.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -589,8 +591,8 @@ func TestPlainCallsAndLiars(t *testing.T) {
 func TestLiarsLeaveNothingOpen(t *testing.T) {
 	type call = func(context.Context, *shangcloud.Provider, *network) error
 	for _, l := range lies() {
-		if l.slow || l.warm {
-			continue
+		if l.slow || l.warm || l.said || l.large && l.name != "endless" && l.name != "an endless error" {
+			continue // they take their time, and end as these do
 		}
 		t.Run(l.name, func(t *testing.T) {
 			check := func(name string, e endpoint, call call) {
