@@ -219,6 +219,20 @@ func TestClientOfOtherSources(t *testing.T) {
 	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
 }
 
+// TestClientOfATalkativeSource: what an application adds to one of our errors is not
+// printed either, though the error can still be told.
+func TestClientOfATalkativeSource(t *testing.T) {
+	s := newSite(t)
+	ours := s.TokenSource(nil, nil)
+	_, err := s.Client(sourceFunc(func() (*oauth2.Token, error) {
+		tok, err := ours.Token()
+		return tok, fmt.Errorf("after token hush: %w", err)
+	})).Get(s.platform.URL)
+	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+	assert.NotContains(t, err.Error(), "hush")
+	assert.ErrorContains(t, err, "no refresh token")
+}
+
 // TestNewAPIOfOtherSources: what x/oauth2's own client finds wrong with its token is
 // not the platform's doing.
 func TestNewAPIOfOtherSources(t *testing.T) {

@@ -67,9 +67,8 @@ type sentError struct{ cause error }
 
 // quiet returns err, whatever its text, as an error that can be printed.
 func quiet(err error) error {
-	var own *callError
-	var sent *sentError
-	if errors.As(err, &own) || errors.As(err, &sent) {
+	switch err.(type) {
+	case *callError, *sentError:
 		return err
 	}
 	return &sentError{err}
@@ -94,6 +93,7 @@ func unavailable(status int) bool {
 // other side: net/http prints a malformed status line, for one, and x/oauth2 the body.
 func plainText(err error) string {
 	var (
+		own  *callError
 		bad  *badAnswerError
 		re   *oauth2.RetrieveError
 		op   *net.OpError
@@ -101,6 +101,8 @@ func plainText(err error) string {
 		cert *tls.CertificateVerificationError
 	)
 	switch {
+	case errors.As(err, &own):
+		return own.op + ": " + own.text
 	case errors.As(err, &bad):
 		return bad.Error()
 	case errors.As(err, &re):

@@ -102,7 +102,8 @@ type Config struct {
 	// 60 seconds, as in the platform's reference SDK.
 	EarlyRefresh time.Duration
 
-	// Logger is told of tokens that could not be saved. If nil, slog.Default().
+	// Logger is told of tokens that could not be saved, without the store's own words,
+	// which may quote them. If nil, slog.Default().
 	Logger *slog.Logger
 
 	// DisablePKCE turns off the proof key (RFC 7636) that otherwise binds
