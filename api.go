@@ -5,93 +5,118 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 )
 
-// maxAPIBody caps an answer of the API. A variable of 1 MiB, each byte of it
-// escaped as \u0001, fits.
-const maxAPIBody = 8 << 20
+const (
+	// maxBody caps an answer of the API. A variable of 1 MiB fits, each byte of it
+	// escaped as \u0001.
+	maxBody = 8 << 20
 
-// API is a client of ShangCloud's API. It is made by [NewAPI] or [Provider.API]
-// and safe for concurrent use.
+	// callTimeout ends a call whose context has no deadline. The official clients give
+	// up after 10 seconds.
+	callTimeout = 10 * time.Second
+
+	where = "shangcloud" // begins the text of errors
+)
+
+// API is a client of ShangCloud's API. [NewAPI] or [Provider.API] makes it. It is safe for
+// concurrent use.
 //
-// Its errors are [*APIError] if the platform answered and refused, and otherwise
-// match [ErrUnavailable], or wrap what the token source or the caller's context
-// failed with. A call whose context has no deadline ends after 10 seconds.
+// An error is an [*APIError] if the platform answered and refused. Otherwise it matches
+// [oauth2login.ErrUnavailable], or wraps the error of the token source or of the context.
+// A call whose context has no deadline ends after 10 seconds, or after Options.Timeout of
+// the Provider.
 type API struct {
 	http *http.Client
 	base string
-	err  error // of the base URL; reported by every call
+	err  error // of the base URL; every call returns it
 }
 
 // An APIOption changes what NewAPI makes.
 type APIOption func(*API)
 
-// WithBaseURL is the deployment to talk to, instead of [DefaultBaseURL]: https,
-// or http on a loopback host. Calls of an API with another base URL fail, and
-// nothing is sent.
+// WithBaseURL names the deployment, instead of [DefaultBaseURL]: https, or http on a
+// loopback host. With any other URL every call fails, and nothing is sent.
 func WithBaseURL(baseURL string) APIOption {
 	return func(a *API) {
-		u, err := parseBaseURL(baseURL, false)
+		a.base = strings.TrimRight(baseURL, "/")
+		u, err := wire.ParseURL(a.base, false)
+		if err == nil && u.RawQuery != "" {
+			err = errors.New("has a query")
+		}
 		if err != nil {
 			a.err = fmt.Errorf("shangcloud: WithBaseURL: %w", err)
-			return
 		}
-		a.base = u.String()
 	}
 }
 
-// NewAPI returns a client of the API that sends its requests through hc, which
-// has to authorize them: [oauth2.Config.Client] and [Provider.Client] make such
-// clients. hc itself is not changed. A client that authorizes every request would
-// pass the token on along a redirect; NewAPI's copy follows none. If hc's transport is
-// not x/oauth2's own but one around it, an error of the token source can't be told
-// from one of the connection, and matches ErrUnavailable.
+// NewAPI returns a client of the API that sends its requests through a copy of hc, which
+// has to authorize them: [oauth2.Config.Client] and [Provider.Client] make such clients.
+// The copy follows no redirect, which would take the token along.
+//
+// If the transport of hc is not x/oauth2's own but one around it, an error of the token
+// source can't be told from one of the connection, and matches
+// [oauth2login.ErrUnavailable].
 func NewAPI(hc *http.Client, opts ...APIOption) *API {
-	a := &API{http: pinned(hc), base: DefaultBaseURL}
+	a := &API{http: wire.Client(hc), base: DefaultBaseURL}
 	for _, opt := range opts {
 		opt(a)
 	}
-	switch t := transportOf(a.http).(type) {
-	case *authTransport:
+	switch t := wire.Transport(a.http).(type) {
+	case *wire.Bearer:
 	case *oauth2.Transport:
-		to, _ := url.Parse(a.base) // it has been parsed before
-		a.http.Transport = &authTransport{src: t.Source, base: transportOf(&http.Client{Transport: t.Base}), to: to}
+		bearer := &wire.Bearer{Base: wire.Transport(&http.Client{Transport: t.Base}), Limit: callTimeout, Where: where}
+		if t.Source != nil {
+			bearer.Source = wire.Plain{Where: where, Source: t.Source}
+		}
+		if u, err := url.Parse(a.base); err == nil {
+			bearer.Origins = []string{wire.Origin(u)}
+		}
+		a.http.Transport = bearer
 	default:
-		a.http.Transport = promptTransport{t}
+		a.http.Transport = wire.Prompt{Base: t}
 	}
 	return a
 }
 
-// APIError is an answer of ShangCloud's that refuses a call. It matches
-// [ErrUnavailable] if StatusCode is 429 or 500 and above, or a redirect, and
-// [ErrLoginRequired] if it is 401: the token is not accepted, and where a
-// [TokenSource] could refresh it, neither is the next one.
+// APIError is an answer that refuses a call. It matches [oauth2login.ErrUnavailable] if
+// StatusCode is 429, 500 or above, or a redirect. It matches
+// [oauth2login.ErrLoginRequired] if StatusCode is 401: the platform does not accept the
+// token, nor the refreshed one if there is a [oauth2login.TokenSource].
+//
+// Package fmt prints the fields, the body included, if an APIError stands in an
+// unexported field of a struct.
 type APIError struct {
-	// StatusCode is that of the answer. It is 200 where the platform reports
-	// a failure in the body only, as it can for variables.
+	// StatusCode is that of the answer. It is 200 where the platform reports a failure
+	// in the body only, as it can for variables.
 	StatusCode int
 
-	// Code is what the platform gave as "error" if that looks like a code, such
-	// as insufficient_scope, or "".
+	// Code is what the platform sent as "error" if that looks like a code, for example
+	// insufficient_scope, and otherwise "".
 	Code string
 
-	// Message is the platform's explanation, or "". It is not part of Error's
-	// text: it is the other side's word.
+	// Message is the platform's explanation, or "". Error does not print it.
 	Message string
 
-	// Body is what was answered, up to 8 MiB.
+	// Body is the answer, up to 8 MiB.
 	Body []byte
 
-	// RetryAfter is how long the platform asks to wait before another try, mostly
-	// with status 429 or 503, or 0 if it does not say. (RFC 9110, section 10.2.3)
+	// RetryAfter is how long the platform asks to wait, a day at most; 0 if it does not
+	// say (RFC 9110, section 10.2.3).
 	RetryAfter time.Duration
 
 	op string
@@ -99,80 +124,112 @@ type APIError struct {
 
 // Error gives the call, the status and, if it is a registered one, the code.
 func (e *APIError) Error() string {
-	s := fmt.Sprintf("shangcloud: %s: status %d", cmp.Or(e.op, "call"), e.StatusCode)
-	if code := printableCode(e.Code); code != "" {
+	s := fmt.Sprintf("%s: %s: status %d", where, cmp.Or(e.op, "call"), e.StatusCode)
+	if code := quiet.Code(e.Code); code != "" {
 		s += " " + code
 	}
 	return s
 }
 
-// Is matches ErrUnavailable and ErrLoginRequired.
+// Is matches ErrUnavailable and ErrLoginRequired of package oauth2login.
 func (e *APIError) Is(target error) bool {
-	return target == ErrUnavailable && unavailable(e.StatusCode) ||
-		target == ErrLoginRequired && e.StatusCode == http.StatusUnauthorized
+	return target == oauth2login.ErrUnavailable && wire.Unavailable(e.StatusCode) ||
+		target == oauth2login.ErrLoginRequired && e.StatusCode == http.StatusUnauthorized
 }
 
 // Format prints the text of Error for every verb, not the body.
-func (e *APIError) Format(f fmt.State, verb rune) { formatText(f, verb, e.Error()) }
+func (e *APIError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
 
-// MarshalJSON writes e without the platform's own words.
+// MarshalJSON writes the status and, if it is a registered one, the code.
 func (e *APIError) MarshalJSON() ([]byte, error) {
-	return json.Marshal(map[string]any{"StatusCode": e.StatusCode, "Code": printableCode(e.Code)})
+	return json.Marshal(map[string]any{"StatusCode": e.StatusCode, "Code": quiet.Code(e.Code)})
 }
 
-// UserInfo is a ShangCloud user.
+// UserInfo is a ShangCloud user. Nickname, Email and AvatarURL are ornaments: each is
+// empty if the platform sends no text.
 type UserInfo struct {
-	ID        int64  `json:"uid"` // above zero; accounts are told apart by it
-	Nickname  string `json:"nickname"`
-	Email     string `json:"mail"` // as the platform gives it; whether it is verified is unknown
-	AvatarURL string `json:"avatar"`
+	ID        int64 // above zero; tell accounts apart by it
+	Nickname  string
+	Email     string // whether it is verified is unknown
+	AvatarURL string
 }
 
-// UserInfo returns the user that the token belongs to. It needs ScopeUserBasic.
-// An answer without a whole number above zero as user ID is an error.
+// UserInfo returns the user that the token belongs to. It needs [ScopeUserBasic]. An
+// answer without a whole number above zero as user ID is an error.
 func (a *API) UserInfo(ctx context.Context) (*UserInfo, error) {
 	const op = "user info"
 	body, err := a.post(ctx, op, "/api/user/info", []byte("{}"))
 	if err != nil {
 		return nil, err
 	}
-	var out struct {
-		UserInfo
-		Error string `json:"error"`
+	var user struct {
+		refusal
+		ID       json.RawMessage `json:"uid"`
+		Nickname text            `json:"nickname"`
+		Email    text            `json:"mail"`
+		Avatar   text            `json:"avatar"`
 	}
-	if err := decodeObject(body, &out, "uid", "nickname", "mail", "avatar", "error"); err != nil {
-		return nil, callFailed(ctx, op, err)
+	if err := decode(op, body, &user, "uid", "nickname", "mail", "avatar"); err != nil {
+		return nil, a.failed(ctx, op, err)
 	}
-	if out.Error != "" {
-		return nil, newAPIError(op, http.StatusOK, body)
+	// "uid is an integer" (reference documentation). A string of digits is one, too.
+	digits := strings.Trim(string(user.ID), `"`)
+	id, err := strconv.ParseInt(digits, 10, 64)
+	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != digits {
+		return nil, a.failed(ctx, op, wire.Unusable("no user ID"))
 	}
-	if out.ID <= 0 {
-		return nil, callFailed(ctx, op, badAnswer("no user ID"))
+	return &UserInfo{id, string(user.Nickname), string(user.Email), string(user.Avatar)}, nil
+}
+
+// text is a JSON string; anything else is read as "".
+type text string
+
+func (t *text) UnmarshalJSON(data []byte) error {
+	var s string
+	if json.Unmarshal(data, &s) == nil {
+		*t = text(s)
 	}
-	return &out.UserInfo, nil
+	return nil
 }
 
 // Variable returns the value of one of the user's cloud variables. It needs
-// ScopeVariables, as SetVariable and DeleteVariable do.
+// [ScopeVariables], as SetVariable and DeleteVariable do.
 //
-// How the platform answers for a variable that does not exist is not documented:
-// the value may come back empty, or an [*APIError] with status 200 or 404.
+// How the platform answers for a variable that does not exist is unknown: the value may be
+// empty, or the error an [*APIError] with status 200 or 404.
 func (a *API) Variable(ctx context.Context, key string) (string, error) {
-	return a.variable(ctx, "read variable", variableRequest{Key: key, Action: "read"})
+	const op = "read variable"
+	body, err := a.variable(ctx, op, variableRequest{Key: key, Action: "read"})
+	if err != nil {
+		return "", err
+	}
+	var out struct {
+		refusal
+		Value *string `json:"value"`
+	}
+	if err := decode(op, body, &out, "value"); err != nil {
+		return "", a.failed(ctx, op, err)
+	}
+	if out.Value == nil {
+		return "", a.failed(ctx, op, wire.Unusable("no value"))
+	}
+	return *out.Value, nil
 }
 
-// SetVariable sets one of the user's cloud variables. Key and value are UTF-8 and
-// are kept byte for byte; how long they may be is not documented.
+// SetVariable sets one of the user's cloud variables. Key and value are UTF-8 and are kept
+// byte for byte. Their limits are unknown.
 func (a *API) SetVariable(ctx context.Context, key, value string) error {
-	_, err := a.variable(ctx, "write variable", variableRequest{Key: key, Action: "write", Value: value})
-	return err
+	const op = "write variable"
+	body, err := a.variable(ctx, op, variableRequest{Key: key, Action: "write", Value: value})
+	return a.done(ctx, op, body, err)
 }
 
-// DeleteVariable deletes one of the user's cloud variables. How the platform
-// answers if there is none is not documented.
+// DeleteVariable deletes one of the user's cloud variables. How the platform answers if
+// there is none is unknown.
 func (a *API) DeleteVariable(ctx context.Context, key string) error {
-	_, err := a.variable(ctx, "delete variable", variableRequest{Key: key, Action: "delete"})
-	return err
+	const op = "delete variable"
+	body, err := a.variable(ctx, op, variableRequest{Key: key, Action: "delete"})
+	return a.done(ctx, op, body, err)
 }
 
 type variableRequest struct {
@@ -181,39 +238,83 @@ type variableRequest struct {
 	Value  string `json:"value"`
 }
 
-func (a *API) variable(ctx context.Context, op string, v variableRequest) (string, error) {
-	// encoding/json would silently replace what is not UTF-8.
+func (a *API) variable(ctx context.Context, op string, v variableRequest) ([]byte, error) {
+	// encoding/json would replace what is not UTF-8.
 	if !utf8.ValidString(v.Key) || !utf8.ValidString(v.Value) {
-		return "", fmt.Errorf("shangcloud: %s: key or value is not UTF-8", op)
+		return nil, quiet.New(where, op+": key or value is not UTF-8")
 	}
 	in, err := json.Marshal(v)
 	if err != nil {
-		return "", fmt.Errorf("shangcloud: %s: %w", op, err)
+		return nil, quiet.New(where, op+": it can't be sent", err)
 	}
-	body, err := a.post(ctx, op, "/api/varibles", in) // the platform's spelling
+	return a.post(ctx, op, "/api/varibles", in) // the platform's spelling
+}
+
+// done ends a call that changes something: its answer may be empty.
+func (a *API) done(ctx context.Context, op string, body []byte, err error) error {
+	if err != nil || len(bytes.TrimSpace(body)) == 0 {
+		return err
+	}
+	if err := decode(op, body, new(refusal)); err != nil {
+		return a.failed(ctx, op, err)
+	}
+	return nil
+}
+
+// Call sends a POST to a path of the API that this library does not know, for example
+// "/api/mmo/room/usercount". body is sent as JSON; if nil, {}. The answer, a JSON object,
+// is decoded into answer unless that is nil. A refusal is an [*APIError], also one with
+// status 200 and an "error" in its body.
+func (a *API) Call(ctx context.Context, path string, body, answer any) error {
+	op := "call " + path
+	if u, err := url.Parse(path); err != nil || !strings.HasPrefix(path, "/") || u.Host != "" || u.Fragment != "" {
+		return quiet.New(where, "call: the path has to begin with a slash")
+	}
+	if body == nil {
+		body = struct{}{}
+	}
+	in, err := json.Marshal(body)
 	if err != nil {
-		return "", err
+		return quiet.New(where, op+": the body can't be sent as JSON", err)
 	}
-	if v.Action != "read" && len(bytes.TrimSpace(body)) == 0 {
-		return "", nil // done; there is nothing to tell
+	out, err := a.post(ctx, op, path, in)
+	if answer == nil || err != nil {
+		return a.done(ctx, op, out, err)
 	}
-	var out struct {
-		Value *string `json:"value"`
-		Error string  `json:"error"`
+	if err := decode(op, out, new(refusal)); err != nil {
+		return a.failed(ctx, op, err)
 	}
-	if err := decodeObject(body, &out, "value", "error"); err != nil {
-		return "", callFailed(ctx, op, err)
+	if err := wire.DecodeObject(out, answer); err != nil {
+		return a.failed(ctx, op, err)
 	}
-	if out.Error != "" {
-		return "", newAPIError(op, http.StatusOK, body)
+	return nil
+}
+
+// refusal is what an answer with a successful status may still bring: "a failure can come
+// as status 200 with a non-empty error string" (official SDKs).
+type refusal struct {
+	Error string `json:"error"`
+}
+
+func (r *refusal) refused() bool { return r.Error != "" }
+
+// decode reads an answer into a struct that is a refusal or embeds one.
+func decode(op string, body []byte, v interface{ refused() bool }, names ...string) error {
+	if err := wire.DecodeObject(body, v, append(names, "error")...); err != nil {
+		return err
 	}
-	if v.Action != "read" {
-		return "", nil
+	if v.refused() {
+		return newAPIError(op, http.StatusOK, body)
 	}
-	if out.Value == nil {
-		return "", callFailed(ctx, op, badAnswer("no value"))
+	return nil
+}
+
+// failed explains why a call failed; a refusal explains itself.
+func (a *API) failed(ctx context.Context, op string, err error) error {
+	if refusal, ok := err.(*APIError); ok {
+		return refusal
 	}
-	return *out.Value, nil
+	return wire.Failed(ctx, where, op, err)
 }
 
 // post sends one call and returns the body of a successful answer.
@@ -221,43 +322,41 @@ func (a *API) post(ctx context.Context, op, path string, in []byte) ([]byte, err
 	if a.err != nil {
 		return nil, a.err
 	}
-	limited, cancel := withLimit(ctx)
+	limited, cancel := wire.WithLimit(ctx, a.limit())
 	defer cancel()
 	req, err := http.NewRequestWithContext(limited, http.MethodPost, a.base+path, bytes.NewReader(in))
 	if err != nil {
-		return nil, fmt.Errorf("shangcloud: %s: %w", op, err)
+		return nil, quiet.New(where, op+": it can't be sent", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	req.Header.Set("Accept-Encoding", "identity")
 	res, err := a.http.Do(req)
 	if err != nil {
-		return nil, callFailed(ctx, op, err)
+		return nil, a.failed(ctx, op, err)
 	}
-	defer res.Body.Close()
-	body, err := readBody(res, maxAPIBody)
+	answer, err := wire.Read(res, maxBody)
 	if err != nil {
-		return nil, callFailed(ctx, op, err)
+		return nil, a.failed(ctx, op, err)
 	}
-	if !isSuccess(res.StatusCode) {
-		e := newAPIError(op, res.StatusCode, body)
-		e.RetryAfter = retryAfter(res.Header.Get("Retry-After"), time.Now())
+	if !answer.OK() {
+		e := newAPIError(op, answer.Status, answer.Body)
+		e.RetryAfter = wire.RetryAfter(answer.Header, time.Now())
 		return nil, e
 	}
-	return body, nil
+	return answer.Body, nil
 }
 
-// retryAfter reads a number of seconds, or a date.
-func retryAfter(value string, now time.Time) time.Duration {
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
-		return time.Duration(seconds) * time.Second
+func (a *API) limit() time.Duration {
+	if bearer, ok := a.http.Transport.(*wire.Bearer); ok {
+		return bearer.Limit
 	}
-	if date, err := http.ParseTime(value); err == nil {
-		return max(date.Sub(now), 0)
-	}
-	return 0
+	return callTimeout
 }
 
-// newAPIError makes what it can of the body of a refusal, whose form the platform
-// does not document.
+// codePattern is what error codes look like.
+var codePattern = regexp.MustCompile(`^[a-z_]{1,64}$`)
+
+// newAPIError reads what it can of a refusal, whose form the platform does not document.
 func newAPIError(op string, status int, body []byte) *APIError {
 	e := &APIError{StatusCode: status, Body: body, op: op}
 	var known struct {
@@ -265,18 +364,14 @@ func newAPIError(op string, status int, body []byte) *APIError {
 		Description string `json:"error_description"`
 		Message     string `json:"message"`
 	}
-	if decodeObject(body, &known) != nil {
+	if wire.DecodeObject(body, &known) != nil {
 		return e
 	}
 	if codePattern.MatchString(known.Error) {
 		e.Code = known.Error
 	}
-	switch {
-	case known.Description != "":
-		e.Message = known.Description
-	case known.Message != "":
-		e.Message = known.Message
-	case e.Code == "":
+	e.Message = cmp.Or(known.Description, known.Message)
+	if e.Message == "" && e.Code == "" {
 		e.Message = known.Error
 	}
 	return e

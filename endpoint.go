@@ -6,42 +6,27 @@
 // started it, PKCE, refresh that loses nothing, the platform's API) and takes and
 // returns x/oauth2's own types.
 //
-// # Three ways in
+// # Two layers
 //
-// An application that has a table of x/oauth2 providers adds [Endpoint] to it, and
-// asks [NewAPI] with the client that [oauth2.Config.Client] returns who the user is.
-// State, cookie and PKCE stay the application's business.
+// Package oauth2login is the engine: it logs users in with any provider of x/oauth2.
+// This package is ShangCloud on top of it: the endpoint, the platform's two quirks, and
+// the API. Types and errors of a login are those of oauth2login.
+//
+// # Ways in
+//
+// An application with a table of x/oauth2 providers adds [Endpoint] to it, and asks
+// [NewAPI] with the client of [oauth2.Config.Client] who the user is. State, cookie and
+// PKCE stay the application's business, or that of [oauth2login.New] for every row.
 //
 // A [Provider] runs a whole browser login in two calls on any router:
-// [Provider.StartLogin] in the handler of the login link, [Provider.FinishLogin] in
-// that of the redirect URL.
-//
-// Applications on several machines set [Config.States] to a store that the
-// machines share, see package state, or [Config.StateKeys], which does without one.
-// Those that keep users' tokens implement [TokenStore].
+// [Provider.StartLogin] in the handler of the login link, [Provider.FinishLogin] in that
+// of the redirect URL. [Provider.DeviceLogin] is for programs without a browser.
 //
 // # What is guaranteed
 //
-// A state has at least 128 random bits, lives for 5 minutes, and is redeemed once,
-// by the browser and for the provider that it was made for. Every login uses PKCE
-// with S256 unless [Config.DisablePKCE] is set. An authorization code is sent once.
-// Codes, secrets and tokens go to the configured deployment only, over https or to
-// loopback, and along no redirect. Nothing secret is in the text of an error, nor in
-// what fmt, log/slog and encoding/json print of this package's types (see [Config]
-// for the one exception that Go makes). Every call ends: with its context, or after
-// 10 seconds if that has no deadline. An answer that is not what it should be is an
-// error, never a zero value. Of plain x/oauth2 this holds with
-// [Provider.ClientContext], but for the text of its own errors: an
-// [oauth2.RetrieveError] prints the body of the answer.
-//
-// What is not: whether a mail address is verified is unknown; and a token is not an
-// identity. Ask [API.UserInfo], and key accounts by [UserInfo.ID].
-//
-// # Errors
-//
-// Errors are told apart with [errors.Is] and [errors.As]: [ErrUnavailable],
-// [ErrLoginRequired], those of [Provider.FinishLogin], [*APIError], and x/oauth2's
-// own [*oauth2.RetrieveError], which stays in the chain.
+// See the package documentation of oauth2login. What is not: whether a mail address is
+// verified is unknown, and a token is not an identity. Ask [API.UserInfo], and key
+// accounts by [UserInfo.ID].
 package shangcloud
 
 import (
@@ -70,6 +55,9 @@ const (
 	ScopeProfile = "profile"
 )
 
+// tokenPath is below the base URL.
+const tokenPath = "/oauth/token"
+
 // Endpoint is ShangCloud's OAuth 2.0 endpoint.
 //
 // It is all that an application with an [oauth2.Config] needs:
@@ -79,8 +67,8 @@ const (
 // The authentication style is set to HTTP Basic, so x/oauth2 never sends an
 // authorization code twice to find it out. A public client, one without a
 // secret, sets AuthStyle to [oauth2.AuthStyleInParams] instead. For a client ID
-// or secret with characters other than A–Z a–z 0–9 - . _ ~ see
-// [Provider.ClientContext].
+// or secret with characters other than A–Z a–z 0–9 - . _ ~ use [New]: x/oauth2
+// percent-encodes them.
 //
 // Documentation: the address, /oauth/authorize and /oauth/token are those of the
 // platform's reference documentation; the device authorization address is seen
@@ -94,7 +82,7 @@ func EndpointAt(baseURL string) oauth2.Endpoint {
 	base := strings.TrimRight(baseURL, "/")
 	return oauth2.Endpoint{
 		AuthURL:       base + "/oauth/authorize",
-		TokenURL:      base + "/oauth/token",
+		TokenURL:      base + tokenPath,
 		DeviceAuthURL: base + "/oauth/device_authorization",
 		AuthStyle:     oauth2.AuthStyleInHeader,
 	}

@@ -1,0 +1,161 @@
+package wire
+
+import (
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"iter"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+)
+
+// maxRetryAfter caps what a server can ask for with Retry-After.
+const maxRetryAfter = 24 * time.Hour
+
+// ErrUnusable is in the chain of the error for an answer that is not what it should be.
+var ErrUnusable = errors.New("unusable answer")
+
+// Unusable returns an error that matches ErrUnusable. The text must not quote the answer.
+func Unusable(text string) error { return quiet.New("", "unusable answer: "+text, ErrUnusable) }
+
+// Answer is an answer that was read to its end.
+type Answer struct {
+	Status int
+	Header http.Header
+	Body   []byte
+}
+
+// Read reads and closes the body of res, up to limit bytes. A longer body is an error
+// if the status is a successful one, and is cut otherwise. Read undoes gzip, which some
+// proxies apply without being asked.
+func Read(res *http.Response, limit int64) (*Answer, error) {
+	defer res.Body.Close()
+	from := io.Reader(res.Body)
+	if strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
+		unzipped, err := gzip.NewReader(from)
+		if err != nil {
+			return nil, Unusable("not gzip, as its header says")
+		}
+		from = unzipped
+	}
+	a := &Answer{Status: res.StatusCode, Header: res.Header}
+	body, err := io.ReadAll(io.LimitReader(from, limit+1))
+	switch {
+	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
+		return nil, Unusable("damaged gzip")
+	case err != nil:
+		return nil, harmless(err)
+	case int64(len(body)) > limit && a.OK():
+		return nil, Unusable(fmt.Sprintf("longer than %d bytes", limit))
+	}
+	a.Body = body[:min(int64(len(body)), limit)]
+	return a, nil
+}
+
+// OK reports whether the status is a successful one.
+func (a *Answer) OK() bool { return a.Status >= 200 && a.Status <= 299 }
+
+// Unavailable reports whether a status means that the server failed, rather than that
+// it considered the request and refused.
+func Unavailable(status int) bool {
+	return status >= 500 || status == http.StatusTooManyRequests || status >= 300 && status <= 399
+}
+
+// RetryAfter returns how long the server asks to wait, or 0 if it does not say: seconds
+// or a date (RFC 9110, section 10.2.3), at most a day.
+func RetryAfter(h http.Header, now time.Time) time.Duration {
+	value := h.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return min(max(date.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
+}
+
+// DecodeObject reads body, one JSON object and nothing else, into the struct that v
+// points to. Each of names, the members that matter, may occur once, in exactly this
+// spelling: encoding/json ignores case and takes the last one.
+func DecodeObject(body []byte, v any, names ...string) error {
+	if !utf8.Valid(body) {
+		return Unusable("not UTF-8")
+	}
+	if !IsObject(body) {
+		return Unusable("not a JSON object")
+	}
+	if err := json.Unmarshal(body, v); err != nil {
+		return Unusable("not the expected JSON")
+	}
+	seen := 0 // a bit for each of names
+	for key := range topLevelKeys(body) {
+		for i, name := range names {
+			if !bytes.EqualFold(key, []byte(name)) {
+				continue
+			}
+			if string(key) != name || seen&(1<<i) != 0 {
+				return Unusable("ambiguous JSON")
+			}
+			seen |= 1 << i
+		}
+	}
+	return nil
+}
+
+// IsObject reports whether body starts like a JSON object.
+func IsObject(body []byte) bool {
+	return bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
+}
+
+// topLevelKeys yields the member names of object, which is valid JSON.
+func topLevelKeys(object []byte) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		depth, isKey := 0, true
+		for i := 0; i < len(object); i++ {
+			switch object[i] {
+			case '{', '[':
+				depth++
+			case '}', ']':
+				depth--
+			case ':':
+				isKey = false
+			case ',':
+				isKey = true
+			case '"':
+				end := stringEnd(object, i)
+				if depth == 1 && isKey && !yield(unquote(object[i:end+1])) {
+					return
+				}
+				i = end
+			}
+		}
+	}
+}
+
+// stringEnd returns the index of the quote that closes the string that starts at start.
+func stringEnd(object []byte, start int) int {
+	i := start + 1
+	for ; object[i] != '"'; i++ {
+		if object[i] == '\\' {
+			i++
+		}
+	}
+	return i
+}
+
+func unquote(quoted []byte) []byte {
+	if bytes.IndexByte(quoted, '\\') < 0 {
+		return quoted[1 : len(quoted)-1]
+	}
+	var s string
+	_ = json.Unmarshal(quoted, &s) // valid, as all of the object is
+	return []byte(s)
+}

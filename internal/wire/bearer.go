@@ -1,0 +1,206 @@
+package wire
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"golang.org/x/oauth2"
+)
+
+const (
+	// maxDrain is how much of an answer is read to keep its connection before the
+	// request is repeated.
+	maxDrain = 64 << 10
+
+	// maxResends caps how often net/http resends a request with a token.
+	maxResends = 3
+)
+
+// A Source returns tokens within a context and replaces those that were rejected.
+type Source interface {
+	// Token returns a token that is valid now.
+	Token(ctx context.Context) (*oauth2.Token, error)
+	// Replace returns another token for one that was answered with 401, or the same
+	// one if there is no other.
+	Replace(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error)
+	// Accepted reports that the server took tok.
+	Accepted(tok *oauth2.Token)
+}
+
+// Bearer is oauth2.Transport for named origins, with the request's context.
+type Bearer struct {
+	Source  Source
+	Base    http.RoundTripper
+	Limit   time.Duration // of a request whose context has no deadline
+	Where   string        // the place in errors: see package quiet
+	Remedy  string        // how to allow another origin; the end of an error's text
+	Origins []string      // see Origin
+}
+
+// RoundTrip implements http.RoundTripper. The Request of the answer is req itself,
+// without the token.
+func (t *Bearer) RoundTrip(req *http.Request) (*http.Response, error) {
+	if err := t.check(req); err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	res, err := Limited(req, t.Limit, t.roundTrip)
+	if err != nil {
+		return nil, err
+	}
+	res.Request = req
+	return res, nil
+}
+
+// check looks at what is sent, the Host header included, and not only at where the
+// connection goes.
+func (t *Bearer) check(req *http.Request) error {
+	if t.Source == nil {
+		return quiet.New(t.Where, "client: made without a token source")
+	}
+	if !slices.Contains(t.Origins, Origin(req.URL)) {
+		return quiet.New(t.Where, "client: the token is for "+strings.Join(t.Origins, " and ")+" only"+t.Remedy)
+	}
+	if req.URL.Opaque != "" || req.URL.User != nil || req.Host != "" && !strings.EqualFold(req.Host, req.URL.Host) {
+		return quiet.New(t.Where, "client: the request names another host than its URL")
+	}
+	return nil
+}
+
+func closeBody(req *http.Request) {
+	if req.Body != nil {
+		_ = req.Body.Close()
+	}
+}
+
+func (t *Bearer) roundTrip(req *http.Request) (*http.Response, error) {
+	tok, err := t.Source.Token(req.Context())
+	if err != nil {
+		closeBody(req)
+		return nil, err
+	}
+	res, err := t.send(req, tok)
+	if err != nil {
+		return nil, err
+	}
+	replayable := req.Body == nil || req.Body == http.NoBody || req.GetBody != nil
+	if res.StatusCode != http.StatusUnauthorized || !replayable {
+		return res, nil
+	}
+	next, err := t.Source.Replace(req.Context(), tok)
+	if err == nil && next == tok {
+		return res, nil
+	}
+	_, _ = io.CopyN(io.Discard, res.Body, maxDrain)
+	_ = res.Body.Close()
+	if err != nil {
+		return nil, err
+	}
+	again := *req
+	if req.GetBody != nil {
+		if again.Body, err = req.GetBody(); err != nil {
+			return nil, err
+		}
+	}
+	return t.send(&again, next)
+}
+
+// send leaves req as it is, as a RoundTripper must.
+func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, error) {
+	out := *req
+	out.Header = req.Header.Clone()
+	if out.Header == nil {
+		out.Header = make(http.Header)
+	}
+	tok.SetAuthHeader(&out)
+	res, err := Send(t.Base, &out, maxResends)
+	if err == nil && res.StatusCode != http.StatusUnauthorized {
+		t.Source.Accepted(tok)
+	}
+	return res, err
+}
+
+// Plain adapts a token source of x/oauth2, or of the application.
+type Plain struct {
+	Where  string
+	Source oauth2.TokenSource
+}
+
+// Token asks the source, and stops waiting when ctx ends.
+func (p Plain) Token(ctx context.Context) (*oauth2.Token, error) {
+	tok, err := Await(ctx, p.Source.Token, nil)
+	switch {
+	case err != nil:
+		return nil, p.failed(err)
+	case tok == nil || tok.AccessToken == "":
+		return nil, quiet.New(p.Where, "token: the token source returned none")
+	}
+	return tok, nil
+}
+
+// failed tells an error of the source itself from one that the source got over the
+// network.
+func (p Plain) failed(err error) error {
+	_, own := errors.AsType[*quiet.Error](err)
+	_, refused := errors.AsType[*oauth2.RetrieveError](err)
+	_, sending := errors.AsType[*url.Error](err)
+	if own || refused || sending {
+		return err
+	}
+	return quiet.New(p.Where, "token: the token source failed", err)
+}
+
+// Replace has no other token.
+func (p Plain) Replace(_ context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
+	return rejected, nil
+}
+
+// Accepted does nothing.
+func (p Plain) Accepted(*oauth2.Token) {}
+
+// Prompt is a transport that returns when the request's context ends, for a base that
+// does not: x/oauth2's transport does not pass the context on to a refresh.
+type Prompt struct{ Base http.RoundTripper }
+
+// RoundTrip implements http.RoundTripper.
+func (t Prompt) RoundTrip(req *http.Request) (*http.Response, error) {
+	out := *req
+	return Await(req.Context(),
+		func() (*http.Response, error) { return Send(t.Base, &out, maxResends) },
+		func(res *http.Response) { _ = res.Body.Close() })
+}
+
+// Await returns the result of f, or ctx.Err() as soon as ctx is done. A late result
+// goes to drop unless that is nil.
+func Await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		if drop != nil {
+			go func() {
+				if r := <-done; r.err == nil {
+					drop(r.v)
+				}
+			}()
+		}
+		var none T
+		return none, ctx.Err()
+	}
+}

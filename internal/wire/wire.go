@@ -1,0 +1,228 @@
+// Package wire sends requests to servers that are not trusted to answer well.
+//
+// A request follows no redirect, is resent by net/http a bounded number of times, and
+// carries a token to named origins only. An answer is read up to a limit and has one
+// meaning or is an error. Errors print no word of the other side.
+package wire
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"golang.org/x/oauth2"
+)
+
+// maxHeader caps the headers of an answer. The cap of net/http is 10 MiB.
+const maxHeader = 64 << 10
+
+// defaultTransport is shared by all providers and API clients without a client of
+// their own. The default of net/http keeps two idle connections for each host.
+var defaultTransport = sync.OnceValue(func() http.RoundTripper {
+	t, ok := http.DefaultTransport.(*http.Transport)
+	if !ok {
+		return http.DefaultTransport // the program has replaced it, for tracing perhaps
+	}
+	t = t.Clone()
+	t.MaxIdleConns = 0 // only the limit for each host counts
+	t.MaxIdleConnsPerHost = 128
+	t.MaxResponseHeaderBytes = maxHeader
+	t.DisableCompression = true // answers are short
+	return t
+})
+
+// Client returns a copy of hc that follows no redirect and keeps no cookie: a redirect
+// would take codes, secrets and tokens along, and a jar would be shared by all users.
+// If hc is nil, the copy has a transport that keeps its connections.
+func Client(hc *http.Client) *http.Client {
+	if hc == nil {
+		hc = &http.Client{Transport: defaultTransport()}
+	}
+	c := *hc
+	c.Jar = nil
+	c.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return &c
+}
+
+// Transport returns the transport of hc, which is never nil.
+func Transport(hc *http.Client) http.RoundTripper {
+	if hc.Transport == nil {
+		return http.DefaultTransport
+	}
+	return hc.Transport
+}
+
+// WithLimit adds a time-out to a context that has no deadline.
+func WithLimit(ctx context.Context, limit time.Duration) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, limit)
+}
+
+// Send sends req, which is the caller's own copy. net/http may resend the body after a
+// lost connection, or after an HTTP/2 server refuses the stream, but at most resends
+// times. A code and a refresh token are sent with 0. The error prints nothing of the
+// other side.
+//
+// Send rejects status 101 and drops a malformed Location.
+func Send(rt http.RoundTripper, req *http.Request, resends int32) (*http.Response, error) {
+	capResends(req, resends)
+	res, err := rt.RoundTrip(req)
+	if err != nil {
+		return nil, harmless(err)
+	}
+	if res.StatusCode == http.StatusSwitchingProtocols {
+		// net/http hands the connection over, asked for or not. No context ends
+		// the reading of the body then.
+		_ = res.Body.Close()
+		return nil, Unusable("it switches to another protocol")
+	}
+	if _, err := url.Parse(res.Header.Get("Location")); err != nil {
+		res.Header.Del("Location") // the error of http.Client would quote it
+	}
+	return res, nil
+}
+
+// harmless wraps err so that it can be printed.
+func harmless(err error) error {
+	if own, ok := err.(*quiet.Error); ok { // a wrapped one would stand in somebody else's text
+		return own
+	}
+	return quiet.New("", quiet.Describe(err), err)
+}
+
+// ErrUnavailable is the engine's ErrUnavailable, which is documented there.
+var ErrUnavailable = errors.New("oauth2login: the provider is unavailable or its answer is unusable")
+
+// Failed explains why a call failed. The error matches ErrUnavailable unless the caller
+// gave up, the token source failed, or the server considered the request and refused.
+func Failed(ctx context.Context, where, op string, err error) error {
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return quiet.New(where, op+": given up by the caller", ctx.Err(), err)
+	}
+	if own, ok := quiet.Placed(err); ok {
+		return quiet.New(where, op+": "+own.SafeText(), err)
+	}
+	causes := []error{err}
+	if re, ok := errors.AsType[*oauth2.RetrieveError](err); !ok || re.Response == nil || Unavailable(re.Response.StatusCode) {
+		causes = append(causes, ErrUnavailable)
+	}
+	return quiet.New(where, op+": "+quiet.Describe(err), causes...)
+}
+
+// capResends caps how often net/http resends the body.
+func capResends(req *http.Request, most int32) {
+	again := req.GetBody
+	if req.Body == nil || req.Body == http.NoBody || again == nil {
+		return
+	}
+	var read atomic.Bool
+	var resends atomic.Int32
+	req.Body = &watchedBody{req.Body, &read}
+	req.GetBody = func() (io.ReadCloser, error) {
+		if read.Load() && resends.Add(1) > most {
+			return nil, errors.New("the request may have been received")
+		}
+		body, err := again()
+		return &watchedBody{body, &read}, err
+	}
+}
+
+// watchedBody records that it has been read, and so may have been sent.
+type watchedBody struct {
+	io.ReadCloser
+	read *atomic.Bool
+}
+
+func (b *watchedBody) Read(p []byte) (int, error) {
+	b.read.Store(true)
+	return b.ReadCloser.Read(p)
+}
+
+// Limited sends req with a time-out, unless its context has a deadline. The time-out
+// covers the body and ends when the body is closed.
+func Limited(req *http.Request, limit time.Duration, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
+	ctx, cancel := WithLimit(req.Context(), limit)
+	res, err := send(req.WithContext(ctx))
+	if err != nil {
+		cancel()
+		return nil, harmless(err)
+	}
+	res.Body = &limitedBody{res.Body, cancel}
+	return res, nil
+}
+
+type limitedBody struct {
+	io.ReadCloser
+	cancel context.CancelFunc
+}
+
+func (b *limitedBody) Read(p []byte) (int, error) {
+	n, err := b.ReadCloser.Read(p)
+	if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+		err = harmless(err)
+	}
+	return n, err
+}
+
+func (b *limitedBody) Close() error {
+	defer b.cancel()
+	return b.ReadCloser.Close()
+}
+
+// ParseURL parses the address of a server: absolute, https or http on a loopback host,
+// without user info and fragment. With plainHTTP, http is allowed on every host.
+func ParseURL(s string, plainHTTP bool) (*url.URL, error) {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || strings.ContainsAny(s, " {}"):
+		return nil, errors.New("not a URL")
+	case !u.IsAbs():
+		return nil, errors.New("not an absolute URL")
+	case u.Scheme != "https" && u.Scheme != "http":
+		return nil, fmt.Errorf("scheme %q is not https", u.Scheme)
+	case u.Opaque != "":
+		return nil, errors.New("has no host")
+	case strings.Contains(s, "#"):
+		return nil, errors.New("has a fragment")
+	case u.User != nil:
+		return nil, errors.New("has a user name in it")
+	}
+	return u, checkHost(u, plainHTTP)
+}
+
+func checkHost(u *url.URL, plainHTTP bool) error {
+	host := u.Hostname()
+	_, err := strconv.ParseUint(u.Port(), 10, 16)
+	switch {
+	case host == "":
+		return errors.New("has no host")
+	case strings.HasPrefix(host, "."), strings.Contains(host, ".."):
+		return errors.New("has an empty label in its host")
+	case u.Port() != "" && err != nil, strings.HasSuffix(u.Host, ":"): // net/http drops an empty port
+		return errors.New("has an impossible port")
+	case u.Scheme == "http" && !plainHTTP && !IsLoopback(host):
+		return errors.New("plain http is for loopback hosts only")
+	}
+	return nil
+}
+
+// IsLoopback reports whether host, without a port, is this machine.
+func IsLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return err == nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
+}
+
+// Origin returns the scheme and the host of u, for comparison.
+func Origin(u *url.URL) string { return u.Scheme + "://" + strings.ToLower(u.Host) }

@@ -1,0 +1,351 @@
+package oauth2login
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"maps"
+	"math"
+	"mime"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
+	"golang.org/x/oauth2"
+)
+
+const (
+	// maxGrantBody caps an answer of an OAuth endpoint. Tokens have a few kilobytes;
+	// x/oauth2 itself stops reading at 1 MiB and does not say so.
+	maxGrantBody = 1 << 20
+
+	// maxLifetime caps the lifetime of a token.
+	maxLifetime = 365 * 24 * time.Hour
+
+	// unclearLifetime is the lifetime of a token whose expires_in is no number and for
+	// which none is assumed: it must not live for ever by accident.
+	unclearLifetime = time.Hour
+)
+
+// redeemCode exchanges a code, once. The request has the whole time-out, and only that
+// ends it.
+func (p *Provider) redeemCode(ctx context.Context, code string, l *pendingLogin) (*oauth2.Token, error) {
+	conf := p.configFor(l)
+	var opts []oauth2.AuthCodeOption
+	switch {
+	case l.Verifier != "":
+		opts = append(opts, oauth2.VerifierOption(l.Verifier))
+	case conf.ClientSecret == "":
+		return nil, p.errorf("exchange: the login has no proof key, and the client has no secret any more")
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.opts.Timeout)
+	defer cancel()
+	tok, err := conf.Exchange(p.ClientContext(ctx), code, opts...)
+	if err != nil {
+		return nil, p.callFailed(ctx, "exchange", err)
+	}
+	return tok, nil
+}
+
+// callFailed explains why a request to an OAuth endpoint failed.
+func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
+	err = wire.Failed(ctx, p.where, op, err)
+	re, refused := isRefusal(err)
+	if !refused || !refusesClient(re) {
+		return err
+	}
+	text := op + ": the client credentials were refused"
+	if code := quiet.Code(re.ErrorCode); code != "" {
+		text += " (" + code + ")"
+	}
+	text += "; check the client ID and the client secret"
+	if p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" {
+		text += ", and set Endpoint.AuthStyle: the next request sends the credentials in the other style"
+	}
+	err = p.errorf(text, ErrClientCredentials, err)
+	p.opts.Logger.WarnContext(ctx, "oauth2login: the client credentials were refused", "error", err)
+	return err
+}
+
+// styleMemory finds out how a provider takes the client's credentials if
+// Endpoint.AuthStyle does not say. "The authorization server MUST support the HTTP Basic
+// authentication scheme" (RFC 6749, section 2.3.1), so it begins there. After a refusal
+// the next request uses the other style. What worked stays.
+type styleMemory struct {
+	inParams, proven atomic.Bool
+}
+
+func (m *styleMemory) current() oauth2.AuthStyle {
+	if m.inParams.Load() {
+		return oauth2.AuthStyleInParams
+	}
+	return oauth2.AuthStyleInHeader
+}
+
+func (m *styleMemory) forget() { m.proven.Store(false) }
+
+// learn notes how the provider answered to credentials in HTTP Basic or in the form.
+func (m *styleMemory) learn(inParams bool, a *wire.Answer) {
+	switch {
+	case a.OK() && !hasError(a):
+		m.inParams.Store(inParams)
+		m.proven.Store(true)
+	case m.proven.Load():
+	case a.Status == http.StatusUnauthorized, refusesCredentials(a):
+		m.inParams.Store(!inParams)
+	}
+}
+
+func errorCode(a *wire.Answer) string {
+	var answer struct {
+		Error json.RawMessage `json:"error"`
+	}
+	if wire.IsObject(a.Body) {
+		var code string
+		if json.Unmarshal(a.Body, &answer) != nil || json.Unmarshal(answer.Error, &code) != nil {
+			return ""
+		}
+		return code
+	}
+	form, err := url.ParseQuery(string(a.Body))
+	if err != nil {
+		return ""
+	}
+	return form.Get("error")
+}
+
+func hasError(a *wire.Answer) bool { return errorCode(a) != "" }
+
+func refusesCredentials(a *wire.Answer) bool {
+	code := errorCode(a)
+	return code == "invalid_client" || code == "incorrect_client_credentials"
+}
+
+// guard stands between x/oauth2 and the provider's OAuth endpoints. It lets only answers
+// through that x/oauth2 can't misunderstand. Other requests only get a time-out.
+type guard struct {
+	p    *Provider
+	base http.RoundTripper
+}
+
+// RoundTrip implements http.RoundTripper.
+func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
+	var judge func(*wire.Answer) ([]byte, error)
+	switch {
+	case isEndpoint(g.p.tokenURL, req.URL):
+		refreshing := isRefresh(req)
+		judge = func(a *wire.Answer) ([]byte, error) { return g.p.judgeToken(a, refreshing) }
+	case isEndpoint(g.p.deviceURL, req.URL):
+		judge = g.p.judgeDevice
+	default:
+		return wire.Limited(req, g.p.opts.Timeout, func(out *http.Request) (*http.Response, error) {
+			return wire.Send(g.base, out, 0)
+		})
+	}
+	ctx, cancel := wire.WithLimit(req.Context(), g.p.opts.Timeout)
+	defer cancel()
+	out := req.WithContext(ctx)
+	out.Header = req.Header.Clone()
+	out.Header.Set("Accept", "application/json") // GitHub answers with a form otherwise
+	out.Header.Set("Accept-Encoding", "identity")
+	_, _, inHeader := out.BasicAuth()
+	if g.p.row.rawBasic {
+		setRawBasic(out)
+	}
+	res, err := wire.Send(g.base, out, 0) // a code is sent once
+	if err != nil {
+		return nil, err
+	}
+	a, err := wire.Read(res, maxGrantBody)
+	if err != nil {
+		return nil, err
+	}
+	g.p.style.learn(!inHeader, a)
+	return respond(req, a, judge)
+}
+
+func isEndpoint(endpoint, u *url.URL) bool {
+	return endpoint != nil && u.Scheme == endpoint.Scheme && u.Host == endpoint.Host && u.Path == endpoint.Path
+}
+
+// isRefresh reports whether a request to the token endpoint brings a refresh token.
+func isRefresh(req *http.Request) bool {
+	if req.GetBody == nil {
+		return false
+	}
+	body, err := req.GetBody()
+	if err != nil {
+		return false
+	}
+	defer body.Close()
+	form, err := io.ReadAll(io.LimitReader(body, maxGrantBody))
+	return err == nil && bytes.Contains(form, []byte("grant_type=refresh_token"))
+}
+
+// respond makes a response of an answer. A successful one is judged before anything
+// changes it.
+func respond(req *http.Request, a *wire.Answer, judge func(*wire.Answer) ([]byte, error)) (*http.Response, error) {
+	body := a.Body
+	if a.OK() {
+		var err error
+		if body, err = judge(a); err != nil {
+			return nil, err
+		}
+	}
+	header := a.Header.Clone()
+	if wire.IsObject(body) { // x/oauth2 takes JSON that is labelled text/plain for a form
+		header.Set("Content-Type", "application/json")
+	}
+	header.Del("Content-Encoding")
+	return &http.Response{
+		Status: strconv.Itoa(a.Status) + " " + http.StatusText(a.Status), StatusCode: a.Status,
+		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
+		// The response may end up in an *oauth2.RetrieveError, and that in a log: it
+		// does not carry the credentials of its request.
+		Request: &http.Request{Method: req.Method, URL: req.URL},
+	}, nil
+}
+
+// setRawBasic replaces the Basic credentials of x/oauth2 by the same ones unescaped.
+func setRawBasic(req *http.Request) {
+	id, secret, ok := req.BasicAuth()
+	if !ok {
+		return
+	}
+	rawID, err1 := url.QueryUnescape(id)
+	rawSecret, err2 := url.QueryUnescape(secret)
+	if err1 != nil || err2 != nil {
+		return // they are not those of x/oauth2
+	}
+	req.SetBasicAuth(rawID, rawSecret)
+}
+
+// tokenMembers are the members of a token answer that matter.
+var tokenMembers = []string{"access_token", "token_type", "refresh_token", "expires_in", "error"}
+
+// judgeToken checks a successful token answer and returns it with one meaning: as JSON
+// with exact names, a bearer token fit for a header, and a lifetime in whole seconds.
+//
+// An answer with an error passes as it is: x/oauth2 makes an oauth2.RetrieveError of it.
+func (p *Provider) judgeToken(a *wire.Answer, refreshing bool) ([]byte, error) {
+	body, err := asJSON(a)
+	if err != nil {
+		return nil, err
+	}
+	var tok struct {
+		AccessToken  string          `json:"access_token"`
+		TokenType    string          `json:"token_type"`
+		RefreshToken string          `json:"refresh_token"`
+		ExpiresIn    json.RawMessage `json:"expires_in"`
+		Error        string          `json:"error"`
+	}
+	if err := wire.DecodeObject(body, &tok, tokenMembers...); err != nil {
+		return nil, err
+	}
+	switch {
+	case tok.Error != "":
+		return body, nil
+	case !headerSafe(tok.AccessToken):
+		return nil, wire.Unusable("no usable access_token")
+	case tok.TokenType != "" && !strings.EqualFold(tok.TokenType, "Bearer"):
+		return nil, wire.Unusable("token_type is not Bearer")
+	}
+	expiresIn := p.expiresIn(tok.ExpiresIn, refreshing || tok.RefreshToken != "")
+	if bytes.Equal(expiresIn, tok.ExpiresIn) {
+		return body, nil
+	}
+	return withMembers(body, map[string]json.RawMessage{"expires_in": expiresIn})
+}
+
+// asJSON returns the body of an answer as a JSON object. Some providers answer with a
+// form; then each name may occur once.
+func asJSON(a *wire.Answer) ([]byte, error) {
+	content, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
+	if wire.IsObject(a.Body) || content != "application/x-www-form-urlencoded" && content != "text/plain" {
+		return a.Body, nil
+	}
+	form, err := url.ParseQuery(strings.TrimSpace(string(a.Body)))
+	if err != nil {
+		return nil, wire.Unusable("not a form")
+	}
+	object := make(map[string]string, len(form))
+	for name, values := range form {
+		if len(values) > 1 {
+			return nil, wire.Unusable("ambiguous form")
+		}
+		object[name] = values[0]
+	}
+	return json.Marshal(object)
+}
+
+// expiresIn returns what expires_in has to be for x/oauth2: whole seconds, or null for a
+// token that does not expire. Some providers send 0 for that.
+func (p *Provider) expiresIn(raw json.RawMessage, refreshable bool) json.RawMessage {
+	text := string(raw)
+	if s, err := strconv.Unquote(text); err == nil {
+		text = strings.TrimSpace(s)
+	}
+	if text == "" || text == "null" || !refreshable && isZero(text) {
+		if p.row.assumed == 0 {
+			return json.RawMessage("null")
+		}
+		return wholeSeconds(p.row.assumed)
+	}
+	assumed := p.row.assumed
+	if assumed == 0 {
+		assumed = unclearLifetime
+	}
+	return wholeSeconds(seconds(raw, assumed, maxLifetime))
+}
+
+func isZero(number string) bool {
+	f, err := strconv.ParseFloat(number, 64)
+	return err == nil && f == 0
+}
+
+// seconds reads a number, or a string that holds one: whole seconds, at least one and at
+// most as many as most. Anything else is assumed.
+func seconds(raw json.RawMessage, assumed, most time.Duration) time.Duration {
+	text := string(raw)
+	if s, err := strconv.Unquote(text); err == nil {
+		text = strings.TrimSpace(s)
+	}
+	f, err := strconv.ParseFloat(text, 64)
+	switch {
+	case errors.Is(err, strconv.ErrSyntax), math.IsNaN(f), math.IsInf(f, 1):
+		return assumed
+	case f < 1:
+		return time.Second
+	case f > most.Seconds():
+		return most
+	}
+	return time.Duration(f) * time.Second
+}
+
+func wholeSeconds(d time.Duration) json.RawMessage {
+	return strconv.AppendInt(nil, int64(d/time.Second), 10)
+}
+
+// withMembers returns a JSON object with some of its members replaced.
+func withMembers(object []byte, members map[string]json.RawMessage) ([]byte, error) {
+	var all map[string]json.RawMessage
+	if err := json.Unmarshal(object, &all); err != nil {
+		return nil, wire.Unusable("not a JSON object")
+	}
+	maps.Copy(all, members)
+	return json.Marshal(all)
+}
+
+// headerSafe reports whether a token can stand in a header: RFC 6749, appendix A.12
+// allows visible ASCII and spaces, and a space would make two words of one token.
+func headerSafe(token string) bool {
+	return token != "" && !strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
+}

@@ -1,0 +1,104 @@
+//go:build unported
+
+package shangcloud_test
+
+import (
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// liesOfHTTP2 are frames (RFC 9113, section 4.1) that say of a request, all of which has
+// been read, that it has not been looked at.
+var liesOfHTTP2 = map[string]func(stream byte) []byte{
+	"refused stream": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7} },
+	"protocol error": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 1} },
+	"go away":        func(byte) []byte { return []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} },
+}
+
+// lieInHTTP2 speaks as much HTTP/2 as it takes to answer all requests with a lie.
+func lieInHTTP2(c net.Conn, lie func(stream byte) []byte, requests *atomic.Int32) {
+	const data, settings, endStream, ack = 0, 4, 1, 1
+	defer c.Close()
+	out := make(chan []byte, 1000) // neither side waits for the other to read
+	defer close(out)
+	go func() {
+		for frame := range out {
+			_, _ = c.Write(frame)
+		}
+	}()
+	if _, err := io.ReadFull(c, make([]byte, len("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"))); err != nil {
+		return
+	}
+	out <- []byte{0, 0, 0, settings, 0, 0, 0, 0, 0}
+	for {
+		var head [9]byte
+		if _, err := io.ReadFull(c, head[:]); err != nil {
+			return
+		}
+		length := int64(head[0])<<16 | int64(head[1])<<8 | int64(head[2])
+		if _, err := io.CopyN(io.Discard, c, length); err != nil {
+			return
+		}
+		switch kind, flags := head[3], head[4]; {
+		case kind == settings && flags&ack == 0:
+			out <- []byte{0, 0, 0, settings, ack, 0, 0, 0, 0}
+		case kind == data && flags&endStream != 0:
+			if requests.Add(1) <= 20 { // or a test that fails would not end
+				out <- lie(head[8])
+			}
+		}
+	}
+}
+
+// TestLiarsInHTTP2: package http sends again what HTTP/2 says was not looked at, as
+// often as it says so.
+func TestLiarsInHTTP2(t *testing.T) {
+	for name, lie := range liesOfHTTP2 {
+		for _, e := range endpoints {
+			t.Run(e.name+"/"+name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					var requests atomic.Int32
+					n := newNetwork(t, nil)
+					n.Protocols = new(http.Protocols)
+					n.Protocols.SetUnencryptedHTTP2(true)
+					n.DialContext = func(context.Context, string, string) (net.Conn, error) {
+						client, server := net.Pipe()
+						n.mu.Lock()
+						defer n.mu.Unlock()
+						n.serving.Go(func() { lieInHTTP2(server, lie, &requests) })
+						n.conns = append(n.conns, client, server)
+						return client, nil
+					}
+					conf := valid()
+					conf.ClientSecret = "secret-" + hush
+					conf.HTTPClient = &http.Client{Transport: n}
+					conf.BaseURL = "http://127.0.0.1:8000"
+					p, err := shangcloud.New(conf)
+					require.NoError(t, err)
+
+					start := time.Now()
+					err = e.call(t.Context(), p)
+					assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+					assertPrintsNoSecret(t, err.Error(), err)
+					assert.LessOrEqual(t, time.Since(start), 10*time.Second)
+					if e.token || e.name == "device" {
+						assert.EqualValues(t, 1, requests.Load(), "a code is sent once, whatever the answer")
+					} else {
+						assert.Positive(t, requests.Load())
+						assert.LessOrEqual(t, requests.Load(), int32(4), "an API call is not repeated for ever")
+					}
+				})
+			})
+		}
+	}
+}

@@ -1,0 +1,415 @@
+package oauth2login
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"golang.org/x/oauth2"
+)
+
+const (
+	// maxPendingLogins is how many logins of a browser can be under way on a host, for
+	// all providers, and maxPendingBytes how long their cookies may be together. Many
+	// servers allow 8 KB for a header.
+	maxPendingLogins = 20
+	maxPendingBytes  = 4 << 10
+
+	// cookieGrace is how long a cookie outlives its login: a late callback is then told
+	// that it is late, and not that the browser keeps no cookies.
+	cookieGrace = 30 * time.Minute
+
+	// maxValue is the longest value of WithValue, in bytes.
+	maxValue = 1 << 10
+
+	// cookieName begins the names of all providers' login cookies.
+	cookieName = "oauth2login-"
+)
+
+// Login is a finished login. It prints and marshals without its token, value and nonce.
+type Login struct {
+	// Token is what the provider issued: never nil, never without an AccessToken.
+	Token *oauth2.Token
+
+	// ReturnTo is the local path of WithReturnTo, or "/".
+	ReturnTo string
+
+	// Value is the value of WithValue, byte for byte, or "".
+	Value string
+
+	// Scopes are the granted ones: those that the provider names, or else those that
+	// were asked for (RFC 6749, section 5.1).
+	Scopes []string
+
+	// Nonce is what the nonce of the ID token has to be if the scope openid was asked
+	// for, and otherwise "". Pass it to the verifier of Token.Extra("id_token").
+	Nonce string
+
+	// Repeated tells that this is a copy: the browser sent its callback twice, and an
+	// earlier call has returned the same login.
+	Repeated bool
+}
+
+// Format prints l without its token, value and nonce, for every verb.
+func (l Login) Format(f fmt.State, verb rune) {
+	quiet.Format(f, verb, fmt.Sprintf("oauth2login.Login{ReturnTo:%q Scopes:%q}", l.ReturnTo, l.Scopes))
+}
+
+// MarshalJSON writes l without its token, value and nonce.
+func (l Login) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{"ReturnTo": l.ReturnTo, "Scopes": l.Scopes})
+}
+
+type authCodeOption = oauth2.AuthCodeOption
+
+// A LoginOption changes one login. See the With… functions.
+type LoginOption func(*pendingLogin)
+
+// WithReturnTo says where on this site the user wants to be after the login. It comes
+// back in [Login.ReturnTo]. It may come from the request as it is: see [LocalPath].
+// Anything else becomes "/".
+func WithReturnTo(localPath string) LoginOption {
+	return func(l *pendingLogin) { l.ReturnTo = LocalPath(localPath, "/") }
+}
+
+// WithValue adds a value of the application, for example the account to link. It comes
+// back in [Login.Value]; the browser never sees it. More than 1024 bytes are an error.
+func WithValue(value string) LoginOption {
+	return func(l *pendingLogin) { l.Value = []byte(value) }
+}
+
+// WithScopes asks for these scopes instead of those of the oauth2.Config.
+func WithScopes(scopes ...string) LoginOption {
+	return func(l *pendingLogin) { l.Scopes = slices.Clone(scopes) }
+}
+
+// WithRedirectURL picks one of the redirect URLs of the oauth2.Config and of
+// [WithRedirectURLs]; any other one is an error. An application that serves several
+// hosts picks by the host that it knows. Never pass an URL made from a request.
+func WithRedirectURL(url string) LoginOption {
+	return func(l *pendingLogin) { l.Redirect = url }
+}
+
+// WithAuthCodeOptions adds parameters to the authorization URL. It can't change state,
+// redirect_uri, code_challenge and the other parameters that this package sets.
+func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
+	return func(l *pendingLogin) { l.params = append(l.params, opts...) }
+}
+
+// StartLogin sends the browser to the provider with a redirect. It remembers a new state
+// for Options.LoginLifetime and binds it to this browser with a cookie.
+//
+// Serve it on the host of the redirect URL: a browser does not send the cookie to
+// another one. The host may be another one behind a proxy. Several logins of one browser
+// can be under way, 20 with 4 KB of cookies together; a start drops the oldest. A request
+// that is not a navigation gets a short answer and starts nothing: see [NavigationsOnly].
+//
+// On an error nothing was written to w. [ErrStateStore]: answer 503. Any other error is
+// a wrong option. StartLogin is safe for concurrent use.
+func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...LoginOption) error {
+	if status := notNavigation(r); status != 0 {
+		answerShortly(w, status)
+		return nil
+	}
+	to, err := p.start(w, r, opts)
+	if err != nil {
+		return err
+	}
+	w.Header().Set("Location", to)
+	w.WriteHeader(http.StatusFound)
+	return nil
+}
+
+// LoginURL is [Provider.StartLogin] without the redirect: it sets the cookie and returns
+// the address to send the browser to, for forms that link an account and for single-page
+// applications. It takes unsafe methods such as POST from pages of the same origin only;
+// anything else is [ErrCrossSite].
+func (p *Provider) LoginURL(w http.ResponseWriter, r *http.Request, opts ...LoginOption) (string, error) {
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodOptions:
+		return "", p.errorf("login URL: the method is "+r.Method+", use POST", ErrCrossSite)
+	}
+	if err := http.NewCrossOriginProtection().Check(r); err != nil {
+		return "", p.errorf("login URL: the request comes from another origin", ErrCrossSite, err)
+	}
+	return p.start(w, r, opts)
+}
+
+// start begins a login in the browser of r and returns the authorization URL.
+func (p *Provider) start(w http.ResponseWriter, r *http.Request, opts []LoginOption) (string, error) {
+	l, err := p.newLogin(opts)
+	if err != nil {
+		return "", err
+	}
+	at := p.browserPlace(rand.Text()) // 130 random bits; RFC 6749, section 10.10 asks for 128
+	carry, err := p.pending.keep(r.Context(), at.place, l)
+	if err != nil {
+		return "", p.placed(err)
+	}
+	value := at.secret
+	if carry != "" {
+		value += "." + carry
+	}
+	cookie := p.cookie(p.cookieName(at.state), value, int((p.opts.LoginLifetime + cookieGrace).Seconds()))
+	p.dropOldCookies(w, r, cookie)
+	http.SetCookie(w, cookie)
+	w.Header().Set("Cache-Control", "no-store")
+	return p.authURL(at.state, l), nil
+}
+
+// The kinds of logins, whose states are redeemed under different conditions.
+const (
+	browserLogin = "browser" // the cookie must match
+	unboundLogin = "unbound" // the state alone is enough
+)
+
+type statePlace struct {
+	place
+	state string
+}
+
+// browserPlace derives a state from the secret in a browser's cookie. A callback proves
+// with the secret that it comes from that browser before the store is asked, so nobody
+// else can burn the state. A forged pair costs one store lookup.
+func (p *Provider) browserPlace(secret string) statePlace {
+	return p.placeOf(browserLogin, p.hash("state", secret), secret)
+}
+
+func (p *Provider) placeOf(kind, state, secret string) statePlace {
+	return statePlace{place{p.id, kind, p.hash(kind, state), secret}, state}
+}
+
+// placed adds the provider to an error of package-level functions.
+func (p *Provider) placed(err error) error {
+	if errors.Is(err, ErrStateNotFound) {
+		return p.errorf("callback: login state unknown, expired or used", err)
+	}
+	return p.errorf(quiet.Describe(err), err)
+}
+
+// newLogin applies options and makes what a login has to remember.
+func (p *Provider) newLogin(opts []LoginOption) (*pendingLogin, error) {
+	l := new(pendingLogin)
+	for _, opt := range opts {
+		opt(l)
+	}
+	if len(l.Value) > maxValue {
+		return nil, p.errorf(fmt.Sprintf("WithValue: more than %d bytes", maxValue))
+	}
+	if err := checkScopes(l.Scopes); err != nil {
+		return nil, p.errorf("WithScopes: " + err.Error())
+	}
+	if l.Redirect != "" && !slices.Contains(p.redirects, l.Redirect) {
+		return nil, p.errorf("WithRedirectURL: not one of the provider's redirect URLs")
+	}
+	if l.Redirect == p.redirects[0] {
+		l.Redirect = ""
+	}
+	if p.usesPKCE() {
+		l.Verifier = oauth2.GenerateVerifier()
+	}
+	if slices.Contains(p.scopes(l), "openid") {
+		l.Nonce = rand.Text()
+	}
+	l.Expires = time.Now().Add(p.opts.LoginLifetime).UnixMilli()
+	return l, nil
+}
+
+func (p *Provider) scopes(l *pendingLogin) []string {
+	if len(l.Scopes) > 0 {
+		return l.Scopes
+	}
+	return p.conf.Scopes
+}
+
+func (p *Provider) usesPKCE() bool { return !p.row.noPKCE || *p.secret.Load() == "" }
+
+// authURL returns the address to send the browser to.
+func (p *Provider) authURL(stateParam string, l *pendingLogin) string {
+	conf := p.configFor(l)
+	params := slices.Concat(p.row.params, l.params)
+	if len(params) > 0 {
+		// x/oauth2 lets parameters replace its own. Ours come last and win.
+		params = append(params,
+			oauth2.SetAuthURLParam("response_type", "code"),
+			oauth2.SetAuthURLParam("client_id", conf.ClientID),
+			oauth2.SetAuthURLParam("redirect_uri", conf.RedirectURL),
+			oauth2.SetAuthURLParam("state", stateParam),
+		)
+		if len(conf.Scopes) > 0 {
+			params = append(params, oauth2.SetAuthURLParam("scope", strings.Join(conf.Scopes, " ")))
+		}
+	}
+	if l.Nonce != "" {
+		params = append(params, oauth2.SetAuthURLParam("nonce", l.Nonce))
+	}
+	if l.Verifier != "" {
+		params = append(params, oauth2.S256ChallengeOption(l.Verifier))
+	}
+	return conf.AuthCodeURL(stateParam, params...)
+}
+
+// configFor is p as x/oauth2 sees it for one login.
+func (p *Provider) configFor(l *pendingLogin) *oauth2.Config {
+	conf := p.OAuth2()
+	conf.Scopes = p.scopes(l)
+	if l.Redirect != "" {
+		conf.RedirectURL = l.Redirect
+	}
+	return conf
+}
+
+// FinishLogin handles the browser's return to the redirect URL. It redeems the state,
+// which works once, and then exchanges the code for a token, once. It sets headers of w
+// (the login's cookie is deleted) and leaves the answer to the caller.
+//
+// A state is redeemed only by the browser that StartLogin answered, and for its provider.
+// Once the state is redeemed, the exchange goes on when the browser goes away. It takes
+// at most Options.Timeout.
+//
+// The error tells what to say to the user:
+//
+//   - [ErrAccessDenied]: the user said no. [*CallbackError] has every error that came
+//     back in the callback.
+//   - [ErrStateNotFound], [ErrWrongBrowser], [ErrNoCookies]: start again.
+//   - [ErrBadCallback]: the request is not a callback.
+//   - [ErrUnavailable], [ErrStateStore]: answer 503.
+//   - [ErrClientCredentials], [*oauth2.RetrieveError]: the token endpoint refused.
+//
+// After the state was redeemed, every error is a [*LoginError], which has the return
+// path and the value of the login.
+func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, error) {
+	w.Header().Set("Cache-Control", "no-store")
+	cb, err := p.callbackRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	if !isBrowserState(cb.state) {
+		return nil, p.placed(ErrStateNotFound)
+	}
+	at, carried, err := p.startedHere(r, cb.state)
+	if err != nil {
+		return nil, err
+	}
+	l, err := p.pending.redeem(r.Context(), at.place, carried)
+	if err != nil && !errors.Is(err, ErrStateNotFound) {
+		return nil, p.placed(err) // the state may still be there: the cookie stays
+	}
+	http.SetCookie(w, p.cookie(p.cookieName(cb.state), "", -1))
+	if err != nil {
+		return nil, p.placed(err)
+	}
+	return p.finish(r.Context(), cb, l)
+}
+
+// finish ends a login whose state was redeemed.
+func (p *Provider) finish(ctx context.Context, cb callback, l *pendingLogin) (*Login, error) {
+	login := &Login{ReturnTo: LocalPath(l.ReturnTo, "/"), Value: string(l.Value), Nonce: l.Nonce}
+	failed := func(err error) (*Login, error) {
+		return nil, &LoginError{login.ReturnTo, login.Value, err}
+	}
+	if cb.err != nil {
+		return failed(p.errorf(cb.err.Error(), cb.err))
+	}
+	tok, err := p.redeemCode(ctx, cb.code, l)
+	if err != nil {
+		return failed(err)
+	}
+	login.Token, login.Scopes = tok, grantedScopes(tok, p.scopes(l))
+	return login, nil
+}
+
+// grantedScopes reads what the provider says, with spaces or, as GitHub has it, commas.
+func grantedScopes(tok *oauth2.Token, asked []string) []string {
+	granted, _ := tok.Extra("scope").(string)
+	scopes := strings.FieldsFunc(granted, func(r rune) bool { return r == ' ' || r == ',' })
+	if len(scopes) == 0 {
+		return slices.Clone(asked)
+	}
+	return scopes
+}
+
+// isBrowserState reports whether s has the form of a state of browserPlace.
+func isBrowserState(s string) bool {
+	b, err := base64.RawURLEncoding.Strict().DecodeString(s)
+	return err == nil && len(b) == sha256.Size
+}
+
+// startedHere finds the cookie of a state. carried is what the cookie holds besides the
+// secret.
+func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, carried string, err error) {
+	for _, c := range r.CookiesNamed(p.cookieName(state)) {
+		secret, carried, _ := strings.Cut(c.Value, ".")
+		at := p.browserPlace(secret)
+		if subtle.ConstantTimeCompare([]byte(at.state), []byte(state)) == 1 {
+			return at, carried, nil
+		}
+	}
+	if len(r.Cookies()) > 0 {
+		return at, "", p.errorf("callback: this browser did not start the login, or no longer has its cookie", ErrWrongBrowser)
+	}
+	return at, "", p.errorf(fmt.Sprintf("callback: the browser sent no cookie; it may block cookies, or the login started on another host than that of the redirect URL (seen %.100q, expected %q)",
+		r.Host, p.redirectHost), ErrNoCookies)
+}
+
+func (p *Provider) secureCookies() bool { return !p.plainHTTP }
+
+// cookiePrefix is common to all providers, which share one budget of cookies.
+func (p *Provider) cookiePrefix() string {
+	if p.secureCookies() {
+		return "__Host-" + cookieName // a sibling subdomain can't set it, nor can plain http
+	}
+	return cookieName
+}
+
+// cookieName is different for every login, so that several can be under way.
+func (p *Provider) cookieName(state string) string {
+	return p.cookiePrefix() + p.id[:8] + "-" + state[:8]
+}
+
+func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
+	return &http.Cookie{
+		Name:     name,
+		Value:    value,
+		Path:     "/",
+		MaxAge:   maxAge,
+		HttpOnly: true,
+		Secure:   p.secureCookies(),
+		// Lax, not Strict: the way back from the provider is a navigation from
+		// another site, and has to bring the cookie.
+		SameSite: http.SameSiteLaxMode,
+	}
+}
+
+// dropOldCookies makes room for the cookie of one more login. Browsers send the oldest
+// cookies first (RFC 6265, section 5.4). The newest login of each other provider stays.
+func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request, next *http.Cookie) {
+	prefix := p.cookiePrefix()
+	providerOf := func(name string) string { return name[:min(len(name), len(prefix)+8)] }
+	kept := map[string]bool{providerOf(next.Name): true}
+	logins, size := 1, len(next.Name)+len(next.Value)
+	for _, c := range slices.Backward(r.Cookies()) {
+		if !strings.HasPrefix(c.Name, prefix) {
+			continue
+		}
+		logins++
+		size += len(c.Name) + len(c.Value)
+		newest := !kept[providerOf(c.Name)]
+		kept[providerOf(c.Name)] = true
+		if !newest && (logins > maxPendingLogins || size > maxPendingBytes) {
+			http.SetCookie(w, p.cookie(c.Name, "", -1))
+			logins--
+			size -= len(c.Name) + len(c.Value)
+		}
+	}
+}

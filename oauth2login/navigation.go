@@ -1,0 +1,116 @@
+package oauth2login
+
+import (
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"unicode/utf8"
+)
+
+// NavigationsOnly passes on to next only requests for a page that somebody asked for.
+// Use it around login routes of others, for example those of goth. [Provider.StartLogin]
+// and [Provider.FinishLogin] do the same check themselves.
+//
+// It answers everything else shortly and sets no cookie: images, frames, scripts and
+// fetches of any page (Sec-Fetch-Dest, Sec-Fetch-Mode) get 403; prefetches and
+// prerenders get 503, which a browser does not keep for the click; HEAD, as link
+// previews send it, gets 204. Browsers without these headers are let through.
+func NavigationsOnly(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if status := notNavigation(r); status != 0 {
+			answerShortly(w, status)
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+func answerShortly(w http.ResponseWriter, status int) {
+	w.Header().Set("Cache-Control", "no-store")
+	if status == http.StatusForbidden {
+		http.Error(w, "This address is for navigation only.", status)
+		return
+	}
+	w.WriteHeader(status)
+}
+
+// notNavigation returns the status that refuses r, or 0 if r is a navigation.
+func notNavigation(r *http.Request) int {
+	switch {
+	case isSpeculative(r.Header):
+		return http.StatusServiceUnavailable
+	case !isOrEmpty(r.Header, "Sec-Fetch-Mode", "navigate"), !isOrEmpty(r.Header, "Sec-Fetch-Dest", "document"):
+		return http.StatusForbidden
+	case r.Method == http.MethodHead:
+		return http.StatusNoContent
+	}
+	return 0
+}
+
+// isOrEmpty reports whether a header has no other value than want.
+func isOrEmpty(h http.Header, name, want string) bool {
+	return !slices.ContainsFunc(h.Values(name), func(v string) bool { return v != want })
+}
+
+// isSpeculative recognizes requests that a browser or a script makes ahead of a click.
+//
+// Sec-Purpose is the standard (https://wicg.github.io/nav-speculation/prefetch.html).
+// Older browsers send Purpose, X-Purpose and X-Moz. Turbo sends X-Sec-Purpose, htmx's
+// preload extension HX-Preloaded, Next.js Next-Router-Prefetch and X-Middleware-Prefetch.
+// instant.page uses <link rel=prefetch>, and so Sec-Purpose.
+func isSpeculative(h http.Header) bool {
+	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz", "X-Sec-Purpose"} {
+		for _, value := range h.Values(name) {
+			words := strings.FieldsFunc(strings.ToLower(value), func(c rune) bool { return strings.ContainsRune(" ,;=", c) })
+			if slices.ContainsFunc(words, func(word string) bool {
+				return word == "prefetch" || word == "prerender" || word == "preview"
+			}) {
+				return true
+			}
+		}
+	}
+	for _, name := range []string{"Hx-Preloaded", "Next-Router-Prefetch", "X-Middleware-Prefetch"} {
+		if h.Get(name) != "" {
+			return true
+		}
+	}
+	return false
+}
+
+// maxReturnTo is the length of the longest return path, in bytes.
+const maxReturnTo = 2 << 10
+
+// LocalPath returns s if a redirect to s stays on this site in every browser, and
+// otherwise otherwise. s may come from the request as it is. It is a path of at most
+// 2048 bytes that begins with "/", with a query and a fragment if there are any.
+//
+// A path with "//" or a backslash anywhere is refused: some servers and browsers make
+// another host of it.
+func LocalPath(s, otherwise string) string {
+	if isLocalPath(s) {
+		return s
+	}
+	return otherwise
+}
+
+// isLocalPath looks at the decoded path, since some servers decode a path, or resolve
+// its dot segments, before they redirect. http.Redirect takes the fragment for a part
+// of the path: of "/#/../\evil.example" it leaves "/\evil.example".
+func isLocalPath(s string) bool {
+	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || !isPlainText(s) {
+		return false
+	}
+	u, err := url.Parse(s)
+	if err != nil || u.Host != "" || u.User != nil || u.Path == "" { // "//" has neither host nor path
+		return false
+	}
+	return isPlainText(u.Path) && !strings.Contains(u.Path, "//") && !strings.Contains(u.Path+u.Fragment, `\`)
+}
+
+// isPlainText reports whether s is UTF-8 without control characters.
+func isPlainText(s string) bool {
+	return utf8.ValidString(s) && !strings.ContainsFunc(s, func(r rune) bool {
+		return r < ' ' || r >= 0x7f && r < 0xa0
+	})
+}

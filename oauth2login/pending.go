@@ -1,0 +1,290 @@
+package oauth2login
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+)
+
+// pendingLogin is what a login under way has to remember. The exported fields are kept.
+type pendingLogin struct {
+	Verifier string   `json:"v,omitempty"`
+	ReturnTo string   `json:"r,omitempty"`
+	Value    []byte   `json:"d,omitempty"`
+	Scopes   []string `json:"s,omitempty"`
+	Nonce    string   `json:"n,omitempty"`
+	Redirect string   `json:"u,omitempty"` // the redirect URL, unless it is the first one
+	Expires  int64    `json:"e"`           // Unix milliseconds
+
+	params []authCodeOption
+}
+
+// underWay reports whether l has begun and not expired. The clock that is read now may be
+// up to behind slower, or up to ahead faster, than the clock that l began by.
+func (l *pendingLogin) underWay(now time.Time, lifetime, behind, ahead time.Duration) bool {
+	left := time.UnixMilli(l.Expires).Sub(now)
+	return left > -ahead && left <= lifetime+behind
+}
+
+// A place names one login under way, at one provider.
+type place struct {
+	provider, kind string
+	key            string // in the store: a hash of the state
+	secret         string // of the browser's cookie; of an unbound login, its state
+}
+
+// pendingLogins keep logins under way: in a store, or in the browser's cookie.
+type pendingLogins interface {
+	// keep remembers l. carry is what the cookie has to hold besides the secret.
+	keep(ctx context.Context, at place, l *pendingLogin) (carry string, err error)
+
+	// redeem returns the login that was kept at a place, once. It fails with
+	// ErrStateNotFound if there is none.
+	redeem(ctx context.Context, at place, carried string) (*pendingLogin, error)
+}
+
+var (
+	_ pendingLogins = (*storedLogins)(nil)
+	_ pendingLogins = (*sealedLogins)(nil)
+)
+
+const (
+	// storeSkew is how far a store's clock and this machine's may be apart. Beyond
+	// that this machine ends a login itself: a store's clock may be set back, and a
+	// store may keep what it should not.
+	storeSkew = 5 * time.Minute
+
+	// sealedSkew is how far the clocks of two machines may be apart.
+	sealedSkew = time.Minute
+
+	// storeLimit is how long a state store may take for one call.
+	storeLimit = 3 * time.Second
+
+	// maxSealed is the length of the longest sealed login. With the cookie's name and
+	// attributes it stays below the 4096 bytes that browsers keep (RFC 6265, section
+	// 6.1).
+	maxSealed = 3 << 10
+)
+
+// storedLogins keep logins in a [state.Store]. An entry is sealed with a key from the
+// secret in the browser's cookie: who reads the store learns nothing, and who writes to
+// it can forge nothing.
+type storedLogins struct {
+	store    state.Store
+	lifetime time.Duration
+	redeemed *redeemed
+}
+
+func (s *storedLogins) keep(ctx context.Context, at place, l *pendingLogin) (string, error) {
+	value, err := encode(l)
+	if err != nil {
+		return "", err
+	}
+	ctx, cancel := context.WithTimeout(ctx, storeLimit)
+	defer cancel()
+	sealed := at.keys().Seal(value, "entry", at.kind, at.key)
+	if err := s.store.Put(ctx, at.key, sealed, s.lifetime); err != nil {
+		return "", storeFailed(ctx, err)
+	}
+	return "", nil
+}
+
+func (s *storedLogins) redeem(ctx context.Context, at place, _ string) (*pendingLogin, error) {
+	// A browser that goes away must not leave it open whether the state was taken.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
+	defer cancel()
+	sealed, found, err := s.store.Take(ctx, at.key)
+	if err != nil {
+		return nil, storeFailed(ctx, err)
+	}
+	if !found {
+		return nil, ErrStateNotFound
+	}
+	l := new(pendingLogin)
+	value, err := at.keys().Open(sealed, "entry", at.kind, at.key)
+	if err != nil || json.Unmarshal(value, l) != nil {
+		return nil, storeFailed(ctx, quiet.New("", "it returned what was never stored"))
+	}
+	if !l.underWay(time.Now(), s.lifetime, storeSkew, storeSkew) || !s.redeemed.first(at.key, l.Expires) {
+		return nil, ErrStateNotFound
+	}
+	return l, nil
+}
+
+// keys belong to one browser and one provider.
+func (at place) keys() *seal.Keys { return seal.FromSecret(at.secret, "entry "+at.provider) }
+
+func storeFailed(ctx context.Context, err error) error {
+	return quiet.New("", "state store: "+quiet.DescribeForeign(err), err, ctx.Err(), ErrStateStore)
+}
+
+// sealedLogins keep a login in its cookie, sealed with the application's keys.
+type sealedLogins struct {
+	keys     *seal.Keys
+	lifetime time.Duration
+	redeemed *redeemed
+
+	// A login that this process has sealed ends by the monotonic clock as well, which
+	// nobody can set.
+	process string // random
+	start   time.Time
+}
+
+func newSealedLogins(keys *seal.Keys, lifetime time.Duration) *sealedLogins {
+	return &sealedLogins{
+		keys: keys, lifetime: lifetime, redeemed: newRedeemed(lifetime + sealedSkew),
+		process: rand.Text()[:12], start: time.Now(),
+	}
+}
+
+// sealedLogin is what is sealed.
+type sealedLogin struct {
+	*pendingLogin
+	Process string `json:"p"`
+	Uptime  int64  `json:"t"` // of the process, in milliseconds
+}
+
+func (s *sealedLogins) uptime() time.Duration { return time.Since(s.start) }
+
+// keep drops a return path that does not fit into a cookie.
+func (s *sealedLogins) keep(_ context.Context, at place, l *pendingLogin) (string, error) {
+	for {
+		value, err := encode(sealedLogin{l, s.process, s.uptime().Milliseconds()})
+		if err != nil {
+			return "", err
+		}
+		carry := base64.RawURLEncoding.EncodeToString(s.keys.Seal(value, "login", at.provider, at.kind, at.key))
+		if len(carry) <= maxSealed {
+			return carry, nil
+		}
+		if l.ReturnTo == "" {
+			return "", errors.New("the scopes are too long for a cookie")
+		}
+		l.ReturnTo = ""
+	}
+}
+
+// redeem finds nothing after the lifetime by this machine's clock, nor if the clock was
+// set back by more than sealedSkew. What this process has sealed ends by its monotonic
+// clock as well.
+func (s *sealedLogins) redeem(_ context.Context, at place, carried string) (*pendingLogin, error) {
+	l, ok := s.open(at, carried)
+	if !ok || !s.redeemed.first(at.key, l.Expires) {
+		return nil, ErrStateNotFound
+	}
+	return l, nil
+}
+
+func (s *sealedLogins) open(at place, carried string) (*pendingLogin, bool) {
+	if len(carried) > maxSealed {
+		return nil, false
+	}
+	sealed, err := base64.RawURLEncoding.Strict().DecodeString(carried)
+	if err != nil {
+		return nil, false
+	}
+	value, err := s.keys.Open(sealed, "login", at.provider, at.kind, at.key)
+	if err != nil {
+		return nil, false
+	}
+	l := sealedLogin{pendingLogin: new(pendingLogin)}
+	if json.Unmarshal(value, &l) != nil || !l.underWay(time.Now(), s.lifetime, sealedSkew, 0) {
+		return nil, false
+	}
+	if l.Process == s.process && s.uptime() >= s.lifetime+time.Duration(l.Uptime)*time.Millisecond {
+		return nil, false
+	}
+	return l.pendingLogin, true
+}
+
+// encode is json.Marshal without HTML escapes, which make six bytes of one.
+func encode(v any) ([]byte, error) {
+	var buf bytes.Buffer
+	enc := json.NewEncoder(&buf)
+	enc.SetEscapeHTML(false)
+	err := enc.Encode(v)
+	return bytes.TrimSuffix(buf.Bytes(), []byte("\n")), err
+}
+
+// maxRedeemed is how many redeemed states a process remembers.
+const maxRedeemed = 100_000
+
+// redeemed remembers the states that this process has redeemed, so that none works
+// twice. When it is full it forgets the logins that began first, and then refuses all
+// logins that are as old: it can no longer tell which of them were redeemed.
+type redeemed struct {
+	keep  time.Duration
+	start time.Time
+
+	mu    sync.Mutex
+	byKey map[string]redemption
+	floor int64 // logins that expire at this time or before are refused; Unix milliseconds
+}
+
+type redemption struct {
+	expires int64         // of the login, Unix milliseconds
+	until   time.Duration // since start, by the monotonic clock: forget it then
+}
+
+func newRedeemed(keep time.Duration) *redeemed {
+	return &redeemed{keep: keep, start: time.Now(), byKey: make(map[string]redemption)}
+}
+
+// first reports whether the state of key, of a login that ends at expires, is redeemed
+// for the first time, and remembers that it is redeemed now.
+func (r *redeemed) first(key string, expires int64) bool {
+	now := time.Since(r.start)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, again := r.byKey[key]; again || expires <= r.floor {
+		return false
+	}
+	if len(r.byKey) >= maxRedeemed {
+		r.makeRoom(now)
+	}
+	r.byKey[key] = redemption{expires, now + r.keep}
+	return expires > r.floor
+}
+
+// makeRoom forgets what has expired or, if that is not a sixteenth, the sixteenth that
+// expires first.
+func (r *redeemed) makeRoom(now time.Duration) {
+	live := make([]int64, 0, len(r.byKey))
+	for key, entry := range r.byKey {
+		if now >= entry.until {
+			delete(r.byKey, key)
+			continue
+		}
+		live = append(live, entry.expires)
+	}
+	if len(live) <= maxRedeemed-maxRedeemed/16 {
+		return
+	}
+	slices.Sort(live)
+	r.floor = max(r.floor, live[len(live)/16])
+	for key, entry := range r.byKey {
+		if entry.expires <= r.floor {
+			delete(r.byKey, key)
+		}
+	}
+}
+
+// hash binds a text to the provider. It returns 43 letters, digits, '-' and '_'. No
+// argument holds a NUL.
+func (p *Provider) hash(purpose, s string) string {
+	var buf [128]byte // on the stack, unless a cookie is forged
+	b := append(append(append(buf[:0], p.id...), 0), purpose...)
+	sum := sha256.Sum256(append(append(b, 0), s...))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}

@@ -1,0 +1,406 @@
+package oauth2login
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"golang.org/x/oauth2"
+)
+
+const (
+	defaultLifetime = 5 * time.Minute
+	maxLoginTime    = time.Hour
+	defaultTimeout  = 10 * time.Second
+	minTimeout      = time.Second
+	maxTimeout      = time.Minute
+	earlyRefresh    = 60 * time.Second
+)
+
+// Options are what the providers of an application share. The zero value, and nil, is a
+// safe default for one process. Options print and marshal without their keys; but
+// package fmt prints the fields if Options stand in an unexported field of a struct.
+type Options struct {
+	// States remembers logins under way. If nil, the memory of this process does, for
+	// state.DefaultCapacity logins of each provider: a login must come back to this
+	// process, and is lost with it.
+	States state.Store
+
+	// StateKeys make a store needless on any number of machines: a login travels in
+	// its cookie, encrypted with AES-256-GCM. Each key has 32 random bytes, the same on
+	// all machines. The first one encrypts, all of them decrypt. States has to be nil.
+	// A state works once in each process; docs/clusters.md says what that means.
+	StateKeys [][]byte
+
+	// LoginLifetime is how long a user has to log in: 5 minutes if 0, an hour at most.
+	LoginLifetime time.Duration
+
+	// Timeout is how long one request to a provider may take, from 1 to 60 seconds; 10
+	// seconds if 0. A code or a refresh token is sent with the whole time-out, and once
+	// it is sent nothing else ends the request.
+	Timeout time.Duration
+
+	// EarlyRefresh is how long before its expiry a token is refreshed: 60 seconds if 0.
+	// If negative, only an expired token is refreshed: for command lines.
+	EarlyRefresh time.Duration
+
+	// HTTPClient makes the requests. If nil, one that keeps its connections. Redirects
+	// are never followed, and its cookie jar is not used.
+	HTTPClient *http.Client
+
+	// Logger is told what an operator can mend: tokens that can't be saved, refreshes
+	// that fail, client credentials that are refused. If nil, slog.Default().
+	Logger *slog.Logger
+}
+
+// Format prints o without its keys, for every verb.
+func (o Options) Format(f fmt.State, verb rune) {
+	quiet.Format(f, verb, fmt.Sprintf("oauth2login.Options{LoginLifetime:%v Timeout:%v EarlyRefresh:%v}", o.LoginLifetime, o.Timeout, o.EarlyRefresh))
+}
+
+// MarshalJSON writes o without its keys and without the fields that are code.
+func (o Options) MarshalJSON() ([]byte, error) {
+	return json.Marshal(map[string]any{"LoginLifetime": o.LoginLifetime, "Timeout": o.Timeout, "EarlyRefresh": o.EarlyRefresh})
+}
+
+// A ProviderOption changes one provider. See the With… functions.
+type ProviderOption func(*row)
+
+type row struct {
+	issuer    string
+	redirects []string
+	params    []oauth2.AuthCodeOption
+	assumed   time.Duration
+	rawBasic  bool
+	noPKCE    bool
+	plainHTTP bool
+}
+
+// WithIssuer sets the provider's issuer identifier (RFC 9207). Then every callback has to
+// bring a parameter iss that is equal to it. Do not set it for a provider that sends none.
+func WithIssuer(url string) ProviderOption { return func(r *row) { r.issuer = url } }
+
+// WithRedirectURLs adds redirect URLs that are registered besides that of the
+// oauth2.Config: one for each host of the application. [WithRedirectURL] picks one.
+func WithRedirectURLs(urls ...string) ProviderOption {
+	return func(r *row) { r.redirects = append(r.redirects, urls...) }
+}
+
+// WithAuthCodeDefaults adds parameters to the authorization URL of every login, for
+// example oauth2.AccessTypeOffline for Google. It can't change the parameters that this
+// package sets.
+func WithAuthCodeDefaults(opts ...oauth2.AuthCodeOption) ProviderOption {
+	return func(r *row) { r.params = append(r.params, opts...) }
+}
+
+// WithAssumedLifetime is how long a token lives if the provider does not say. Without it
+// such a token never expires, as in x/oauth2. It is positive and at most a year.
+func WithAssumedLifetime(d time.Duration) ProviderOption { return func(r *row) { r.assumed = d } }
+
+// WithRawBasicAuth sends client ID and secret in HTTP Basic as they are. x/oauth2
+// percent-encodes both first, as RFC 6749, section 2.3.1 demands; some providers compare
+// the plain ones.
+func WithRawBasicAuth() ProviderOption { return func(r *row) { r.rawBasic = true } }
+
+// WithoutPKCE turns off the proof key (RFC 7636), for a provider that refuses it from
+// clients with a secret. A client without a secret can't do without.
+func WithoutPKCE() ProviderOption { return func(r *row) { r.noPKCE = true } }
+
+// WithPlainHTTP allows http in the provider's URLs and the redirect URL on hosts other
+// than loopback. Secrets, codes and tokens can then be read on the way.
+func WithPlainHTTP() ProviderOption { return func(r *row) { r.plainHTTP = true } }
+
+// Provider is one application's login with one provider. [New] makes it. It is safe for
+// concurrent use. A program makes one for each row of its table and keeps it.
+type Provider struct {
+	conf   oauth2.Config // checked, without the secret
+	secret atomic.Pointer[string]
+	opts   Options // checked, defaults filled in, without the keys
+	row    row
+	where  string // begins the text of errors: "oauth2login: github.com"
+
+	id           string   // tells providers apart that share a host or a store; the same on all machines
+	redirects    []string // the first is that of conf
+	redirectHost string   // of the first one
+	plainHTTP    bool     // of the redirect URLs: no secure cookies
+
+	pending             pendingLogins
+	style               styleMemory
+	tokenURL, deviceURL *url.URL
+	http                *http.Client // for API calls
+	auth                *http.Client // for x/oauth2: the same, with a guard
+}
+
+// New makes a Provider from the application's own oauth2.Config, which it copies.
+// shared may be nil. An error names the field that is wrong, and nothing was started.
+//
+// Client ID, redirect URL, AuthURL and TokenURL are needed. All URLs are absolute, and
+// https or on a loopback host. If Endpoint.AuthStyle is 0, credentials go into HTTP
+// Basic; a provider that refuses that gets them in the form with its next request. No
+// code is ever sent twice to find out, as x/oauth2 does.
+func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Provider, error) {
+	if conf == nil {
+		return nil, errors.New("oauth2login: the oauth2.Config is nil")
+	}
+	p := &Provider{conf: *conf}
+	for _, option := range options {
+		option(&p.row)
+	}
+	if shared != nil {
+		p.opts = *shared
+	}
+	for _, check := range []func() error{p.checkClient, p.checkURLs, p.checkRow, p.checkOptions} {
+		if err := check(); err != nil {
+			return nil, fmt.Errorf("oauth2login: %w", err)
+		}
+	}
+	p.id = providerID(p.conf)
+	p.conf.Scopes = slices.Clone(p.conf.Scopes)
+	p.conf.ClientSecret = ""
+	p.http = wire.Client(p.opts.HTTPClient)
+	auth := *p.http
+	auth.Transport = &guard{p: p, base: wire.Transport(p.http)}
+	p.auth = &auth
+	return p, nil
+}
+
+func (p *Provider) checkClient() error {
+	if p.conf.ClientID == "" {
+		return errors.New("ClientID is empty")
+	}
+	if hasControl(p.conf.ClientID) {
+		return errors.New("ClientID contains a control character")
+	}
+	switch p.conf.Endpoint.AuthStyle {
+	case oauth2.AuthStyleAutoDetect, oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams:
+	default:
+		return errors.New("Endpoint.AuthStyle is unknown")
+	}
+	if err := checkScopes(p.conf.Scopes); err != nil {
+		return fmt.Errorf("Scopes: %w", err)
+	}
+	return p.storeSecret(p.conf.ClientSecret)
+}
+
+// storeSecret is the check that New and SetClientSecret share.
+func (p *Provider) storeSecret(secret string) error {
+	switch {
+	case hasControl(secret): // a line end, from a file or the environment
+		return errors.New("ClientSecret contains a control character")
+	case secret == "" && p.row.noPKCE:
+		return errors.New("WithoutPKCE: ClientSecret is empty, and nothing would bind a code to this application")
+	case secret != "" && strings.Contains(p.conf.ClientID, ":") && (p.row.rawBasic):
+		// "a user-id containing a colon character is invalid"
+		// https://www.rfc-editor.org/rfc/rfc7617#section-2
+		return errors.New("ClientID contains a colon, which raw HTTP Basic can't carry")
+	}
+	p.secret.Store(&secret)
+	return nil
+}
+
+func hasControl(s string) bool {
+	return strings.ContainsFunc(s, func(r rune) bool { return r < ' ' || r == 0x7f })
+}
+
+// Parameters that x/oauth2 or this package sets.
+var (
+	authParams   = []string{"response_type", "client_id", "redirect_uri", "scope", "state", "nonce", "code_challenge", "code_challenge_method"}
+	tokenParams  = []string{"grant_type", "code", "redirect_uri", "client_id", "client_secret", "refresh_token", "code_verifier", "device_code"}
+	deviceParams = []string{"client_id", "client_secret", "scope", "code_challenge", "code_challenge_method"}
+)
+
+func (p *Provider) checkURLs() (err error) {
+	e := p.conf.Endpoint
+	auth, err := p.parseURL("Endpoint.AuthURL", e.AuthURL, authParams)
+	if err != nil {
+		return err
+	}
+	p.where = "oauth2login: " + auth.Host
+	if p.tokenURL, err = p.parseURL("Endpoint.TokenURL", e.TokenURL, tokenParams); err != nil {
+		return err
+	}
+	if e.DeviceAuthURL != "" {
+		if p.deviceURL, err = p.parseURL("Endpoint.DeviceAuthURL", e.DeviceAuthURL, deviceParams); err != nil {
+			return err
+		}
+	}
+	p.redirects = []string{p.conf.RedirectURL}
+	for _, redirect := range p.row.redirects {
+		if !slices.Contains(p.redirects, redirect) {
+			p.redirects = append(p.redirects, redirect)
+		}
+	}
+	for i, redirect := range p.redirects {
+		field := "RedirectURL"
+		if i > 0 {
+			field = "WithRedirectURLs"
+		}
+		u, err := p.parseRedirect(redirect)
+		if err != nil {
+			return fmt.Errorf("%s: %w", field, err)
+		}
+		if i == 0 {
+			p.redirectHost, p.plainHTTP = u.Host, u.Scheme == "http"
+		}
+		if p.plainHTTP != (u.Scheme == "http") {
+			return fmt.Errorf("%s: mixes http and https", field)
+		}
+	}
+	return nil
+}
+
+func (p *Provider) parseURL(field, s string, ours []string) (*url.URL, error) {
+	u, err := wire.ParseURL(s, p.row.plainHTTP)
+	if err == nil {
+		err = holdsNone(u, ours)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", field, err)
+	}
+	return u, nil
+}
+
+// holdsNone refuses an URL whose query holds a parameter of ours.
+func holdsNone(u *url.URL, ours []string) error {
+	q, err := url.ParseQuery(u.RawQuery)
+	if err != nil {
+		return errors.New("has a malformed query")
+	}
+	for _, name := range ours {
+		if q.Has(name) {
+			return fmt.Errorf("has the parameter %s, which every login sets", name)
+		}
+	}
+	return nil
+}
+
+// parseRedirect allows an app's own scheme as well, if it is a reversed domain name (RFC
+// 8252, section 7.1).
+func (p *Provider) parseRedirect(s string) (*url.URL, error) {
+	u, err := url.Parse(s)
+	if err == nil && strings.Contains(u.Scheme, ".") && u.User == nil && !strings.ContainsAny(s, "# {}") {
+		return u, holdsNone(u, callbackParams)
+	}
+	if u, err = wire.ParseURL(s, p.row.plainHTTP); err != nil {
+		return nil, err
+	}
+	return u, holdsNone(u, callbackParams)
+}
+
+func (p *Provider) checkRow() error {
+	if p.row.issuer != "" {
+		u, err := wire.ParseURL(p.row.issuer, p.row.plainHTTP)
+		if err == nil && u.RawQuery != "" {
+			err = errors.New("has a query")
+		}
+		if err != nil {
+			return fmt.Errorf("WithIssuer: %w", err)
+		}
+	}
+	if p.row.assumed < 0 || p.row.assumed > maxLifetime {
+		return errors.New("WithAssumedLifetime: not between 0 and a year")
+	}
+	return nil
+}
+
+func (p *Provider) checkOptions() error {
+	o := &p.opts
+	o.LoginLifetime = cmp.Or(o.LoginLifetime, defaultLifetime)
+	if o.LoginLifetime < time.Second || o.LoginLifetime > maxLoginTime {
+		return errors.New("Options.LoginLifetime: not between a second and an hour")
+	}
+	o.Timeout = cmp.Or(o.Timeout, defaultTimeout)
+	if o.Timeout < minTimeout || o.Timeout > maxTimeout {
+		return errors.New("Options.Timeout: not between 1 and 60 seconds")
+	}
+	o.EarlyRefresh = cmp.Or(o.EarlyRefresh, earlyRefresh)
+	o.Logger = cmp.Or(o.Logger, slog.Default())
+	if o.StateKeys != nil {
+		if o.States != nil {
+			return errors.New("Options.StateKeys and Options.States are both set")
+		}
+		keys, err := seal.New(o.StateKeys)
+		if err != nil {
+			return fmt.Errorf("Options.StateKeys: %w", err)
+		}
+		p.pending, o.StateKeys = newSealedLogins(keys, o.LoginLifetime), nil
+		return nil
+	}
+	if o.States == nil {
+		o.States = state.NewMemory(0)
+	}
+	p.pending = &storedLogins{o.States, o.LoginLifetime, newRedeemed(o.LoginLifetime + storeSkew)}
+	return nil
+}
+
+// providerID names an application at a provider: its logins are bound to it.
+func providerID(c oauth2.Config) string {
+	h := sha256.New()
+	for _, s := range []string{c.Endpoint.AuthURL, c.Endpoint.TokenURL, c.ClientID, c.RedirectURL} {
+		_, _ = fmt.Fprintf(h, "%d:%s", len(s), s)
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}
+
+// OAuth2 returns p as plain x/oauth2: a copy that is the caller's own, with the client
+// secret of this moment. Pass it a context of [Provider.ClientContext]: x/oauth2's own
+// client has no time-out and follows redirects.
+//
+// Its AuthStyle is never 0, with which x/oauth2 sends a code twice.
+func (p *Provider) OAuth2() *oauth2.Config {
+	conf := p.conf
+	conf.Scopes = slices.Clone(conf.Scopes)
+	conf.ClientSecret = *p.secret.Load()
+	switch {
+	case conf.ClientSecret == "":
+		conf.Endpoint.AuthStyle = oauth2.AuthStyleInParams
+	case conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect:
+		conf.Endpoint.AuthStyle = p.style.current()
+	}
+	return &conf
+}
+
+// ClientContext returns a context with which x/oauth2 makes its requests as p does: to
+// the provider's endpoints only without redirects, within Options.Timeout if ctx has no
+// deadline, and with answers that were checked.
+//
+//	tok, err := p.OAuth2().Exchange(p.ClientContext(ctx), code, oauth2.VerifierOption(v))
+//
+// An *oauth2.RetrieveError of x/oauth2 prints the body of the answer.
+func (p *Provider) ClientContext(ctx context.Context) context.Context {
+	return context.WithValue(ctx, oauth2.HTTPClient, p.auth)
+}
+
+// SetClientSecret changes the secret for requests from now on; logins and tokens under way
+// go on. It refuses what New refuses. An empty secret makes p a public client.
+func (p *Provider) SetClientSecret(secret string) error {
+	if err := p.storeSecret(secret); err != nil {
+		return p.errorf(err.Error())
+	}
+	p.style.forget()
+	return nil
+}
+
+// Format prints p without its secret, for every verb.
+func (p *Provider) Format(f fmt.State, verb rune) {
+	if p == nil {
+		quiet.Format(f, verb, "(*oauth2login.Provider)(nil)")
+		return
+	}
+	quiet.Format(f, verb, fmt.Sprintf("oauth2login.Provider{%s ClientID:%q}", strings.TrimPrefix(p.where, "oauth2login: "), p.conf.ClientID))
+}

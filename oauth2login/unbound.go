@@ -1,0 +1,50 @@
+package oauth2login
+
+import (
+	"context"
+	"crypto/rand"
+	"net/url"
+)
+
+// StartUnbound starts a login that is not bound to a browser: whoever opens the URL can
+// log in, and whoever comes back with the state is taken for that user. In a web
+// application use [Provider.StartLogin].
+//
+// It is for a URL that goes to the user by mail or chat. It remembers a new state for
+// Options.LoginLifetime. Whoever has both the URL and the state store can read what the
+// login remembers. Errors are those of StartLogin. With Options.StateKeys it always
+// fails: there is no cookie to keep the login in.
+func (p *Provider) StartUnbound(ctx context.Context, opts ...LoginOption) (string, error) {
+	if p.opts.States == nil {
+		return "", p.errorf("StartUnbound needs Options.States: with StateKeys a login is kept in its browser's cookie")
+	}
+	l, err := p.newLogin(opts)
+	if err != nil {
+		return "", err
+	}
+	stateParam := rand.Text() // 130 random bits; RFC 6749, section 10.10 asks for 128
+	if _, err := p.pending.keep(ctx, p.placeOf(unboundLogin, stateParam, stateParam).place, l); err != nil {
+		return "", p.placed(err)
+	}
+	return p.authURL(stateParam, l), nil
+}
+
+// FinishUnbound ends a login of [Provider.StartUnbound] without knowing which browser
+// comes back: the state alone is enough. query is the whole query of the callback.
+//
+// A state works once, whether the exchange succeeds or not. States of StartLogin are not
+// found: they belong to a browser. Errors are those of [Provider.FinishLogin].
+func (p *Provider) FinishUnbound(ctx context.Context, query url.Values) (*Login, error) {
+	cb, err := p.parseCallback(query)
+	if err != nil {
+		return nil, err
+	}
+	if len(cb.state) != len(rand.Text()) || p.opts.States == nil {
+		return nil, p.placed(ErrStateNotFound)
+	}
+	l, err := p.pending.redeem(ctx, p.placeOf(unboundLogin, cb.state, cb.state).place, "")
+	if err != nil {
+		return nil, p.placed(err)
+	}
+	return p.finish(ctx, cb, l)
+}

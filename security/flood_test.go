@@ -1,0 +1,117 @@
+//go:build unported
+
+package shangcloud_test
+
+import (
+	"crypto/rand"
+	"encoding/base64"
+	"net/http/httptest"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// TestFloodOfCallbacks sends callbacks with states that nobody has started, by
+// browsers with and without cookies: they cost the store and the platform nothing,
+// and leave no cookie.
+func TestFloodOfCallbacks(t *testing.T) {
+	store := &countingStore{Store: state.NewMemory(0)}
+	s := newSite(t, func(c *shangcloud.Config) { c.States = store })
+	owner := newBrowser(t)
+	callbackURL := authorize(t, owner.start(t, s))
+	calls := store.calls
+	var buf [32]byte
+	for i := range 10_000 {
+		_, _ = rand.Read(buf[:])
+		b := &browser{jar: owner.jar}
+		if i%2 == 0 {
+			b = newBrowser(t)
+		}
+		r := b.request("GET", "https://app.example/callback?code=c&state="+base64.RawURLEncoding.EncodeToString(buf[:]))
+		w := httptest.NewRecorder()
+		_, err := s.FinishLogin(w, r)
+		require.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
+		require.Empty(t, w.Result().Cookies())
+	}
+	assert.Equal(t, calls, store.calls, "the store is not asked")
+	assert.Zero(t, s.tokenRequests())
+	_, err := owner.finish(s, callbackURL)
+	assert.NoError(t, err, "the owner of a login has not noticed")
+}
+
+// TestFloodOfStarts starts logins that nobody finishes. Memory is bounded, and who
+// logs in meanwhile gets through as long as fewer start than the store has room for.
+func TestFloodOfStarts(t *testing.T) {
+	const capacity = 4000
+	s := newSite(t, func(c *shangcloud.Config) { c.States = state.NewMemory(capacity) })
+	flood := func(n int) {
+		for range n {
+			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil)))
+		}
+	}
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	flood(2 * capacity)
+	before := heap()
+	for range 5 {
+		flood(capacity)
+		b := newBrowser(t)
+		authURL := b.start(t, s)
+		flood(capacity / 2)
+		_, err := b.finish(s, authorize(t, authURL))
+		require.NoError(t, err, "an honest user")
+	}
+	assert.Less(t, heap(), before+1<<20, "memory does not grow")
+
+	b := newBrowser(t)
+	authURL := b.start(t, s)
+	flood(3 * capacity)
+	_, err := b.finish(s, authorize(t, authURL))
+	assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, "beyond that, the oldest go")
+
+	// Whoever floods chooses what there is to remember.
+	for _, path := range []string{"/" + strings.Repeat("&", 2047), "/?" + strings.Repeat(`"`, 2046), "/?" + strings.Repeat("\u2028", 682)} {
+		for range 2 * capacity {
+			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil), shangcloud.WithReturnTo(path)))
+		}
+		assert.Less(t, heap(), before+capacity*1200, "%.6q", path)
+	}
+}
+
+// TestFloodOfRefreshes has many callers, and many sources of one user, find a token
+// expired at once.
+func TestFloodOfRefreshes(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = time.Hour })
+		store := newLockedStore()
+		store.tok = issue(s.platform)
+		sources := []oauth2.TokenSource{}
+		for range 50 {
+			sources = append(sources, s.TokenSource(nil, store))
+		}
+		time.Sleep(2 * time.Hour)
+		var wg sync.WaitGroup
+		for i := range 2000 {
+			wg.Go(func() {
+				_, err := sources[i%len(sources)].Token()
+				assert.NoError(t, err)
+			})
+		}
+		wg.Wait()
+		assert.Equal(t, 1, s.tokenRequests())
+		// That no goroutine is left is what the bubble sees to.
+	})
+}

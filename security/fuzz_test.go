@@ -1,0 +1,524 @@
+//go:build unported
+
+package shangcloud_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// answering is a client whose server gives one answer to everything. Its header are
+// names and values in turn.
+func answering(status int, body string, header ...string) *http.Client {
+	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		h := make(http.Header)
+		for i := 0; i < len(header); i += 2 {
+			h.Set(header[i], header[i+1])
+		}
+		return &http.Response{StatusCode: status, Header: h, Body: io.NopCloser(strings.NewReader(body)), ContentLength: -1, Request: r}, nil
+	})}
+}
+
+// isStatus reports whether net/http could hand on an answer with this status.
+func isStatus(status int) bool { return status >= 200 && status <= 999 }
+
+const wholeToken = `{"access_token":"at","token_type":"Bearer","refresh_token":"rt","expires_in":3600}`
+
+func fuzzedProvider(t testing.TB, changes ...func(*shangcloud.Config)) *shangcloud.Provider {
+	c := valid()
+	c.HTTPClient = answering(200, wholeToken)
+	for _, change := range changes {
+		change(&c)
+	}
+	p, err := shangcloud.New(c)
+	require.NoError(t, err)
+	return p
+}
+
+// bothKinds are a provider with a store and one without.
+func bothKinds(f *testing.F) []*shangcloud.Provider {
+	return []*shangcloud.Provider{fuzzedProvider(f), fuzzedProvider(f, sealedWith("1"))}
+}
+
+// started starts a login in a browser without cookies, and returns its cookie and state.
+func started(t testing.TB, p *shangcloud.Provider, opts ...shangcloud.LoginOption) (*http.Cookie, string) {
+	w := httptest.NewRecorder()
+	require.NoError(t, p.StartLogin(w, requestWith("", ""), opts...))
+	return w.Result().Cookies()[0], mustParse(w.Header().Get("Location")).Query().Get("state")
+}
+
+// requestWith is a request with any query and Cookie header at all.
+func requestWith(rawQuery, cookie string) *http.Request {
+	return &http.Request{
+		Method: "GET", URL: &url.URL{Scheme: "https", Host: "app.example", Path: "/callback", RawQuery: rawQuery},
+		Header: http.Header{"Cookie": {cookie}},
+	}
+}
+
+// finishWith brings a login back as it should be.
+func finishWith(p *shangcloud.Provider, cookie *http.Cookie, state string) (*shangcloud.Login, error) {
+	return p.FinishLogin(httptest.NewRecorder(), requestWith("code=c&state="+state, cookie.Name+"="+cookie.Value))
+}
+
+// ownWords are the texts of errors: nothing of what came from elsewhere is in them,
+// but for the codes that standards name.
+var ownWords = regexp.MustCompile(strings.ReplaceAll(`^shangcloud: (`+strings.Join([]string{
+	`malformed callback: [A-Za-z_ -]{1,40}`,
+	`login state unknown, expired or used`,
+	`this browser did not start the login, or no longer has its cookie(; it has sent no cookie at all: it may not keep any for this host)?`,
+	`the login came back with (an error of unknown kind|CODE)`,
+	`[a-z ]+: status \d{3}( CODE)?`,
+	`[a-z ]+: the token endpoint refused: status \d{3}( CODE)?`,
+	`[a-z ]+: unusable answer: [A-Za-z0-9_ -]{1,40}`,
+	`[a-z ]+: the request failed`,
+}, "|")+`)$`, "CODE", `(invalid_(request|client|grant|scope|token)|unauthorized_client|insufficient_scope|unsupported_(grant|response)_type|`+
+	`access_denied|server_error|temporarily_unavailable|authorization_pending|slow_down|expired_token)`))
+
+func assertOwnWords(t *testing.T, err error) {
+	t.Helper()
+	assert.Regexp(t, ownWords, err.Error())
+	assert.Equal(t, err.Error(), fmt.Sprintf("%+v", err))
+}
+
+// assertRefusal checks an error that an answer of the platform led to.
+func assertRefusal(t *testing.T, err error) {
+	t.Helper()
+	assertOwnWords(t, err)
+	assert.Equal(t, err.Error(), fmt.Sprintf("%#v", err))
+	var api *shangcloud.APIError
+	var token *oauth2.RetrieveError
+	switch {
+	case errors.As(err, &api):
+		assert.Regexp(t, `^[a-z_]{0,64}$`, api.Code)
+	case !errors.As(err, &token):
+		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+	}
+}
+
+// members reads a JSON object as plainly as can be: each of names, the members that
+// matter, has to be there once at most and in no other spelling. It gives numbers as
+// they are written.
+func members(body string, names ...string) (map[string]any, error) {
+	dec := json.NewDecoder(strings.NewReader(body))
+	dec.UseNumber()
+	if start, err := dec.Token(); err != nil || start != json.Delim('{') {
+		return nil, errors.New("not an object")
+	}
+	found := make(map[string]any)
+	for dec.More() {
+		var value any
+		name, err := dec.Token()
+		if err != nil || dec.Decode(&value) != nil {
+			return nil, errors.New("not JSON")
+		}
+		key := name.(string)
+		for _, name := range names {
+			if _, again := found[name]; strings.EqualFold(key, name) && (again || key != name) {
+				return nil, fmt.Errorf("%s is ambiguous", name)
+			}
+		}
+		found[key] = value
+	}
+	return found, nil
+}
+
+// FuzzCallback delivers any query. STATE stands for the login's state in it.
+func FuzzCallback(f *testing.F) {
+	for _, seed := range []string{
+		"", "state=STATE&code=c", "code=c&state=STATE&code=d", "state=STATE&state=STATE&code=c", "state=STATE", "code=c",
+		"state=STATE&error=access_denied", "state=STATE&code=c&error=access_denied", "state=STATE&code=%00", "state=STATE;code=c",
+		"STATE=state&code=c", "state=STATE&code=c&iss=https://evil.example", "state=%53TATE&code=c", "state=STATE&code=%zz",
+		"state=STATE&code=" + strings.Repeat("c", 5000), "state=STATE&error=%0d%0aSet-Cookie:x&error_description=%ff", "state=STATE&code[]=c",
+		"state=STATE&code=c&error=", "state=STATEx&code=c", "state=STATE&error=server_error&error_description=%e5%b0%8f&error_uri=https://e.example/",
+		"state=STATE+&code=c", "State=STATE&state=STATE&Code=c&code=c", "state=AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA&code=c",
+		"state=STATE&error=hush_hush&error_description=hush", "state=STATE&error=",
+	} {
+		f.Add("GET", seed)
+	}
+	f.Add("POST", "state=STATE&code=c")
+	f.Add("HEAD", "state=STATE&code=c")
+	f.Add("get", "state=STATE&code=c")
+	providers := bothKinds(f)
+	f.Fuzz(func(t *testing.T, method, query string) {
+		for _, p := range providers {
+			cookie, state := started(t, p)
+			query := strings.ReplaceAll(query, "STATE", state)
+			r := requestWith(query, cookie.Name+"="+cookie.Value)
+			r.Method = method
+			login, err := p.FinishLogin(httptest.NewRecorder(), r)
+
+			q, malformed := url.ParseQuery(query)
+			ours := method == "GET" && malformed == nil && slices.Equal(q["state"], []string{state})
+			if err == nil {
+				assert.True(t, ours && len(q["code"]) == 1 && q.Get("code") != "" && !q.Has("error"), "%s %q", method, query)
+				assert.Equal(t, "at", login.Token.AccessToken)
+			} else {
+				assert.Nil(t, login)
+				assertOwnWords(t, err)
+				assert.False(t, ours && len(q) == 2 && slices.Equal(q["code"], []string{"c"}), "a callback like the platform's is refused: %v", err)
+			}
+			var refused *shangcloud.CallbackError
+			if errors.As(err, &refused) {
+				assert.True(t, ours && !q.Has("code") && q.Get("error") == refused.Code)
+				assert.False(t, strings.ContainsFunc(refused.Code+refused.Description+refused.URI, unicode.IsControl))
+			}
+
+			_, again := finishWith(p, cookie, state)
+			if err == nil || refused != nil {
+				assert.ErrorIs(t, again, shangcloud.ErrStateNotFound, "a state works once")
+			} else {
+				assert.NoError(t, again, "the login is left to its owner after %v", err)
+			}
+		}
+	})
+}
+
+// FuzzLoginCookie sends any Cookie header to the start of a login, and to its end.
+// NAME and SECRET stand for the login's cookie, STATE for its state.
+func FuzzLoginCookie(f *testing.F) {
+	for _, seed := range []string{
+		"", "NAME=SECRET", "NAME=SECRET; NAME=SECRET", "NAME=x; NAME=SECRET", "a=b; NAME=SECRET", `NAME="SECRET"`, "NAME=SECRET.x", "name=SECRET",
+		"__Host-=x", ";;;=", "x=" + strings.Repeat("y", 5000), "\x00", "STATE=STATE", "__Host-STATE=STATE", "NAME=STATE", "NAME=", "NAME", "NAME=SECRET\r\nX: y",
+		"NAME=AAAAAAAAAAAAAAAAAAAAAAAAAA", "NAMEx=SECRET", " NAME = SECRET ", strings.Repeat("NAME=y; NAME2=z;", 30), "NAME=" + strings.Repeat("y", 4097) + "; NAME3=z",
+	} {
+		f.Add(seed)
+	}
+	p := fuzzedProvider(f)
+	f.Fuzz(func(t *testing.T, header string) {
+		cookie, state := started(t, p)
+		header = strings.NewReplacer("NAME", cookie.Name, "SECRET", cookie.Value, "STATE", state).Replace(header)
+
+		w := httptest.NewRecorder()
+		require.NoError(t, p.StartLogin(w, requestWith("", header)))
+		set := 0
+		for _, line := range w.Header()["Set-Cookie"] {
+			c, err := http.ParseSetCookie(line)
+			require.NoError(t, err)
+			assert.True(t, strings.HasPrefix(c.Name, cookie.Name[:len(cookie.Name)-8]), "another's cookie is touched: %q", line)
+			assert.True(t, c.Secure && c.HttpOnly && c.Path == "/" && c.Domain == "", "%q", line)
+			if c.MaxAge > 0 {
+				set++
+			}
+		}
+		assert.Equal(t, 1, set)
+
+		_, err := p.FinishLogin(httptest.NewRecorder(), requestWith("code=c&state="+state, header))
+		if err != nil {
+			assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
+			assertOwnWords(t, err)
+			_, err = finishWith(p, cookie, state)
+			assert.NoError(t, err, "the login is left to its owner")
+			return
+		}
+		assert.True(t, slices.ContainsFunc(strings.Split(header, ";"), func(pair string) bool {
+			name, value, _ := strings.Cut(pair, "=")
+			secret, _, _ := strings.Cut(strings.Trim(value, "\" \t"), ".")
+			return strings.TrimSpace(name) == cookie.Name && secret == cookie.Value
+		}), "only the browser that holds the cookie gets in: %q", header)
+	})
+}
+
+var (
+	c0AndSpace = strings.Map(func(r rune) rune { return r - 1 }, "\x01\x02\x03\x04\x05\x06\x07\x08\t\n\x0b\x0c\r\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f !")
+	dropped    = strings.NewReplacer("\t", "", "\n", "", "\r", "")
+	scheme     = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
+)
+
+// staysHere reports whether a browser that was at an https address of a site stays on
+// this site when it is sent to location. (https://url.spec.whatwg.org/#url-parsing)
+func staysHere(location string) bool {
+	location = dropped.Replace(strings.Trim(location, c0AndSpace))
+	end := len(location)
+	if i := strings.IndexAny(location, "?#"); i >= 0 {
+		end = i
+	}
+	location = strings.ReplaceAll(location[:end], `\`, "/")
+	return !scheme.MatchString(location) && !strings.HasPrefix(location, "//")
+}
+
+// FuzzReturnTo asks to return anywhere, and goes where a browser would.
+func FuzzReturnTo(f *testing.F) {
+	for _, seed := range []string{
+		"", "/", "/a?b=c#d", "//evil.example", `/\evil.example`, `\\evil.example`, "/\t/evil.example", "/\n/evil.example", "https://evil.example",
+		"javascript:alert(1)", " //evil.example", "/%2f/evil.example", "/..//evil.example", "/.//evil.example", "/a/..//evil.example", "///evil.example",
+		"/\x00/evil.example", "/林", "/\u2028", "http:evil.example", "/@evil.example", "?x", "#x", "/a\r\nSet-Cookie: x", "/\xff",
+		`/#/../\evil.example`, `/?/../\evil.example`, `/a#?/../\evil.example`, "/#/..//evil.example", `/a/%2e%2e/\evil.example`, "/%5c../x", "/;/..//x",
+		"/?<&>\u2028\"\\", "/%25%32%66/x", "/\u0085/x", "/a b", "/?" + strings.Repeat(`"`, 2000), "/" + strings.Repeat("p", 2048), "//evil.example/x", "//u@/x",
+	} {
+		f.Add(seed)
+	}
+	providers := bothKinds(f)
+	app := mustParse("https://app.example/callback?code=c")
+	f.Fuzz(func(t *testing.T, asked string) {
+		for _, p := range providers {
+			cookie, state := started(t, p, shangcloud.WithReturnTo(asked))
+			login, err := finishWith(p, cookie, state)
+			require.NoError(t, err)
+			to := login.ReturnTo
+			assert.True(t, to == "/" || to == asked, "%q became %q", asked, to)
+			assert.LessOrEqual(t, len(to), 2048)
+			assert.False(t, strings.ContainsFunc(to, unicode.IsControl), "%q", to)
+
+			u, err := url.Parse(to)
+			require.NoError(t, err)
+			at := app.ResolveReference(u)
+			assert.Equal(t, "https://app.example/", at.Scheme+"://"+at.Host+at.Path[:1])
+			w := httptest.NewRecorder()
+			http.Redirect(w, requestWith("", ""), to, http.StatusSeeOther)
+			for who, location := range map[string]string{
+				"as it is": to, "http.Redirect": w.Header().Get("Location"), "resolved": at.RequestURI(),
+				"decoded": u.Path, "decoded and cleaned": path.Clean(u.Path),
+			} {
+				assert.True(t, strings.HasPrefix(location, "/") && staysHere(location), "%q, %s, leads to %q", to, who, location)
+			}
+		}
+	})
+}
+
+// FuzzTokenAnswer answers an exchange with anything.
+func FuzzTokenAnswer(f *testing.F) {
+	for _, seed := range []string{
+		wholeToken, "", "{}", "null", "[]", "<html>", wholeToken + "x", wholeToken + wholeToken, `{"error":"invalid_grant"}`, `{"error":{}}`,
+		`{"access_token":"a","access_token":"b"}`, `{"Access_Token":"a"}`, `{"access_token":"a\r\nb"}`, `{"access_token":"a","token_type":"mac"}`,
+		`{"access_token":"a","token_type":"Bearer\r\n"}`, `{"access_token":"a","expires_in":1e400}`, `{"access_token":"a","expires_in":"-9223372036854775808"}`,
+		`{"access_token":"a","expires_in":null}`, `{"access_token":"a","expires_in":[1]}`, `{"access_token":"a","expires_in":"NaN"}`, "access_token=a&token_type=bearer",
+		`{"access_token":"\u0061","\u0061ccess_token":"b"}`, "{\"access_token\":\"\xff\"}", `{"access_token":"a","expires_in":0x7fffffffffffffff}`,
+		`{"acce\u017f\u017f_token":"b","access_token":"a"}`, `{"access_token":"a","expires_in":-0,"Error":"x"}`, `{"access_token":"a","error":"","error_uri":1}`,
+		`{"x":{"access_token":"a"},"access_token":["{"]}`, `{"error":"hush_hush"}`, "error=invalid_grant&error_description=hush", `{"access_token":"a","expires_in":7200.9,"refresh_token":null}`,
+	} {
+		f.Add(200, "application/json", seed)
+		f.Add(200, "text/plain", seed)
+		f.Add(400, "", seed)
+	}
+	f.Fuzz(func(t *testing.T, status int, contentType, body string) {
+		if !isStatus(status) {
+			return
+		}
+		p := fuzzedProvider(t, func(c *shangcloud.Config) { c.HTTPClient = answering(status, body, "Content-Type", contentType) })
+		cookie, state := started(t, p)
+		login, err := finishWith(p, cookie, state)
+		if err != nil {
+			assert.Nil(t, login)
+			assertRefusal(t, err)
+			return
+		}
+		assert.True(t, status <= 299, status)
+		whole, err := members(body, "access_token", "token_type", "refresh_token", "expires_in", "error")
+		require.NoError(t, err)
+		tok := login.Token
+		assert.Regexp(t, `^[!-~]+$`, tok.AccessToken)
+		assert.Equal(t, "Bearer", tok.Type())
+		assert.Equal(t, whole["access_token"], tok.AccessToken)
+		refresh, _ := whole["refresh_token"].(string)
+		assert.Equal(t, refresh, tok.RefreshToken)
+		assert.Contains(t, []any{nil, ""}, whole["error"])
+
+		left := time.Until(tok.Expiry)
+		assert.True(t, left > -time.Minute && left <= 365*24*time.Hour, left)
+		number, _ := whole["expires_in"].(json.Number)
+		if seconds, err := number.Int64(); err == nil && seconds > 0 && seconds < 365*24*3600 {
+			assert.InDelta(t, seconds, left.Seconds(), 60)
+		}
+	})
+}
+
+func addAnswers(f *testing.F, more ...string) {
+	for _, seed := range append(more, "", "{}", "null", "[]", "<html>", `{"error":"invalid_token","error_description":"no"}`,
+		`{"error":{"code":1}}`, `{"error":"hush_hush","message":"hush"}`, `{"error":"`+strings.Repeat("e", 2000)+`"}`, "{\"error\":\"\x1b[2J\"}", "{", `{"a":`+strings.Repeat("[", 5000)) {
+		for _, status := range []int{200, 302, 401, 500} {
+			f.Add(status, seed)
+		}
+	}
+}
+
+func FuzzUserInfo(f *testing.F) {
+	addAnswers(f, `{"user_id":1,"nickname":"n","mail":"m","avatar":"a"}`, `{"uid":10001,"nickname":"小明"}`, `{"uid":0}`, `{"uid":-1}`, `{"uid":"7"}`, `{"uid":1.5}`, `{"uid":1e30}`,
+		`{"uid":1,"uid":2}`, `{"UID":1}`, `{"uid":1}x`, "{\"uid\":1,\"nickname\":\"\xff\"}", `{"uid":9223372036854775808}`, `{"code":200,"data":{"uid":1}}`,
+		`{"ID":5,"uid":1,"Nickname":"n"}`, `{"uid":1,"mail":"a","mai\u006c":"b"}`, `{"uid":1,"error":"no"}`)
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		if !isStatus(status) {
+			return
+		}
+		user, err := shangcloud.NewAPI(answering(status, body)).UserInfo(t.Context())
+		if err != nil {
+			assert.Nil(t, user)
+			assertRefusal(t, err)
+			return
+		}
+		assert.True(t, status <= 299, status)
+		assert.Positive(t, user.ID)
+		whole, err := members(body, "uid", "nickname", "mail", "avatar", "error")
+		require.NoError(t, err)
+		assert.Equal(t, json.Number(fmt.Sprint(user.ID)), whole["uid"])
+		for name, text := range map[string]string{"nickname": user.Nickname, "mail": user.Email, "avatar": user.AvatarURL, "error": ""} {
+			value, _ := whole[name].(string)
+			assert.Equal(t, value, text, name)
+		}
+	})
+}
+
+func FuzzVariable(f *testing.F) {
+	addAnswers(f, `{"value":"v"}`, `{"value":""}`, `{"value":null}`, `{"value":1}`, `{"value":"a","value":"b"}`, `{"Value":"a"}`, `{"value":"\ud800"}`, `{"status":"success","value":"x"}`,
+		`{"value":"v"} `, `{"value":"v"}]`, "{\"value\":\"\xff\"}", `{"status":"error","message":"no"}`, `{"value":"v","error":"no"}`)
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		if !isStatus(status) {
+			return
+		}
+		api := shangcloud.NewAPI(answering(status, body))
+		value, err := api.Variable(t.Context(), "key")
+		if err != nil {
+			assert.Empty(t, value)
+			assertRefusal(t, err)
+		} else {
+			assert.True(t, status <= 299, status)
+			whole, err := members(body, "value", "error")
+			require.NoError(t, err)
+			assert.Equal(t, whole["value"], value)
+			assert.Contains(t, []any{nil, ""}, whole["error"])
+		}
+		for _, err := range []error{api.SetVariable(t.Context(), "key", "v"), api.DeleteVariable(t.Context(), "key")} {
+			if err != nil {
+				assertRefusal(t, err)
+				continue
+			}
+			assert.True(t, status <= 299, status)
+			if strings.TrimSpace(body) != "" {
+				_, err := members(body, "value", "error")
+				assert.NoError(t, err)
+			}
+		}
+	})
+}
+
+// FuzzRetryAfter refuses a call with any Retry-After header.
+func FuzzRetryAfter(f *testing.F) {
+	for _, seed := range []string{
+		"", "0", "120", "-1", "+1", "1.5", "1e3", "0x10", "1_000", "2147483647", "2147483648", "99999999999999999999", " 1", "1 ", "soon",
+		"Fri, 31 Dec 1999 23:59:59 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "Friday, 31-Dec-99 23:59:59 GMT", "Fri Dec 31 23:59:59 2100", "Fri, 31 Dec 2100 23:59:59 CST",
+	} {
+		f.Add(seed)
+	}
+	tenDigits := regexp.MustCompile(`^0*[12][0-9]{9}$`) // up to 2^31, the number counts
+	digits := regexp.MustCompile(`^0*[0-9]{1,9}$`)
+	f.Fuzz(func(t *testing.T, value string) {
+		_, err := shangcloud.NewAPI(answering(429, "", "Retry-After", value)).UserInfo(t.Context())
+		var refused *shangcloud.APIError
+		require.ErrorAs(t, err, &refused)
+		assert.GreaterOrEqual(t, refused.RetryAfter, time.Duration(0))
+		_, notDate := http.ParseTime(value)
+		switch {
+		case digits.MatchString(value):
+			seconds, err := time.ParseDuration(value + "s")
+			require.NoError(t, err)
+			assert.Equal(t, seconds, refused.RetryAfter)
+		case notDate != nil && !tenDigits.MatchString(value):
+			assert.Zero(t, refused.RetryAfter)
+		}
+	})
+}
+
+// FuzzDeviceAnswer answers a device authorization request with anything: what is shown
+// to the user can be shown.
+func FuzzDeviceAnswer(f *testing.F) {
+	addAnswers(f, `{"device_code":"d","user_code":"ABCD-EFGH","verification_uri":"https://e.example/device","verification_uri_complete":"https://e.example/device?c=A","expires_in":600,"interval":5}`,
+		`{"device_code":"d","user_code":"A","verification_uri":"https://e.example","expires_in":0,"interval":-1}`, `{"device_code":"d","user_code":"A","verification_uri":"https://e.example"}`,
+		`{"device_code":"d","user_code":"A","verification_uri":"https://e.example","expires_in":1e30,"interval":"1e30"}`, `{"device_code":"d","user_code":"\u001b[2J","verification_uri":"https://e.example"}`,
+		`{"device_code":"d","user_code":"A","verification_uri":"javascript:alert(1)"}`, `{"device_code":"d","user_code":"A","verification_url":"https://e.example"}`,
+		`{"device_code":"d","user_code":"A","verification_uri":"https://e.example@evil.example"}`, `{"device_code":"d","user_code":"A","user_code":"B","verification_uri":"https://e.example"}`,
+		`{"device_code":"d","user_code":"A","verification_uri":"https://e.example","verification_uri_complete":"http://evil.example/"}`,
+		`{"device_code":"d","user_code":"A","Verification_URL":"x","verification_uri":"https://e.example","Interval":0}`)
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		if !isStatus(status) {
+			return
+		}
+		p := fuzzedProvider(t, func(c *shangcloud.Config) { c.HTTPClient = answering(status, body) })
+		enough := errors.New("seen enough")
+		_, err := p.DeviceLogin(t.Context(), func(shown *oauth2.DeviceAuthResponse) error {
+			assert.True(t, status <= 299, status)
+			whole, err := members(body, "device_code", "user_code", "verification_uri", "verification_uri_complete", "expires_in", "interval")
+			require.NoError(t, err)
+			assert.NotEmpty(t, whole["device_code"])
+			assert.Empty(t, shown.DeviceCode)
+			assert.Equal(t, whole["user_code"], shown.UserCode)
+			assert.Equal(t, whole["verification_uri"], shown.VerificationURI)
+			assert.True(t, shown.UserCode != "" && len(shown.UserCode) <= 64, "%q", shown.UserCode)
+			assert.False(t, strings.ContainsFunc(shown.UserCode+shown.VerificationURI+shown.VerificationURIComplete, unicode.IsControl))
+			assert.Regexp(t, `^(?i:https?)://[^/?#@]+([/?#]|$)`, shown.VerificationURI)
+			assert.Regexp(t, `^((?i:https?)://[^/?#@]+([/?#].*)?)?$`, shown.VerificationURIComplete)
+			assert.True(t, shown.Interval >= 1 && shown.Interval <= 60, shown.Interval)
+			left := time.Until(shown.Expiry)
+			assert.True(t, left > -time.Minute && left <= time.Hour, left)
+			return enough
+		})
+		if !errors.Is(err, enough) {
+			require.Error(t, err)
+			assertRefusal(t, err)
+		}
+	})
+}
+
+// FuzzBasicCredentials logs in with any client ID and secret that New accepts.
+func FuzzBasicCredentials(f *testing.F) {
+	for _, seed := range [][2]string{
+		{"demo", "hush-hush"}, {"demo", "a:b:c"}, {"a:b", "c"}, {"demo", "%41+%2B &=/"}, {"a+b c", "d"}, {"应用", "密码"}, {"demo", "\xff\xfe"}, {"%", "%%"}, {"demo", " "},
+		{"demo", ""}, {"a:b", ""}, {"a&client_id=b", "c"}, {" ", "\u0085"}, {"demo", ":"},
+	} {
+		f.Add(seed[0], seed[1])
+	}
+	f.Fuzz(func(t *testing.T, id, secret string) {
+		platform := shangcloudtest.New()
+		c := valid()
+		c.ClientID, c.ClientSecret, c.BaseURL = id, secret, platform.URL
+		c.HTTPClient = &http.Client{Transport: platform.Transport()}
+		p, err := shangcloud.New(c)
+		if err != nil {
+			return
+		}
+		platform.AddClient(shangcloudtest.Client{ID: id, Secret: secret, RedirectURIs: []string{c.RedirectURL}})
+		platform.AddUser(shangcloudtest.User{ID: 10001})
+		platform.AutoApprove(10001)
+		finish := func() error {
+			start, back := httptest.NewRecorder(), httptest.NewRecorder()
+			require.NoError(t, p.StartLogin(start, requestWith("", "")))
+			platform.ServeHTTP(back, httptest.NewRequest("GET", start.Header().Get("Location"), nil))
+			_, query, _ := strings.Cut(back.Header().Get("Location"), "?")
+			cookie := start.Result().Cookies()[0]
+			_, err := p.FinishLogin(httptest.NewRecorder(), requestWith(query, cookie.Name+"="+cookie.Value))
+			return err
+		}
+		require.NoError(t, finish(), "%q %q", id, secret)
+		sent := platform.Requests("/oauth/token")[0]
+		if secret == "" {
+			assert.NotContains(t, sent.Header, "Authorization")
+			assert.Equal(t, []string{id}, sent.Form()["client_id"])
+			return
+		}
+		assert.Equal(t, "Basic "+base64.StdEncoding.EncodeToString([]byte(id+":"+secret)), sent.Header.Get("Authorization"))
+		r := http.Request{Header: sent.Header}
+		gotID, gotSecret, _ := r.BasicAuth()
+		assert.Equal(t, []string{id, secret}, []string{gotID, gotSecret}, "as a server reads it")
+		p.SetClientSecret(secret + "x")
+		var refused *oauth2.RetrieveError
+		require.ErrorAs(t, finish(), &refused)
+		assert.Equal(t, "invalid_client", refused.ErrorCode)
+	})
+}

@@ -1,0 +1,576 @@
+//go:build unported
+
+package shangcloud_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// longTests says whether the generators run for minutes: 100,000 hostile callbacks
+// and 10,000 hostile answers.
+var longTests = os.Getenv("SHANGCLOUD_LONG_TESTS") != ""
+
+// hostileSeed makes the generators' choices. Another one is as good.
+const hostileSeed = 20260729
+
+// A run is many rounds in a bubble, during which nothing secret may be logged, and
+// after which neither memory nor goroutines may have become more.
+type run struct {
+	*rand.Rand
+	mu      sync.Mutex
+	logged  bytes.Buffer
+	control int // rounds that had to succeed, and did
+	tally   map[string]int
+}
+
+func (r *run) Write(p []byte) (int, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.logged.Write(p)
+}
+
+// takeLog returns what has been logged since it was last asked.
+func (r *run) takeLog() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	defer r.logged.Reset()
+	return r.logged.String()
+}
+
+// oneOf returns one of list.
+func oneOf[T any](r *run, list []T) T { return list[r.IntN(len(list))] }
+
+// inRun calls begin in a bubble, and then the function that it returned, n times.
+func inRun(t *testing.T, n int, begin func(t *testing.T, r *run) (round func(i int))) {
+	r := &run{Rand: rand.New(rand.NewPCG(hostileSeed, 0)), tally: make(map[string]int)}
+	t.Logf("seed %d, %d rounds", hostileSeed, n)
+	logger, writer, flags := slog.Default(), log.Writer(), log.Flags()
+	slog.SetDefault(slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})))
+	defer func() {
+		slog.SetDefault(logger)
+		log.SetOutput(writer)
+		log.SetFlags(flags)
+	}()
+
+	goroutines := runtime.NumGoroutine()
+	synctest.Test(t, func(t *testing.T) {
+		round := begin(t, r)
+		var early uint64
+		for i := range n {
+			round(i)
+			if i == n/10 {
+				early = heapInUse()
+			}
+			if t.Failed() {
+				t.Fatalf("in round %d", i)
+			}
+		}
+		late := heapInUse()
+		t.Logf("heap in use: %d KiB after a tenth, %d KiB at the end; %d controls; %v", early>>10, late>>10, r.control, r.tally)
+		assert.Less(t, late, early+4<<20, "memory grows")
+		assert.Greater(t, r.control, n/500, "the run can tell a login from none")
+	})
+	// On a busy machine it takes those that have nothing left to do a while to end.
+	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(end); {
+		runtime.Gosched()
+	}
+	if runtime.NumGoroutine() > goroutines {
+		stacks := make([]byte, 1<<20)
+		t.Logf("%s", stacks[:runtime.Stack(stacks, true)])
+	}
+	assert.LessOrEqual(t, runtime.NumGoroutine(), goroutines, "goroutines are left")
+}
+
+func heapInUse() uint64 {
+	runtime.GC()
+	runtime.GC() // what finalizers and pools still held
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
+}
+
+// genuine is a login under way: what its browser would bring back.
+type genuine struct {
+	site        *site
+	cookie      *http.Cookie
+	state, code string
+	started     time.Time
+	finished    bool
+}
+
+// secrets are what must not be printed of g.
+func (g *genuine) secrets() []string {
+	secret, sealed, _ := strings.Cut(g.cookie.Value, ".")
+	return slices.DeleteFunc([]string{g.state, g.code, secret, sealed}, func(s string) bool { return s == "" })
+}
+
+// attempt is a callback in the making.
+type attempt struct {
+	of      *genuine
+	others  [2]*genuine // logins of others: one gives cookies, one states and codes
+	site    *site
+	method  string
+	query   url.Values
+	raw     string // behind the query
+	cookies []*http.Cookie
+	header  http.Header
+	body    string
+}
+
+func newAttempt(g *genuine) *attempt {
+	return &attempt{of: g, site: g.site, method: "GET", query: url.Values{"state": {g.state}, "code": {g.code}}, cookies: []*http.Cookie{g.cookie}, header: http.Header{}}
+}
+
+func (a *attempt) make() (*shangcloud.Login, error) {
+	r := httptest.NewRequest(a.method, "https://app.example/callback", strings.NewReader(a.body))
+	r.URL.RawQuery = a.query.Encode() + a.raw
+	r.Header = a.header
+	for _, c := range a.cookies {
+		r.Header["Cookie"] = append(r.Header["Cookie"], c.Name+"="+c.Value) // whatever is in it
+	}
+	return a.site.FinishLogin(httptest.NewRecorder(), r)
+}
+
+// callbackRun is what the attacks choose from.
+type callbackRun struct {
+	*run
+	platform *shangcloudtest.Server
+	sites    []*site
+	pending  []*genuine
+	sent     []string // codes, in this round
+	verifier string   // the last that was sent
+}
+
+// altered changes s where it matters.
+func (r *callbackRun) altered(s string) string {
+	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
+	b, i := []byte(s), r.IntN(len(s))
+	switch r.IntN(4) {
+	case 0:
+		return s[:i]
+	case 1:
+		return s + string(oneOf(r.run, []byte(letters)))
+	}
+	for b[i] == s[i] {
+		b[i] = oneOf(r.run, []byte(letters))
+	}
+	return string(b)
+}
+
+// attacks each make a callback one that must be refused, whatever else is done to
+// it. Those that burn may redeem the state, for they come with the right cookie.
+var attacks = []struct {
+	name  string
+	burns bool
+	do    func(r *callbackRun, a *attempt)
+}{
+	{"no cookie", false, func(r *callbackRun, a *attempt) { a.cookies = nil }},
+	{"another browser", false, func(r *callbackRun, a *attempt) { a.cookies = []*http.Cookie{a.others[0].cookie} }},
+	{"another browser's secret", false, func(r *callbackRun, a *attempt) {
+		a.cookies = []*http.Cookie{{Name: a.of.cookie.Name, Value: a.others[0].cookie.Value}}
+	}},
+	{"cookie garbage", false, func(r *callbackRun, a *attempt) {
+		secret, sealed, isSealed := strings.Cut(a.of.cookie.Value, ".")
+		value := oneOf(r.run, []string{"", ".", "=", "\x00", "\xff", strings.Repeat("A", 1<<r.IntN(14)), "." + sealed, r.altered(secret) + "." + sealed, "\"" + secret + "x\"", ";" + secret})
+		if isSealed && r.IntN(2) == 0 {
+			value = secret + "." + r.altered(sealed)
+		}
+		a.cookies = []*http.Cookie{{Name: a.of.cookie.Name, Value: value}}
+	}},
+	{"cookie of another name", false, func(r *callbackRun, a *attempt) {
+		a.cookies = []*http.Cookie{{Name: oneOf(r.run, []string{a.of.cookie.Name + "x", strings.ToLower(a.of.cookie.Name), strings.TrimPrefix(a.of.cookie.Name, "__Host-"), ""}), Value: a.of.cookie.Value}}
+	}},
+	{"secret in the query", false, func(r *callbackRun, a *attempt) {
+		a.cookies = nil
+		a.query.Set(a.of.cookie.Name, a.of.cookie.Value)
+	}},
+	{"missing parameter", false, func(r *callbackRun, a *attempt) {
+		a.query.Del(oneOf(r.run, []string{"state", "code"}))
+		a.query.Del("error")
+	}},
+	{"repeated parameter", false, func(r *callbackRun, a *attempt) {
+		name := oneOf(r.run, []string{"state", "code", "iss", "error"})
+		values := oneOf(r.run, [][]string{{a.of.state, a.of.state}, {a.of.code, a.of.code}, {"", ""}, {"x", a.of.state}, {a.of.code, "x"}})
+		a.query[name] = append(a.query[name], values...)
+	}},
+	{"huge parameter", false, func(r *callbackRun, a *attempt) {
+		a.query.Set(oneOf(r.run, []string{"state", "code"}), strings.Repeat("A", 4097+r.IntN(1<<15)))
+	}},
+	{"huge query", false, func(r *callbackRun, a *attempt) { a.raw += "&x=" + strings.Repeat("A", 1<<14+r.IntN(1<<14)) }},
+	{"impossible characters", false, func(r *callbackRun, a *attempt) {
+		name := oneOf(r.run, []string{"state", "code"})
+		value := map[string]string{"state": a.of.state, "code": a.of.code}[name]
+		i := r.IntN(len(value) + 1)
+		a.query.Set(name, value[:i]+oneOf(r.run, []string{"\x00", "\n", "\r\n", "\x7f", "\x1b[2J", "\xff", "状", "\u202e"})+value[i:])
+	}},
+	{"percent garbage", false, func(r *callbackRun, a *attempt) {
+		a.raw += "&" + oneOf(r.run, []string{"%", "%z", "%zz=1", "x=%", "x=%f", "a;b", "state;code", "x=%u0041"})
+	}},
+	{"another method", false, func(r *callbackRun, a *attempt) {
+		a.method = oneOf(r.run, []string{"POST", "HEAD", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "get", "QUERY"})
+	}},
+	{"posted", false, func(r *callbackRun, a *attempt) {
+		a.method, a.body, a.query = "POST", a.query.Encode(), oneOf(r.run, []url.Values{{}, a.query})
+		a.header.Set("Content-Type", "application/x-www-form-urlencoded")
+	}},
+	{"prefetched", false, func(r *callbackRun, a *attempt) {
+		a.header.Set(oneOf(r.run, []string{"Sec-Purpose", "Purpose", "X-Moz"}), oneOf(r.run, []string{"prefetch", "Prefetch", "prefetch;prerender"}))
+	}},
+	{"another provider", false, func(r *callbackRun, a *attempt) {
+		for a.site == a.of.site {
+			a.site = oneOf(r.run, r.sites)
+		}
+		for _, g := range r.pending { // the cookie, under the name that it looks for
+			if g.site == a.site {
+				prefix := g.cookie.Name[:len("__Host-shangcloud-12345678-")]
+				a.cookies = append(a.cookies, &http.Cookie{Name: prefix + a.of.state[:8], Value: a.of.cookie.Value})
+				break
+			}
+		}
+	}},
+	{"code and error", false, func(r *callbackRun, a *attempt) {
+		a.query["code"], a.query["error"] = []string{a.of.code}, []string{oneOf(r.run, []string{"access_denied", "", "x"})}
+	}},
+	{"another issuer", false, func(r *callbackRun, a *attempt) {
+		a.query["iss"] = []string{oneOf(r.run, []string{"", "https://evil.example", "https://shangcloud.test/", "https://SHANGCLOUD.test", "\x00"})}
+	}},
+	{"another state", false, func(r *callbackRun, a *attempt) {
+		a.query["state"] = []string{oneOf(r.run, []string{r.altered(a.of.state), a.others[1].state, strings.Repeat("A", 43), strings.ToUpper(a.of.state) + "x"})}
+	}},
+	{"an error", true, func(r *callbackRun, a *attempt) {
+		a.query.Del("code")
+		a.query["error"] = []string{oneOf(r.run, []string{"access_denied", "server_error", "<b>", "invalid_scope", "x y"})}
+		a.query["error_description"] = []string{oneOf(r.run, []string{"", "说明", "<script>", "\x00", "\xff", strings.Repeat("a", 5000)})}
+	}},
+	{"a code made up", true, func(r *callbackRun, a *attempt) { a.query["code"] = []string{r.altered(a.of.code) + "x"} }},
+	{"another login's code", true, func(r *callbackRun, a *attempt) {
+		a.query["code"] = []string{a.others[1].code}
+		r.drop(a.others[1]) // the platform ends it, for its code has come from elsewhere
+	}},
+}
+
+// harmless changes do not help, and do no harm.
+var harmless = []func(r *callbackRun, a *attempt){
+	func(r *callbackRun, a *attempt) { a.query.Set(fmt.Sprint("x", r.IntN(9)), "\x00\xff") },
+	func(r *callbackRun, a *attempt) { a.query.Set("iss", "https://shangcloud.test") },
+	func(r *callbackRun, a *attempt) {
+		a.cookies = append([]*http.Cookie{{Name: a.of.cookie.Name, Value: "tossed"}}, a.cookies...)
+	},
+	func(r *callbackRun, a *attempt) {
+		a.cookies = append(a.cookies, &http.Cookie{Name: "session", Value: strings.Repeat("s", r.IntN(2000))}, &http.Cookie{Name: "", Value: "=;,\x00"})
+	},
+	func(r *callbackRun, a *attempt) {
+		a.header.Set(oneOf(r.run, []string{"X-Forwarded-Host", "X-Forwarded-Proto", "Forwarded", "Origin", "Referer", "Authorization"}), "http://evil.example")
+	},
+}
+
+// others returns two logins under way that are not g.
+func (r *callbackRun) others(g *genuine) (two [2]*genuine) {
+	for two[0] == two[1] || two[0] == g || two[1] == g {
+		two = [2]*genuine{oneOf(r.run, r.pending), oneOf(r.run, r.pending)}
+	}
+	return two
+}
+
+func (r *callbackRun) drop(g *genuine) {
+	r.pending = slices.DeleteFunc(r.pending, func(p *genuine) bool { return p == g })
+}
+
+// fill starts logins until enough are under way.
+func (r *callbackRun) fill(t *testing.T) {
+	for len(r.pending) < 32 {
+		s := oneOf(r.run, r.sites)
+		w := httptest.NewRecorder()
+		require.NoError(t, s.StartLogin(w, httptest.NewRequest("GET", "https://app.example/login", nil)))
+		res, err := r.platform.Transport().RoundTrip(httptest.NewRequest("GET", w.Header().Get("Location"), nil))
+		require.NoError(t, err)
+		res.Body.Close()
+		back := mustParse(res.Header.Get("Location")).Query()
+		require.NotEmpty(t, back.Get("code"))
+		r.pending = append(r.pending, &genuine{s, w.Result().Cookies()[0], back.Get("state"), back.Get("code"), time.Now(), false})
+	}
+}
+
+// RoundTrip is the way to the platform.
+func (r *callbackRun) RoundTrip(req *http.Request) (*http.Response, error) {
+	body, err := io.ReadAll(req.Body)
+	if err != nil {
+		return nil, err
+	}
+	form, _ := url.ParseQuery(string(body))
+	r.sent, r.verifier = append(r.sent, form.Get("code")), form.Get("code_verifier")
+	out := req.Clone(req.Context())
+	out.Body = io.NopCloser(bytes.NewReader(body))
+	return r.platform.Transport().RoundTrip(out)
+}
+
+// renew replaces the platform, which remembers codes for an hour: the library's
+// memory is what is looked at.
+func (r *callbackRun) renew() {
+	r.platform = shangcloudtest.New()
+	for i := range 4 {
+		r.platform.AddClient(shangcloudtest.Client{ID: fmt.Sprint("client", i), Secret: hush, RedirectURIs: []string{"https://app.example/callback"}})
+	}
+	r.platform.AddUser(shangcloudtest.User{ID: 10001})
+	r.platform.AutoApprove(10001)
+	r.pending = nil
+}
+
+func newCallbackRun(t *testing.T, r *run) *callbackRun {
+	c := &callbackRun{run: r}
+	c.renew()
+	store := state.NewMemory(256)
+	for i, change := range []func(*shangcloud.Config){
+		func(c *shangcloud.Config) { c.States, c.StateKeys = store, nil },
+		func(c *shangcloud.Config) { c.States, c.StateKeys = store, nil },
+		sealedWith("1"), sealedWith("1", "2"),
+	} {
+		id := fmt.Sprint("client", i)
+		c.sites = append(c.sites, newSiteAt(t, c.platform, change, func(conf *shangcloud.Config) {
+			conf.ClientID, conf.ClientSecret, conf.Issuer = id, hush, "https://shangcloud.test"
+			conf.HTTPClient = &http.Client{Transport: c}
+		}))
+	}
+	return c
+}
+
+// TestHostileCallbacks has generated callbacks come to four providers, with logins
+// under way, finished and expired. None logs in; and those who started the logins
+// that nobody could burn still do.
+func TestHostileCallbacks(t *testing.T) {
+	rounds := 3000
+	if longTests {
+		rounds = 100_000
+	}
+	typed := []error{shangcloud.ErrBadCallback, shangcloud.ErrStateNotFound, shangcloud.ErrWrongBrowser, shangcloud.ErrUnavailable}
+	inRun(t, rounds, func(t *testing.T, plain *run) func(int) {
+		r := newCallbackRun(t, plain)
+		var over []*genuine // logins that are finished, or have expired
+		return func(i int) {
+			r.fill(t)
+			r.sent = r.sent[:0]
+			g := oneOf(r.run, r.pending)
+			owned := true
+			if len(over) > 0 && r.IntN(4) == 0 {
+				if old := oneOf(r.run, over); old.finished || time.Since(old.started) > 5*time.Minute {
+					g, owned = old, false
+				}
+			}
+			a, burns := newAttempt(g), false
+			a.others = r.others(g)
+			var names []string
+			for range r.IntN(3) {
+				oneOf(r.run, harmless)(r, a)
+			}
+			least := 1
+			if !owned {
+				least = 0 // a replay
+			}
+			for range least + r.IntN(3) {
+				attack := oneOf(r.run, attacks)
+				attack.do(r, a)
+				burns = burns || attack.burns
+				names = append(names, attack.name)
+				r.tally[attack.name]++
+			}
+			login, err := a.make()
+			assert.Nil(t, login, "%q, with a login that is %v", names, owned)
+			require.Error(t, err, "%q", names)
+			var (
+				ce *shangcloud.CallbackError
+				re *oauth2.RetrieveError
+			)
+			known := errors.As(err, &ce) || errors.As(err, &re) || slices.ContainsFunc(typed, func(e error) bool { return errors.Is(err, e) })
+			assert.True(t, known, "%q: %v", names, err)
+			assert.LessOrEqual(t, len(r.sent), 1, "%q", names)
+			if !burns {
+				assert.Empty(t, r.sent, "%q", names)
+			}
+			text := printed(err) + r.takeLog()
+			for _, secret := range append(g.secrets(), r.verifier, hush) {
+				if secret != "" {
+					assert.NotContains(t, text, secret, "%q", names)
+				}
+			}
+
+			if owned && burns {
+				r.drop(g)
+			}
+			if i%20 == 0 {
+				time.Sleep(3 * time.Second)
+			}
+			if i%1000 == 999 {
+				r.renew()
+			}
+			if len(r.pending) == 0 || time.Since(r.pending[0].started) < 45*time.Second && r.IntN(50) > 0 {
+				return
+			}
+			// The oldest is finished by its owner, before the platform's code expires,
+			// or left to expire.
+			oldest := r.pending[0]
+			r.drop(oldest)
+			if over = append(over, oldest); len(over) > 64 {
+				over = over[1:]
+			}
+			if r.IntN(4) == 0 {
+				return
+			}
+			login, err = newAttempt(oldest).make()
+			require.NoError(t, err, "what its owner began %v ago", time.Since(oldest.started))
+			assert.NotEmpty(t, login.Token.AccessToken)
+			oldest.finished = true
+			r.control++
+		}
+	})
+}
+
+// scramble changes bytes of a good answer.
+func (r *run) scramble(answer []byte, repeat string) []byte {
+	for range 1 + r.IntN(4) {
+		i := r.IntN(len(answer) + 1)
+		j := min(len(answer), i+r.IntN(12))
+		piece := oneOf(r, []string{
+			string(answer[i:j]), "", "\x00", "\"", "{", "}", "[", ",", ":", "\\u0000", "\r\n", "\xff", "null", "-1", "1e999", "9223372036854775808", "\"error\":\"x\",", "%", " ",
+			string(rune(r.IntN(256))), strings.Repeat("A", r.IntN(3000)), repeat,
+		})
+		if r.IntN(2) == 0 {
+			j = i // inserted
+		}
+		answer = slices.Concat(answer[:i], []byte(piece), answer[j:])
+	}
+	return answer
+}
+
+// invented is an object of members that there may be, and of others.
+func (r *run) invented(repeat string) string {
+	var members []string
+	for range r.IntN(8) {
+		name := oneOf(r, []string{"access_token", "token_type", "refresh_token", "expires_in", "error", "error_description", "uid", "nickname", "mail", "value", "Uid", "UID", "x", ""})
+		value := oneOf(r, []string{`"at"`, `"Bearer"`, `"mac"`, `""`, `null`, `true`, `0`, `-1`, `1`, `1.5`, `1e400`, `99999999999999999999`, `{}`, `[]`, `[[[[`, `"\ud800"`, `"\r\n"`, "\"\xff\"", fmt.Sprintf("%q", repeat)})
+		members = append(members, fmt.Sprintf("%q:%s", name, value))
+	}
+	return "{" + strings.Join(members, ",") + "}"
+}
+
+// pieces passes on what is written in pieces.
+type pieces struct {
+	net.Conn
+	r *run
+}
+
+func (p pieces) Write(b []byte) (n int, err error) {
+	if len(b) > 1<<12 {
+		return p.Conn.Write(b)
+	}
+	for len(b) > 0 && err == nil {
+		var m int
+		m, err = p.Conn.Write(b[:1+p.r.IntN(len(b))])
+		n, b = n+m, b[m:]
+	}
+	return n, err
+}
+
+// TestHostileAnswers has the platform tell the lies of TestLiars, in pieces, and give
+// answers that are scrambled, or invented. None but good tokens and users come of it.
+func TestHostileAnswers(t *testing.T) {
+	rounds := 400
+	if longTests {
+		rounds = 10_000
+	}
+	told := slices.DeleteFunc(slices.Clone(lies()), func(l lie) bool { return l.setup != nil || l.warm || l.asked })
+	bomb()
+	inRun(t, rounds, func(t *testing.T, r *run) func(int) {
+		var (
+			e      endpoint
+			answer func(c net.Conn, r *http.Request, body []byte)
+		)
+		n := newNetwork(t, func(c net.Conn, req *http.Request, body []byte) {
+			answer(pieces{c, r}, req, body)
+			c.Close()
+		})
+		conf := valid()
+		conf.ClientSecret, conf.BaseURL = "secret-"+hush, "http://127.0.0.1:8000"
+		conf.HTTPClient = &http.Client{Transport: n}
+		p, err := shangcloud.New(conf)
+		require.NoError(t, err)
+		return func(i int) {
+			n.forget()
+			e = oneOf(r, endpoints)
+			l := oneOf(r, told)
+			for l.where != nil && !l.where(e) {
+				l = oneOf(r, told)
+			}
+			kind := r.IntN(3)
+			switch {
+			case i%20 == 0:
+				l = lie{name: "the truth", accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, e.good) }}
+				kind = 2
+				r.control++
+				answer = func(c net.Conn, req *http.Request, body []byte) { l.answer(c, e, req, body) }
+			case kind == 0:
+				answer = func(c net.Conn, req *http.Request, body []byte) {
+					good := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", oneOf(r, []int{200, 200, 400, 503}), len(e.good), e.good)
+					_, _ = c.Write(r.scramble([]byte(good), req.Header.Get("Authorization")+string(body)))
+				}
+			case kind == 1:
+				answer = func(c net.Conn, req *http.Request, body []byte) {
+					said := req.Header.Get("Authorization") + string(body)
+					text := r.invented(said)
+					if r.IntN(2) == 0 {
+						text = string(r.scramble([]byte(text), said))
+					}
+					say(c, oneOf(r, []int{200, 200, 201, 400, 401, 500}), oneOf(r, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
+				}
+			default:
+				answer = func(c net.Conn, req *http.Request, body []byte) { l.answer(c, e, req, body) }
+			}
+			r.tally[[]string{"scrambled", "invented", "lies"}[kind]]++
+			start := time.Now()
+			err := e.call(context.Background(), p)
+			assert.LessOrEqual(t, time.Since(start), 10*time.Second)
+			if kind == 2 {
+				l.judge(t, e, err)
+			} else if err != nil && !errors.Is(err, errOther) {
+				status, _ := refusal(err)
+				assert.True(t, status != 0 || errors.Is(err, shangcloud.ErrUnavailable), "%v", err)
+			}
+			n.close() // until the next round
+			dialled, requests := n.sent()
+			assert.Equal(t, []string{"127.0.0.1:8000"}, dialled)
+			assert.Len(t, requests, 1)
+			assertKeepsQuiet(t, err, requests)
+			for line := range strings.Lines(r.takeLog()) {
+				// net/http says so what a server sends unasked. See SECURITY.md.
+				if !strings.Contains(line, "Unsolicited response") {
+					assert.NotContains(t, line, hush)
+				}
+			}
+		}
+	})
+}

@@ -1,0 +1,679 @@
+//go:build unported
+
+package shangcloud_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// An endpoint of the platform, and the call that asks it, once.
+type endpoint struct {
+	name  string
+	good  string // an answer that is no lie
+	must  string // the member that can't be left out; "": none
+	other string // members that there may be, with blanks in between
+	token bool   // it issues tokens
+	call  func(ctx context.Context, p *shangcloud.Provider) error
+}
+
+const (
+	goodToken    = `{"access_token":"at","token_type":"Bearer","refresh_token":"rt","expires_in":3600}`
+	goodUser     = `{"uid":10001,"nickname":"小明","mail":"ming@example.cn","avatar":"https://example.cn/a.png"}`
+	goodVariable = `{"value":"dark"}`
+	goodDevice   = `{"device_code":"dc","user_code":"ABCD","verification_uri":"https://api.yearnstudio.cn/device"}`
+)
+
+var endpoints = []endpoint{
+	{"exchange", goodToken, "access_token", "token_type refresh_token expires_in error", true, func(ctx context.Context, p *shangcloud.Provider) error {
+		w := httptest.NewRecorder()
+		if err := p.StartLogin(w, httptest.NewRequest("GET", "https://app.example/login", nil)); err != nil {
+			return err
+		}
+		back := mustParse(w.Header().Get("Location")).Query().Get("state")
+		r := httptest.NewRequest("GET", "https://app.example/callback?code=code-"+hush+"&state="+back, nil).WithContext(ctx)
+		r.AddCookie(w.Result().Cookies()[0])
+		login, err := p.FinishLogin(httptest.NewRecorder(), r)
+		if login != nil {
+			return errors.Join(err, checkToken(login.Token))
+		}
+		return err
+	}},
+	{"refresh", goodToken, "access_token", "token_type refresh_token expires_in error", true, func(ctx context.Context, p *shangcloud.Provider) error {
+		tok, err := p.TokenSource(&oauth2.Token{RefreshToken: "refresh-" + hush}, nil).TokenContext(ctx)
+		if tok != nil {
+			return errors.Join(err, checkToken(tok))
+		}
+		return err
+	}},
+	{"exchange of a public client", goodToken, "access_token", "token_type", true, func(ctx context.Context, p *shangcloud.Provider) error {
+		defer p.SetClientSecret(p.OAuth2().ClientSecret)
+		p.SetClientSecret("")
+		authURL, err := p.AuthCodeURL(ctx)
+		if err != nil {
+			return err
+		}
+		_, err = p.Exchange(ctx, mustParse(authURL).Query().Get("state"), "code-"+hush)
+		return err
+	}},
+	{"user info", goodUser, "uid", "mail nickname avatar error", false, func(ctx context.Context, p *shangcloud.Provider) error {
+		user, err := p.API(hushed).UserInfo(ctx)
+		if user != nil && user.ID != 10001 {
+			return errors.Join(err, errOther)
+		}
+		return err
+	}},
+	{"read variable", goodVariable, "value", "error", false, func(ctx context.Context, p *shangcloud.Provider) error {
+		value, err := p.API(hushed).Variable(ctx, hush)
+		if err == nil && value != "dark" {
+			return errOther
+		}
+		return err
+	}},
+	{"write variable", goodVariable, "", "value", false, func(ctx context.Context, p *shangcloud.Provider) error {
+		return p.API(hushed).SetVariable(ctx, hush, hush)
+	}},
+	{"delete variable", goodVariable, "", "value", false, func(ctx context.Context, p *shangcloud.Provider) error {
+		return p.API(hushed).DeleteVariable(ctx, hush)
+	}},
+	{"device", goodDevice, "device_code", "user_code verification_uri verification_uri_complete expires_in interval error", false, func(ctx context.Context, p *shangcloud.Provider) error {
+		prompted := errors.New("prompted")
+		_, err := p.DeviceLogin(ctx, func(d *oauth2.DeviceAuthResponse) error { return prompted })
+		if errors.Is(err, prompted) {
+			return nil
+		}
+		return err
+	}},
+}
+
+var hushed = oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "access-" + hush})
+
+// errOther is a well-formed answer that says something else than the good one.
+var errOther = errors.New("another user, or another value")
+
+// checkToken demands a token that can be used, and that ends.
+func checkToken(tok *oauth2.Token) error {
+	left := time.Until(tok.Expiry)
+	if tok.AccessToken == "" || strings.ContainsAny(tok.AccessToken, "\r\n ") || !strings.EqualFold(tok.Type(), "Bearer") || left <= 0 || left > 365*24*time.Hour {
+		return errors.New("an unusable token")
+	}
+	return nil
+}
+
+// A lie is an answer that must not be believed, and what has to come of it.
+type lie struct {
+	name   string
+	answer func(c net.Conn, e endpoint, r *http.Request, body []byte)
+	setup  func(n *network)
+
+	status   int                           // of the *oauth2.RetrieveError or *APIError; 0: only ErrUnavailable
+	accepted func(e endpoint) bool         // it is no lie here
+	where    func(e endpoint) bool         // where it makes sense; nil: everywhere
+	check    func(t *testing.T, err error) // what else has to hold
+	unsent   bool                          // the request is never made
+	warm     bool                          // over a connection that has been used before
+	asked    bool                          // the client has asked for compression
+	slow     bool                          // only the time-out ends it
+	said     bool                          // a well-formed answer, whose body is the lie
+	large    bool                          // megabytes
+}
+
+func everywhere(endpoint) bool     { return true }
+func isLenient(e endpoint) bool    { return e.must == "" }
+func issuesTokens(e endpoint) bool { return e.token }
+
+// say writes an answer.
+func say(c net.Conn, status int, header, body string) {
+	fmt.Fprintf(c, "HTTP/1.1 %d x\r\n%sContent-Length: %d\r\n\r\n%s", status, header, len(body), body)
+}
+
+const asJSON = "Content-Type: application/json\r\n"
+
+// saying is a lie told with status 200, which depends on the endpoint.
+func saying(name string, body func(e endpoint) string) lie {
+	return lie{name: name, said: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, body(e)) }}
+}
+
+// more is a good answer with one more member.
+func more(e endpoint, member string) string {
+	return strings.TrimSuffix(e.good, "}") + "," + member + "}"
+}
+
+// lies are told by every endpoint.
+var lies = sync.OnceValue(func() []lie {
+	var all []lie
+	add := func(l ...lie) { all = append(all, l...) }
+
+	// No lies: so that the table can tell.
+	for name, header := range map[string]string{
+		"the truth": asJSON, "labelled text": "Content-Type: text/plain; charset=utf-8\r\n", "labelled a form": "Content-Type: application/x-www-form-urlencoded\r\n",
+		"no label": "", "a label of no form": "Content-Type: ;;\r\n",
+	} {
+		add(lie{name: name, accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, header, e.good) }})
+	}
+
+	// Redirects.
+	for _, status := range []int{301, 302, 303, 307, 308} {
+		for name, target := range map[string]string{
+			"another host": "https://evil.example/", "another port": "https://example.com:8443/oauth/token", "plain http": "http://example.com/oauth/token",
+			"a host that looks alike": "https://example.com@evil.example/", "no scheme": "//evil.example/", "itself": "/oauth/token", "no URL": "https://%zz", "nowhere": "",
+		} {
+			l := lie{name: fmt.Sprint("redirect ", status, " to ", name), status: status, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+				say(c, status, "Location: "+target+"\r\n", "")
+			}}
+			if name == "plain http" { // down from https; the others are about where to
+				l.setup = func(n *network) { n.secure(true) }
+			}
+			add(l)
+		}
+	}
+
+	// Status 200, and what is none of the endpoint's answers.
+	for name, body := range map[string]string{
+		"null": "null", "a list": "[]", "a list of objects": `[{}]`, "a string": `"access_token uid value"`, "a number": "1", "true": "true",
+		"HTML": "<!DOCTYPE html><title>access_token</title>", "a form": "access_token=at&token_type=Bearer&uid=10001&value=dark",
+		"NUL": "\x00", "a closing brace": "}", "an open brace": "{", "a byte order mark": "\xef\xbb\xbf{}", "UTF-16": "{\x00}\x00",
+		"nested too deep": `{"x":` + strings.Repeat("[", 100_000) + strings.Repeat("]", 100_000) + "}",
+	} {
+		add(saying(name, func(endpoint) string { return body }))
+	}
+	for _, body := range []string{"", " \r\n", "{}", `{"x":{"access_token":"at","uid":10001}}`} {
+		l := saying(fmt.Sprintf("nothing: %q", body), func(endpoint) string { return body })
+		l.accepted = isLenient // it's done, and there is nothing to tell
+		add(l)
+	}
+	add(
+		lie{name: "status 204", accepted: isLenient, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { fmt.Fprint(c, "HTTP/1.1 204 x\r\n\r\n") }},
+		saying("garbage behind", func(e endpoint) string { return e.good + " x" }),
+		saying("a second object behind", func(e endpoint) string { return e.good + e.good }),
+		saying("cut off", func(e endpoint) string { return e.good[:len(e.good)-1] }),
+		saying("not UTF-8", func(e endpoint) string { return more(e, "\"x\":\"\xff\"") }),
+		saying("not UTF-8, overlong", func(e endpoint) string { return more(e, "\"x\":\"\xc0\xaf\"") }),
+		saying("an error that is no text", func(e endpoint) string { return more(e, `"error":{"code":1}`) }),
+		saying("errors, two of them", func(e endpoint) string { return `{"error":"a","error":"b"}` }),
+	)
+	for i := range 6 {
+		other := func(e endpoint) string { return strings.Fields(e.other)[i] }
+		for name, body := range map[string]func(e endpoint) string{
+			"twice":         func(e endpoint) string { return more(e, fmt.Sprintf(`%q:null,%[1]q:null`, other(e))) },
+			"twice, hidden": func(e endpoint) string { return more(e, fmt.Sprintf(`"x":"\"",%q:null,%[1]q:null`, other(e))) },
+			"in capitals":   func(e endpoint) string { return more(e, fmt.Sprintf(`%q:null`, strings.ToUpper(other(e)))) },
+			"in disguise": func(e endpoint) string {
+				return more(e, fmt.Sprintf(`%q:null,"\u%04x%s":null`, other(e), other(e)[0], other(e)[1:]))
+			},
+			"of another type": func(e endpoint) string { return fmt.Sprintf(`{%q:[{}]}`, other(e)) },
+		} {
+			l := saying(fmt.Sprintf("member %d %s", i, name), body)
+			l.where = func(e endpoint) bool { return len(strings.Fields(e.other)) > i }
+			add(l)
+		}
+	}
+	for name, body := range map[string]string{
+		"an error object": `{"error":"invalid_request","error_description":"no"}`, "an error in words": `{"error":"Kaputt!"}`,
+		"an error, and all the rest": `{"error":"server_error","access_token":"at","token_type":"Bearer","uid":10001,"value":"dark"}`,
+	} {
+		l := saying(name, func(endpoint) string { return body })
+		l.status = 200
+		add(l)
+	}
+	for name, body := range map[string]func(e endpoint) string{
+		"twice":              func(e endpoint) string { return strings.Replace(e.good, "{", fmt.Sprintf(`{%q:null,`, e.must), 1) },
+		"twice, in capitals": func(e endpoint) string { return more(e, fmt.Sprintf(`%q:null`, strings.ToUpper(e.must))) },
+		"in capitals only":   func(e endpoint) string { return strings.Replace(e.good, e.must, strings.ToUpper(e.must), 1) },
+		"null":               func(e endpoint) string { return fmt.Sprintf(`{%q:null}`, e.must) },
+		"of another type":    func(e endpoint) string { return fmt.Sprintf(`{%q:[]}`, e.must) },
+		"inside":             func(e endpoint) string { return `{"data":` + e.good + `}` },
+	} {
+		l := saying("what matters, "+name, body)
+		l.where = func(e endpoint) bool { return e.must != "" }
+		add(l)
+	}
+
+	// Tokens.
+	for _, kind := range []string{`"mac"`, `"Basic"`, `"DPoP"`, `"Bearer "`, `"Bearer\r\nX-Evil: 1"`, `"\r\n"`, `"Bearer\u0000"`, `1`, `["Bearer"]`} {
+		add(lie{name: "token_type " + kind, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			say(c, 200, asJSON, `{"access_token":"at","token_type":`+kind+`}`)
+		}})
+	}
+	for _, token := range []string{`""`, `" "`, `"a b"`, `"at\r\nX-Evil: 1"`, `"at\u0000"`, `"at\u007f"`, `"令牌"`, `1`} {
+		add(lie{name: "access_token " + token, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			say(c, 200, asJSON, `{"access_token":`+token+`,"token_type":"Bearer"}`)
+		}})
+	}
+	for _, lifetime := range []string{`0`, `-1`, `1`, `0.5`, `1e999`, `-9223372036854775809`, `9223372036854775807`, `9223372037`, `99999999999999999999`, `"7200"`, `" 7200 "`, `"soon"`, `""`, `"NaN"`, `"-Inf"`, `null`, `true`, `{}`, `[3600]`} {
+		add(lie{name: "expires_in " + lifetime, where: issuesTokens, accepted: everywhere, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			say(c, 200, asJSON, `{"access_token":"at","token_type":"bEARER","expires_in":`+lifetime+`}`)
+		}})
+	}
+	for _, expiry := range []string{`"expires_in":3600,"expires_in":7200`, `"EXPIRES_IN":3600`} {
+		add(lie{name: expiry, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			say(c, 200, asJSON, `{"access_token":"at","token_type":"Bearer",`+expiry+`}`)
+		}})
+	}
+
+	// Refusals, which are as they should be, and repeat what they were sent.
+	for _, status := range []int{400, 401, 403, 404, 418, 429, 500, 502, 503, 599} {
+		add(lie{name: fmt.Sprint("status ", status), status: status,
+			answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+				said := fmt.Sprintf("%q", r.Header.Get("Authorization")+string(body))
+				say(c, status, asJSON+"Retry-After: 120\r\nX-Said: "+said+"\r\n", `{"error":`+said+`,"error_description":`+said+`,"message":`+said+`}`)
+			},
+			check: func(t *testing.T, err error) { assert.Equal(t, 2*time.Minute, retryAfter(err)) },
+		})
+		add(lie{name: fmt.Sprint("status ", status, " in HTML"), status: status, answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+			say(c, status, "", "<html>"+r.Header.Get("Authorization")+string(body))
+		}})
+	}
+	add(
+		lie{name: "repeated in a status line", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 %s %s\r\n\r\n", r.Header.Get("Authorization"), body)
+			c.Close()
+		}},
+		lie{name: "repeated in a header of no form", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s %s\r\n\r\n", r.Header.Get("Authorization"), body)
+			c.Close()
+		}},
+		lie{name: "repeated in a trailer of no form", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s %s\r\n\r\n", r.Header.Get("Authorization"), body)
+			c.Close()
+		}},
+		lie{name: "repeated in a redirect", status: 307, answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+			say(c, 307, "Location: https://%zz?"+r.Header.Get("Authorization")+string(body)+"\r\n", "")
+		}},
+	)
+
+	// Answers without an end.
+	add(
+		lie{name: "endless", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%s\r\n{", asJSON)
+			flood(c, " ")
+		}},
+		lie{name: "endless in chunks", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%sTransfer-Encoding: chunked\r\n\r\n", asJSON)
+			flood(c, "400\r\n"+strings.Repeat(" ", 1<<10)+"\r\n")
+		}},
+		lie{name: "an endless error", large: true, status: 400, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 400 x\r\n%s\r\n", asJSON)
+			flood(c, " ")
+		}},
+		lie{name: "an endless chunk header", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprint(c, "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n")
+			flood(c, "0")
+		}},
+		lie{name: "endless trailers", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprint(c, "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+			flood(c, "X: "+strings.Repeat("y", 1<<10)+"\r\n")
+		}},
+		lie{name: "endless headers", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprint(c, "HTTP/1.1 200 x\r\n")
+			flood(c, "X: "+strings.Repeat("y", 1<<10)+"\r\n")
+		}},
+		lie{name: "an endless status line", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { flood(c, "H") }},
+		lie{name: "endless promises", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			flood(c, "HTTP/1.1 103 Early Hints\r\nX: "+strings.Repeat("y", 1<<10)+"\r\n\r\n")
+		}},
+		lie{name: "a byte a second", slow: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%s\r\n", asJSON)
+			trickle(c, e.good)
+		}},
+		lie{name: "an error, a byte a second", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprintf(c, "HTTP/1.1 400 x\r\n%s\r\n", asJSON)
+			trickle(c, `{"error":"invalid_request"}`)
+		}},
+		lie{name: "headers, a byte a second", slow: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { trickle(c, "HTTP/1.1 200 x\r\n") }},
+		lie{name: "silence", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { _, _ = c.Read(make([]byte, 1)) }},
+		lie{name: "silence after the headers", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprint(c, "HTTP/1.1 200 x\r\nContent-Length: 1\r\n\r\n")
+			_, _ = c.Read(make([]byte, 1))
+		}},
+		lie{name: "silence at the handshake", slow: true, unsent: true, setup: func(n *network) {
+			n.secure(true)
+			n.wrap = func(net.Conn) net.Conn { mute, _ := net.Pipe(); return mute }
+		}},
+		lie{name: "another protocol", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
+			trickle(c, "")
+		}},
+	)
+	for _, asked := range []bool{true, false} {
+		add(lie{name: fmt.Sprint("a bomb, asked for: ", asked), large: true, asked: asked, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			say(c, 200, asJSON+"Content-Encoding: gzip\r\n", bomb())
+		}})
+		add(lie{name: fmt.Sprint("no gzip, asked for: ", asked), asked: asked, accepted: func(endpoint) bool { return !asked },
+			answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
+				say(c, 200, asJSON+"Content-Encoding: gzip\r\n", e.good)
+			}})
+	}
+
+	// Connections.
+	cut := func(text string) func(net.Conn, endpoint, *http.Request, []byte) {
+		return func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
+			fmt.Fprint(c, strings.ReplaceAll(text, "GOOD", e.good))
+			c.Close()
+		}
+	}
+	add(
+		lie{name: "hung up", answer: cut("")},
+		lie{name: "hung up on a connection in use", warm: true, answer: cut("")},
+		lie{name: "cut in the status line", answer: cut("HTTP/1.")},
+		lie{name: "cut in the headers", answer: cut("HTTP/1.1 200 x\r\nContent-")},
+		lie{name: "shorter than announced", answer: cut("HTTP/1.1 200 x\r\nContent-Length: 1000\r\n\r\nGOOD")},
+		lie{name: "an error shorter than announced", answer: cut("HTTP/1.1 400 x\r\nContent-Length: 1000\r\n\r\n{\"error\":\"invalid_grant\"}")},
+		lie{name: "chunks without the last", answer: cut("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")},
+		lie{name: "chunks of no size", answer: cut("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n")},
+		lie{name: "two lengths", answer: cut("HTTP/1.1 200 x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nGOOD")},
+		lie{name: "a negative length", answer: cut("HTTP/1.1 200 x\r\nContent-Length: -1\r\n\r\nGOOD")},
+		lie{name: "not HTTP", answer: cut("SSH-2.0-OpenSSH_9.9\r\n")},
+		lie{name: "a body without headers", answer: cut("GOOD")},
+		lie{name: "reset", setup: func(n *network) { n.wrap = func(c net.Conn) net.Conn { return resetting{c, n} } }, answer: cut("")},
+		lie{name: "unknown authority", unsent: true, setup: func(n *network) { n.secure(false) },
+			check: func(t *testing.T, err error) {
+				assert.ErrorAs(t, err, new(*tls.CertificateVerificationError))
+				assert.ErrorAs(t, err, new(x509.UnknownAuthorityError))
+			}},
+		lie{name: "wrong host", unsent: true, setup: func(n *network) { n.secure(true); n.TLSClientConfig.ServerName = "shangcloud.example" },
+			check: func(t *testing.T, err error) { assert.ErrorAs(t, err, new(x509.HostnameError)) }},
+		lie{name: "not TLS", unsent: true, setup: func(n *network) { n.secure(true); n.tls = nil },
+			check: func(t *testing.T, err error) { assert.ErrorIs(t, err, shangcloud.ErrUnavailable) }},
+		lie{name: "an old TLS", unsent: true, setup: func(n *network) {
+			n.secure(true)
+			n.tls.MaxVersion = tls.VersionTLS11
+			n.tls.MinVersion = tls.VersionTLS10
+		}},
+	)
+	return all
+})
+
+// resetting fails as a connection that the other side has reset, once a request
+// has been sent.
+type resetting struct {
+	net.Conn
+	n *network
+}
+
+func (r resetting) Read(p []byte) (int, error) {
+	n, err := r.Conn.Read(p)
+	if err != nil {
+		err = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+	}
+	return n, err
+}
+
+// bomb is 1 GiB of blanks in 1 MiB.
+var bomb = sync.OnceValue(func() string {
+	var member bytes.Buffer
+	z, _ := gzip.NewWriterLevel(&member, gzip.BestCompression)
+	_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))
+	_ = z.Close()
+	return strings.Repeat(member.String(), 1<<10)
+})
+
+// refusal is what the platform's refusal says of itself.
+func refusal(err error) (status int, retryAfter time.Duration) {
+	var (
+		ae *shangcloud.APIError
+		re *oauth2.RetrieveError
+	)
+	switch {
+	case errors.As(err, &ae):
+		return ae.StatusCode, ae.RetryAfter
+	case errors.As(err, &re):
+		wait, _ := time.ParseDuration(re.Response.Header.Get("Retry-After") + "s")
+		return re.Response.StatusCode, wait
+	}
+	return 0, 0
+}
+
+func retryAfter(err error) time.Duration { _, wait := refusal(err); return wait }
+
+// prepare makes a provider whose calls of e meet a lie, and the network to do so.
+func (l lie) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Provider) {
+	t.Helper()
+	cold := !l.warm
+	n := newNetwork(t, func(c net.Conn, r *http.Request, body []byte) {
+		if cold {
+			l.answer(c, e, r, body)
+			return
+		}
+		cold = true
+		say(c, 200, "", e.good)
+	})
+	n.DisableCompression = !l.asked
+	if l.setup != nil {
+		l.setup(n)
+	}
+	conf := valid()
+	conf.ClientSecret = "secret-" + hush
+	conf.HTTPClient = &http.Client{Transport: n}
+	conf.BaseURL = "http://127.0.0.1:8000"
+	if n.TLSClientConfig != nil {
+		conf.BaseURL = "https://example.com"
+	}
+	p, err := shangcloud.New(conf)
+	require.NoError(t, err)
+	return n, p
+}
+
+// tell has a call meet a lie, and returns what was sent and the error.
+func (l lie) tell(t *testing.T, e endpoint) (*network, error) {
+	t.Helper()
+	n, p := l.prepare(t, e)
+	if l.warm {
+		require.NoError(t, e.call(context.Background(), p))
+	}
+	return n, e.call(context.Background(), p)
+}
+
+// TestLiars has every endpoint tell every lie. Each ends in an error of a type that
+// tells what it is, in time and in bounded memory; nothing is sent twice or anywhere
+// else, and nothing secret is in the error's text.
+func TestLiars(t *testing.T) {
+	for _, e := range endpoints {
+		for _, l := range lies() {
+			if l.where != nil && !l.where(e) {
+				continue
+			}
+			t.Run(e.name+"/"+l.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					bomb() // made before memory is measured
+					var before, after runtime.MemStats
+					runtime.ReadMemStats(&before)
+					start := time.Now()
+					n, err := l.tell(t, e)
+					took := time.Since(start)
+					runtime.ReadMemStats(&after)
+					l.judge(t, e, err)
+
+					assert.LessOrEqual(t, took, 10*time.Second, "on the bubble's clock")
+					assert.Equal(t, l.slow, took > 0)
+					assert.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(256<<20), "no bomb is unpacked")
+					l.judgeTraffic(t, e, err, n)
+				})
+			})
+		}
+	}
+}
+
+// plainCalls are those of plain x/oauth2 and net/http that this library has a part in.
+// Each stands for one of the endpoints.
+var plainCalls = []struct {
+	name, of string
+	call     func(ctx context.Context, p *shangcloud.Provider, n *network) error
+}{
+	{"Client", "user info", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		req, _ := http.NewRequestWithContext(ctx, "POST", p.OAuth2().Endpoint.TokenURL, strings.NewReader(hush))
+		res, err := p.Client(hushed).Do(req)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		_, err = io.CopyN(io.Discard, res.Body, 8<<20)
+		return err
+	}},
+	{"Exchange with ClientContext", "exchange", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		_, err := p.OAuth2().Exchange(p.ClientContext(ctx), "code-"+hush)
+		return err
+	}},
+	{"TokenSource with ClientContext", "refresh", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		_, err := p.OAuth2().TokenSource(p.ClientContext(ctx), &oauth2.Token{RefreshToken: hush}).Token()
+		return err
+	}},
+	{"DeviceAuth with ClientContext", "device", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		_, err := p.OAuth2().DeviceAuth(p.ClientContext(ctx))
+		return err
+	}},
+	{"NewAPI of x/oauth2's client", "user info", func(ctx context.Context, p *shangcloud.Provider, n *network) error {
+		return askPlain(ctx, p, &oauth2.Transport{Source: hushed, Base: n})
+	}},
+	{"NewAPI of a client around x/oauth2's", "user info", func(ctx context.Context, p *shangcloud.Provider, n *network) error {
+		return askPlain(ctx, p, roundTripper((&oauth2.Transport{Source: hushed, Base: n}).RoundTrip))
+	}},
+	{"NewAPI of Client", "user info", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
+		return askPlain(ctx, p, p.Client(hushed).Transport)
+	}},
+}
+
+func askPlain(ctx context.Context, p *shangcloud.Provider, transport http.RoundTripper) error {
+	base := strings.TrimSuffix(p.OAuth2().Endpoint.TokenURL, "/oauth/token")
+	_, err := shangcloud.NewAPI(&http.Client{Transport: transport}, shangcloud.WithBaseURL(base)).UserInfo(ctx)
+	return err
+}
+
+// TestPlainCallsAndLiars: what plain calls end in, for which x/oauth2 and net/http find
+// words of their own.
+func TestPlainCallsAndLiars(t *testing.T) {
+	for _, c := range plainCalls {
+		e := endpoints[slices.IndexFunc(endpoints, func(e endpoint) bool { return e.name == c.of })]
+		for _, l := range lies() {
+			if l.where != nil || l.said || l.warm || l.large {
+				continue // it is about what x/oauth2 is handed
+			}
+			t.Run(c.name+"/"+l.name, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					n, p := l.prepare(t, e)
+					start := time.Now()
+					err := c.call(t.Context(), p, n)
+					assert.LessOrEqual(t, time.Since(start), 10*time.Second, "on the bubble's clock")
+					dialled, requests := n.sent()
+					assert.LessOrEqual(t, len(requests), 1)
+					assert.Len(t, dialled, 1)
+					if re := (*oauth2.RetrieveError)(nil); !errors.As(err, &re) || c.of == "user info" {
+						assertKeepsQuiet(t, err, nil)
+					} // x/oauth2's own error, whose text is the answer
+				})
+			})
+		}
+	}
+}
+
+// TestLiarsLeaveNothingOpen has callers with much time: a connection must not stay open
+// for as long.
+func TestLiarsLeaveNothingOpen(t *testing.T) {
+	type call = func(context.Context, *shangcloud.Provider, *network) error
+	for _, l := range lies() {
+		if l.slow || l.warm || l.said || l.large && l.name != "endless" && l.name != "an endless error" {
+			continue // they take their time, and end as these do
+		}
+		t.Run(l.name, func(t *testing.T) {
+			check := func(name string, e endpoint, call call) {
+				if l.where != nil && !l.where(e) {
+					return
+				}
+				synctest.Test(t, func(t *testing.T) {
+					n, p := l.prepare(t, e)
+					ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+					defer cancel()
+					_ = call(ctx, p, n)
+					n.CloseIdleConnections()
+					synctest.Wait()
+					assert.Zero(t, n.open.Load(), "%s has left a connection open", name)
+				})
+			}
+			for _, e := range endpoints {
+				check(e.name, e, func(ctx context.Context, p *shangcloud.Provider, _ *network) error { return e.call(ctx, p) })
+			}
+			for _, c := range plainCalls {
+				check(c.name, endpoints[slices.IndexFunc(endpoints, func(e endpoint) bool { return e.name == c.of })], c.call)
+			}
+		})
+	}
+}
+
+func (l lie) judge(t *testing.T, e endpoint, err error) {
+	t.Helper()
+	if l.accepted != nil && l.accepted(e) {
+		assert.NoError(t, err)
+		return
+	}
+	require.Error(t, err)
+	if e.name == "device" && l.status == 200 {
+		l.status = 0 // x/oauth2 knows errors of this endpoint by their status only
+	}
+	status, _ := refusal(err)
+	assert.Equal(t, l.status, status, "%v", err)
+	unavailable := l.status == 0 || l.status == 429 || l.status >= 500 || l.status/100 == 3
+	assert.Equal(t, unavailable, errors.Is(err, shangcloud.ErrUnavailable), "%v", err)
+	if l.slow {
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+	}
+	if l.check != nil {
+		l.check(t, err)
+	}
+}
+
+// judgeTraffic looks at what was sent, and at whether any of it is in the error.
+func (l lie) judgeTraffic(t *testing.T, e endpoint, err error, n *network) {
+	t.Helper()
+	dialled, requests := n.sent()
+	want := 1
+	if l.warm {
+		want = 2
+	}
+	if l.unsent {
+		want = 0
+	}
+	assert.Len(t, requests, want, "a code is sent once, whatever the answer")
+	for _, address := range dialled {
+		assert.Contains(t, []string{"127.0.0.1:8000", "example.com:443"}, address, "sent elsewhere")
+	}
+	assert.Len(t, dialled, 1)
+	assertKeepsQuiet(t, err, requests)
+}
+
+// assertKeepsQuiet looks for the secrets of requests in the text of an error.
+func assertKeepsQuiet(t *testing.T, err error, requests []sentRequest) {
+	t.Helper()
+	if err == nil {
+		return
+	}
+	assertPrintsNoSecret(t, err.Error(), err)
+	for _, r := range requests {
+		_, basic, _ := r.BasicAuth()
+		assert.Contains(t, fmt.Sprint(r.Header, basic)+string(r.body), hush, "there is a secret to be printed")
+		if verifier := formOf(r).Get("code_verifier"); verifier != "" {
+			assert.NotContains(t, printed(err), verifier)
+		}
+	}
+}
