@@ -1,0 +1,153 @@
+package sqlstore
+
+import (
+	"context"
+	"errors"
+	"regexp"
+	"strconv"
+	"strings"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+)
+
+// harmless is an error of this package. Its text contains no secret.
+type harmless string
+
+func (e harmless) Error() string { return string(e) }
+
+// failed explains why an operation failed. The driver's error stays reachable by
+// errors.Is and errors.As. If the statement's arguments contain a secret, only the
+// error's code is printed: some drivers quote the arguments in the text.
+func (t *table) failed(ctx context.Context, op string, err error, secret bool) error {
+	where := t.kind + ": " + op + ": "
+	switch { // when ctx has ended, the driver's error is only a consequence
+	case errors.Is(ctx.Err(), context.Canceled):
+		return quiet.New("sqlstore", where+"given up by the caller", ctx.Err(), err)
+	case ctx.Err() != nil:
+		return quiet.New("sqlstore", where+"timed out", ctx.Err(), err)
+	}
+	return quiet.New("sqlstore", where+describe(err, secret), err)
+}
+
+// describe returns harmless words for a driver's error, and a remedy if one is known.
+func describe(err error, secret bool) string {
+	if lost, ok := errors.AsType[*lostError](err); ok {
+		return string(errLost) + ": " + describe(lost.cause, secret)
+	}
+	if own, ok := errors.AsType[harmless](err); ok {
+		return own.Error()
+	}
+	code, text := serverError(err)
+	switch {
+	case code == "":
+		text = describeLocal(err)
+	case secret:
+		text = code
+	}
+	if remedy := remedyFor(code, err.Error()); remedy != "" {
+		text += " (" + remedy + ")"
+	}
+	return text
+}
+
+var mySQLCode = regexp.MustCompile(`^Error \d{1,5}( \([0-9A-Z]{5}\))?:`)
+
+// serverError returns the code and the text of an error that the database reported.
+// The code is empty if the error is not the database's. Drivers have no error type in
+// common.
+func serverError(err error) (code, text string) {
+	if state, ok := errors.AsType[sqlStateError](err); ok { // pgx, lib/pq
+		return "SQLSTATE " + strconv.Quote(state.SQLState()), state.Error()
+	}
+	if found := mySQLCode.FindString(err.Error()); found != "" { // go-sql-driver/mysql
+		return strings.TrimSuffix(found, ":"), err.Error()
+	}
+	if coded, ok := errors.AsType[interface { // modernc.org/sqlite
+		error
+		Code() int
+	}](err); ok {
+		return "SQLite code " + strconv.Itoa(coded.Code()), coded.Error()
+	}
+	return "", ""
+}
+
+type sqlStateError interface {
+	error
+	SQLState() string
+}
+
+// describeLocal describes an error that database/sql, a driver or the network caused.
+func describeLocal(err error) string {
+	leaf := err
+	for next := errors.Unwrap(leaf); next != nil; next = errors.Unwrap(leaf) {
+		leaf = next
+	}
+	switch text := leaf.Error(); text {
+	case "sql: database is closed", "driver: bad connection", // database/sql
+		"conn closed", "server refused TLS connection", // pgx
+		"pq: SSL is not enabled on the server", // lib/pq
+		"invalid connection":                   // go-sql-driver/mysql
+		return text
+	}
+	return quiet.DescribeForeign(err)
+}
+
+// remedies tell an operator what to do about common errors. An error matches if its
+// code begins with, or its text contains, one of the marks.
+var remedies = []struct {
+	marks, text []string
+	remedy      string
+}{
+	{
+		[]string{`SQLSTATE "42P01"`, "Error 1146"}, []string{"no such table"},
+		"the table does not exist: call CreateTable, or run the statements that Schema returns",
+	},
+	{
+		[]string{`SQLSTATE "42501"`, "Error 1142", "Error 1044"}, nil,
+		"the database user lacks a right: docs/sql.md lists those that it needs",
+	},
+	{
+		[]string{`SQLSTATE "28`, "Error 1045"}, nil,
+		"the database refuses the user name or the password",
+	},
+	{
+		// PgBouncer itself uses 08P01 for other errors, too.
+		[]string{`SQLSTATE "42P05"`, `SQLSTATE "26000"`}, []string{"prepared statement requires", "bind message"},
+		"behind PgBouncer, add default_query_exec_mode=exec (pgx) or binary_parameters=yes (lib/pq) to the DSN",
+	},
+}
+
+func remedyFor(code, text string) string {
+	for _, r := range remedies {
+		for _, mark := range r.marks {
+			if strings.HasPrefix(code, mark) {
+				return r.remedy
+			}
+		}
+		for _, part := range r.text {
+			if strings.Contains(text, part) {
+				return r.remedy
+			}
+		}
+	}
+	return ""
+}
+
+// busy reports whether a statement found an SQLite file locked, and did nothing.
+// Drivers have no error type in common; the text is SQLite's.
+func busy(err error) bool {
+	return strings.Contains(err.Error(), "database is locked") || strings.Contains(err.Error(), "database table is locked")
+}
+
+// rolledBack reports whether the database has undone a statement or a transaction
+// because of a conflict: a serialization failure or a deadlock.
+func rolledBack(err error) bool {
+	if state, ok := errors.AsType[sqlStateError](err); ok {
+		// "Class 40 — Transaction Rollback"; the outcome of 40003 is unknown.
+		// https://www.postgresql.org/docs/current/errcodes-appendix.html
+		return strings.HasPrefix(state.SQLState(), "40") && state.SQLState() != "40003"
+	}
+	// MySQL rolls back the transaction that a deadlock ends.
+	// https://dev.mysql.com/doc/refman/8.4/en/innodb-error-handling.html
+	return strings.HasPrefix(err.Error(), "Error 1213 ")
+}

@@ -1,0 +1,62 @@
+package sqlstore
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"time"
+)
+
+// clockStep is how far back the clock may be set before a lease counts as one of the
+// future, and so as over.
+const clockStep = time.Minute
+
+// sqliteLease sets the statements of SQLite's lock, and returns the one that creates
+// its table. SQLite has no lock that ends with a connection, so a row says who has the
+// lock and until when. All processes that share a file share the machine's clock.
+func (s *tokenStatements) sqliteLease(name tableName) (create string) {
+	locks := name.quoted(SQLite, "_lock")
+	// The time is that of the statement: the call may have waited for other writers.
+	leased := fmt.Sprintf(`until > %s AND since <= %s + %d`, sqliteNow, sqliteNow, clockStep.Milliseconds())
+	s.leased = `SELECT COUNT(*) FROM ` + locks + ` WHERE user_key = ? AND ` + leased
+	s.lease = `INSERT INTO ` + locks + ` (user_key, owner, since, until) VALUES (?, ?, ` + sqliteNow + `, ` + sqliteNow + ` + ?) ` +
+		`ON CONFLICT (user_key) DO UPDATE SET owner = excluded.owner, since = excluded.since, until = excluded.until ` +
+		`WHERE NOT (` + leased + `)`
+	s.release = `DELETE FROM ` + locks + ` WHERE user_key = ? AND owner = ?`
+	return `CREATE TABLE IF NOT EXISTS ` + locks + ` (
+	user_key BLOB NOT NULL PRIMARY KEY,
+	owner    TEXT NOT NULL,
+	since    INTEGER NOT NULL,
+	until    INTEGER NOT NULL
+)`
+}
+
+// tryLease tries to lock key in SQLite. It returns nil if another process holds the
+// lock.
+func (s *Tokens) tryLease(ctx context.Context, key string, hold time.Duration) (*held, error) {
+	// Looking costs less than trying: it keeps no writer from writing.
+	n, err := read(ctx, s.table, func() (n int, err error) {
+		err = s.table.db.QueryRowContext(ctx, s.stmts.leased, []byte(key)).Scan(&n)
+		return n, err
+	})
+	if err != nil || n > 0 {
+		return nil, err
+	}
+	owner := rand.Text()
+	h := &held{busy: make(chan none, 1), free: func(ctx context.Context) error {
+		// The file may be busy for longer than unlock waits.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hold)
+		defer cancel()
+		_, err := s.table.exec(ctx, s.stmts.release, []byte(key), owner)
+		return err
+	}}
+	got, err := s.table.exec(ctx, s.stmts.lease, []byte(key), owner, units(hold, time.Millisecond))
+	switch {
+	case err != nil:
+		h.giveBack() // it may have got the lock at the last moment
+		return nil, err
+	case got == 0:
+		return nil, nil
+	}
+	return h, nil
+}

@@ -1,0 +1,202 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"sync"
+	"time"
+)
+
+const (
+	// longestHold bounds what a caller may ask for. It fits into the settings of all
+	// databases.
+	longestHold = 24 * time.Hour
+
+	// statementLimit ends a statement on the lock's connection. It is shorter than the
+	// time for saving a token, so that another connection can be tried.
+	statementLimit = 3 * time.Second
+
+	// releaseLimit is how long a release may take before unlock returns without it.
+	// Then the connection is closed, which ends the lock.
+	releaseLimit = 2 * time.Second
+)
+
+const (
+	errLost     harmless = "the connection that held the lock has failed"
+	errReleased harmless = "the lock was given back"
+)
+
+// lostError is a failed statement on the lock's connection. It ended the lock.
+type lostError struct{ cause error }
+
+func (e *lostError) Error() string { return errLost.Error() + ": " + e.cause.Error() }
+func (e *lostError) Unwrap() error { return e.cause }
+
+// turn is the queue of those in this process who want the lock of one user. Only the
+// first in the queue asks the database.
+type turn struct {
+	taken chan none // holds an element while it is somebody's turn
+	users int       // in the queue, the first included; guarded by Tokens.mu
+	held  *held     // the lock, while it is held; guarded by Tokens.mu
+}
+
+// join enters the queue of key. The caller calls leave when it no longer needs the
+// turn.
+func (s *Tokens) join(key string) (t *turn, leave func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t = s.turns[key]
+	if t == nil {
+		t = &turn{taken: make(chan none, 1)}
+		s.turns[key] = t
+	}
+	t.users++
+	return t, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if t.users--; t.users == 0 {
+			delete(s.turns, key)
+		}
+	}
+}
+
+// holder returns the lock of key if this process holds it on a connection.
+func (s *Tokens) holder(key string) *held {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if t := s.turns[key]; t != nil && t.held != nil && t.held.conn != nil {
+		return t.held
+	}
+	return nil
+}
+
+func (s *Tokens) setHeld(t *turn, h *held) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	t.held = h
+}
+
+func (s *Tokens) lock(ctx context.Context, key string, hold time.Duration) (unlock func(), err error) {
+	t, leaveQueue := s.join(key)
+	if err := enter(ctx, t.taken); err != nil {
+		leaveQueue()
+		return nil, err
+	}
+	giveBack := func(h *held, err error) {
+		if err == nil {
+			h.giveBack()
+		}
+	}
+	h, err := promptly(ctx, giveBack, func() (*held, error) { return s.acquire(ctx, key, hold) })
+	if err != nil {
+		leave(t.taken)
+		leaveQueue()
+		return nil, err
+	}
+	s.setHeld(t, h)
+	return sync.OnceFunc(func() {
+		h.giveBack()
+		s.setHeld(t, nil)
+		leave(t.taken)
+		leaveQueue()
+	}), nil
+}
+
+// acquire tries to get the lock until ctx is done. Between two tries it keeps no
+// connection: with many waiting users, the pool would be empty.
+func (s *Tokens) acquire(ctx context.Context, key string, hold time.Duration) (*held, error) {
+	try := s.tryConn
+	if s.table.dialect == SQLite {
+		try = s.tryLease
+	}
+	for attempt := 0; ; attempt++ {
+		h, err := try(ctx, key, hold)
+		if h != nil || err != nil {
+			return h, err
+		}
+		if !rest(ctx, attempt) {
+			return nil, ctx.Err()
+		}
+	}
+}
+
+// held is a lock in the database: a session's lock on a connection of its own, or a
+// lease in SQLite's lock table.
+type held struct {
+	conn   *sql.Conn // its holder reads and writes through it; nil for a lease
+	commit string    // what makes a change durable while the lock is held, if necessary
+	slot   chan none // holds an element for conn; may be nil
+
+	// free ends the lock and leaves the connection as it was.
+	free func(ctx context.Context) error
+
+	busy chan none // holds an element while a statement runs on conn
+	over error     // errLost or errReleased; guarded by busy
+}
+
+// onHeld runs f on the connection of h.
+func onHeld[T any](ctx context.Context, h *held, f func(context.Context, querier) (T, error)) (v T, err error) {
+	if err := enter(ctx, h.busy); err != nil {
+		return v, err
+	}
+	return promptly(ctx, nil, func() (v T, err error) {
+		defer leave(h.busy)
+		if h.over != nil {
+			return v, h.over
+		}
+		// Drivers close the connection to end a statement. Without ctx, a caller who
+		// gives up does not end the lock, which may be another caller's.
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
+		defer cancel()
+		v, err = f(ctx, h.conn)
+		if err != nil {
+			h.over = errLost
+			discard(h.conn)
+			err = &lostError{err}
+		}
+		return v, err
+	})
+}
+
+// giveBack ends the lock, if necessary by closing its connection.
+func (h *held) giveBack() {
+	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
+	defer cancel()
+	if enter(ctx, h.busy) != nil { // a statement hangs; statementLimit ends it
+		go func() {
+			h.busy <- none{}
+			h.end(ctx)
+		}()
+		return
+	}
+	_, _ = promptly(ctx, nil, func() (none, error) {
+		h.end(ctx)
+		return none{}, nil
+	})
+}
+
+// end ends the lock. It is called once, with a place in busy.
+func (h *held) end(ctx context.Context) {
+	defer leave(h.busy)
+	if h.slot != nil {
+		defer leave(h.slot)
+	}
+	over := h.over
+	h.over = errReleased
+	switch {
+	case over != nil: // the connection has been closed
+	case h.conn == nil:
+		_ = h.free(ctx) // a lease that cannot be removed ends by itself
+	case h.free(ctx) == nil:
+		_ = h.conn.Close() // back to the pool
+	default:
+		discard(h.conn)
+	}
+}
+
+// discard closes the connection to the database, which ends all its locks.
+func discard(c *sql.Conn) {
+	_ = c.Raw(func(any) error { return driver.ErrBadConn })
+	_ = c.Close()
+}

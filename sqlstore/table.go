@@ -1,0 +1,209 @@
+package sqlstore
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+)
+
+const (
+	// MaxKey is the length of the longest key, of a state or a user, in bytes.
+	MaxKey = 255
+
+	// callLimit ends a call whose context has no deadline.
+	callLimit = 10 * time.Second
+
+	// conflictRetries limits how often a call is repeated that the database rolled
+	// back because of a conflict with another transaction.
+	conflictRetries = 5
+
+	// Attempts are repeated after 5, 10, 20, … 200 ms, less a random part of up to
+	// one half: processes that wait for the same thing do not stay in step.
+	firstPause   = 5 * time.Millisecond
+	longestPause = 200 * time.Millisecond
+)
+
+// Config is the configuration of a store. Its zero value is usable.
+type Config struct {
+	// Table is the name of the table, with or without its schema: "auth.tokens".
+	// Each part has up to 58 lower-case letters, digits and '_', and does not begin
+	// with a digit. If empty, it is oauth2login_states for [NewStates] and
+	// oauth2login_tokens for [NewTokens].
+	Table string
+}
+
+// none is an element of a channel that carries no data.
+type none = struct{}
+
+// table is what States and Tokens have in common: a table in a database.
+type table struct {
+	db      *sql.DB
+	dialect Dialect
+	kind    string // "states" or "tokens"
+	name    tableName
+	create  []string  // the statements of Schema
+	writing chan none // holds an element while this process writes to an SQLite file
+}
+
+func newTable(db *sql.DB, dialect Dialect, c Config, kind string) (*table, error) {
+	if db == nil {
+		return nil, quiet.New("sqlstore", kind+": the database is nil")
+	}
+	if !dialect.known() {
+		return nil, quiet.New("sqlstore", fmt.Sprintf("%s: the dialect %v is unknown", kind, dialect))
+	}
+	if c.Table == "" {
+		c.Table = "oauth2login_" + kind
+	}
+	name, err := parseTableName(c.Table)
+	if err != nil {
+		return nil, quiet.New("sqlstore", kind+": Config.Table: "+err.Error())
+	}
+	return &table{db: db, dialect: dialect, kind: kind, name: name, writing: make(chan none, 1)}, nil
+}
+
+func (t *table) schema() string { return strings.Join(t.create, ";\n") + ";\n" }
+
+func (t *table) createTable(ctx context.Context) error {
+	ctx, cancel := limited(ctx)
+	defer cancel()
+	for _, create := range t.create {
+		if t.dialect == PostgreSQL {
+			// IF NOT EXISTS fails if another session creates the table at the same moment.
+			create = `SELECT pg_advisory_xact_lock(7308327815838786409); ` + create
+		}
+		if _, err := t.exec(ctx, create); err != nil {
+			return t.failed(ctx, "create table", err, false)
+		}
+	}
+	return nil
+}
+
+// checkKey refuses keys that do not fit. The error does not quote them.
+func (t *table) checkKey(name, key string) error {
+	switch {
+	case key == "":
+		return quiet.New("sqlstore", t.kind+": the "+name+" is empty")
+	case len(key) > MaxKey:
+		return quiet.New("sqlstore", fmt.Sprintf("%s: the %s is longer than %d bytes", t.kind, name, MaxKey))
+	}
+	return nil
+}
+
+// exec runs a statement that changes something, and returns the number of rows.
+func (t *table) exec(ctx context.Context, statement string, args ...any) (int64, error) {
+	return write(ctx, t, func() (int64, error) {
+		res, err := t.db.ExecContext(ctx, statement, args...)
+		if err != nil {
+			return 0, err
+		}
+		return res.RowsAffected()
+	})
+}
+
+// read runs f, which changes nothing.
+func read[T any](ctx context.Context, t *table, f func() (T, error)) (T, error) {
+	return promptly(ctx, nil, func() (T, error) { return retry(ctx, t, f) })
+}
+
+// write runs f, which changes something. SQLite has one writer at a time. The
+// writers of one process wait in a queue; without it they would find the file busy.
+func write[T any](ctx context.Context, t *table, f func() (T, error)) (T, error) {
+	return promptly(ctx, nil, func() (v T, err error) {
+		if t.dialect == SQLite {
+			if err := enter(ctx, t.writing); err != nil {
+				return v, err
+			}
+			defer leave(t.writing)
+		}
+		return retry(ctx, t, f)
+	})
+}
+
+// retry runs f, and repeats it if the database reports that f had no effect.
+func retry[T any](ctx context.Context, t *table, f func() (T, error)) (T, error) {
+	conflicts := 0
+	for attempt := 0; ; attempt++ {
+		v, err := f()
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return v, err
+		case rolledBack(err) && conflicts < conflictRetries:
+			conflicts++
+		case t.dialect == SQLite && busy(err) && rest(ctx, attempt):
+		default:
+			return v, err
+		}
+	}
+}
+
+// promptly runs f and returns its result, or the error of ctx as soon as ctx is done:
+// some drivers ignore the context while they wait. A later result goes to late,
+// unless late is nil.
+func promptly[T any](ctx context.Context, late func(T, error), f func() (T, error)) (v T, err error) {
+	type result struct {
+		v   T
+		err error
+	}
+	done := make(chan result, 1)
+	go func() {
+		v, err := f()
+		done <- result{v, err}
+	}()
+	select {
+	case r := <-done:
+		return r.v, r.err
+	case <-ctx.Done():
+		if late != nil {
+			go func() { r := <-done; late(r.v, r.err) }()
+		}
+		return v, ctx.Err()
+	}
+}
+
+// limited gives ctx a deadline unless it has one.
+func limited(ctx context.Context) (context.Context, context.CancelFunc) {
+	if _, ok := ctx.Deadline(); ok {
+		return ctx, func() {}
+	}
+	return context.WithTimeout(ctx, callLimit)
+}
+
+// rest pauses after a failed attempt; the first attempt is 0. It returns false if
+// ctx ended first.
+func rest(ctx context.Context, attempt int) bool {
+	pause := min(firstPause<<min(attempt, 16), longestPause)
+	t := time.NewTimer(pause/2 + rand.N(pause/2+1))
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// enter takes a place in c, and waits for one until ctx is done.
+func enter(ctx context.Context, c chan none) error {
+	select {
+	case c <- none{}:
+		return nil
+	default:
+	}
+	select {
+	case c <- none{}:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func leave(c chan none) { <-c }
+
+// units returns d in units, rounded up.
+func units(d, unit time.Duration) int64 { return int64((d-1)/unit + 1) }
