@@ -5,7 +5,6 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"sync/atomic"
 	"time"
@@ -55,11 +54,11 @@ func NewStates(db *sql.DB, dialect Dialect, c Config) (*States, error) {
 
 // Format prints the dialect and the table, whatever the verb.
 func (s *States) Format(f fmt.State, _ rune) {
-	if s == nil {
-		_, _ = io.WriteString(f, "(*sqlstore.States)(nil)")
-		return
+	var t *table
+	if s != nil {
+		t = s.table
 	}
-	_, _ = fmt.Fprintf(f, "sqlstore.States{%v %s}", s.table.dialect, s.table.name)
+	t.format(f, "States")
 }
 
 // Schema returns the statements that create the table and its index, each ending with

@@ -216,6 +216,8 @@ func TestStatesFormat(t *testing.T) {
 			assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s %q", err, err, err, err, err), "hush")
 		}
 		assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s", states, states, states, (*sqlstore.States)(nil)), "hush")
+		assert.Equal(t, "sqlstore.States{}", fmt.Sprint((*sqlstore.States)(nil)))
+		assert.Equal(t, "sqlstore.States{}", fmt.Sprint(new(sqlstore.States)))
 		assert.Equal(t, "sqlstore.States{PostgreSQL oauth2login_states}", fmt.Sprint(states))
 	}
 }

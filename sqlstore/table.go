@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -65,6 +66,15 @@ func newTable(db *sql.DB, dialect Dialect, c Config, kind string) (*table, error
 		return nil, quiet.New("sqlstore", kind+": Config.Table: "+err.Error())
 	}
 	return &table{db: db, dialect: dialect, kind: kind, name: name, writing: make(chan none, 1)}, nil
+}
+
+// format prints a store of this package; t may be nil.
+func (t *table) format(f io.Writer, name string) {
+	if t == nil {
+		_, _ = fmt.Fprintf(f, "sqlstore.%s{}", name)
+		return
+	}
+	_, _ = fmt.Fprintf(f, "sqlstore.%s{%v %s}", name, t.dialect, t.name)
 }
 
 func (t *table) schema() string { return strings.Join(t.create, ";\n") + ";\n" }

@@ -55,12 +55,14 @@ func NewTokens(db *sql.DB, dialect Dialect, c Config) (*Tokens, error) {
 }
 
 // Format prints the dialect and the table, whatever the verb.
-func (s *Tokens) Format(f fmt.State, _ rune) {
-	if s == nil {
-		_, _ = io.WriteString(f, "(*sqlstore.Tokens)(nil)")
-		return
+func (s *Tokens) Format(f fmt.State, _ rune) { s.format(f, "Tokens") }
+
+func (s *Tokens) format(f io.Writer, name string) {
+	var t *table
+	if s != nil {
+		t = s.table
 	}
-	_, _ = fmt.Fprintf(f, "sqlstore.Tokens{%v %s}", s.table.dialect, s.table.name)
+	t.format(f, name)
 }
 
 // Schema returns the statements that create the table, and in SQLite its lock table.
@@ -96,9 +98,7 @@ var (
 
 // Format prints the dialect and the table, whatever the verb. It does not print the
 // user's key.
-func (u UserTokens) Format(f fmt.State, _ rune) {
-	_, _ = fmt.Fprintf(f, "sqlstore.UserTokens{%v}", u.tokens)
-}
+func (u UserTokens) Format(f fmt.State, _ rune) { u.tokens.format(f, "UserTokens") }
 
 // LoadToken implements [oauth2login.TokenStore].
 func (u UserTokens) LoadToken(ctx context.Context) (*oauth2.Token, error) {

@@ -78,7 +78,7 @@ func TestTokensLoad_notAToken(t *testing.T) {
 func TestTokensFormat(t *testing.T) {
 	tokens, _, _ := scriptedTokens(t, sqlstore.MySQL, nothing)
 	user := tokens.User("somebody")
-	for _, v := range []any{tokens, user, &user, (*sqlstore.Tokens)(nil), sqlstore.UserTokens{}, struct{ S, U any }{tokens, user}} {
+	for _, v := range []any{tokens, user, &user, (*sqlstore.Tokens)(nil), new(sqlstore.Tokens), sqlstore.UserTokens{}, struct{ S, U any }{tokens, user}} {
 		asJSON, err := json.Marshal(v)
 		require.NoError(t, err)
 		text := fmt.Sprintf("%v %+v %#v %s %q %d %x %s", v, v, v, v, v, v, v, asJSON)
@@ -87,7 +87,8 @@ func TestTokensFormat(t *testing.T) {
 		}
 	}
 	assert.Equal(t, "sqlstore.Tokens{MySQL oauth2login_tokens}", fmt.Sprint(tokens))
-	assert.Equal(t, "sqlstore.UserTokens{sqlstore.Tokens{MySQL oauth2login_tokens}}", fmt.Sprint(user))
+	assert.Equal(t, "sqlstore.UserTokens{}", fmt.Sprint(sqlstore.UserTokens{}))
+	assert.Equal(t, "sqlstore.UserTokens{MySQL oauth2login_tokens}", fmt.Sprint(user))
 }
 
 // TestTokens_deafDriver has a driver that ignores contexts.

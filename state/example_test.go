@@ -2,7 +2,6 @@ package state_test
 
 import (
 	"context"
-	"database/sql"
 	"fmt"
 	"time"
 
@@ -27,19 +26,4 @@ func ExampleMemory() {
 	// Output:
 	// "/settings" true <nil>
 	// "" false <nil>
-}
-
-func ExampleNewSQL() {
-	db, err := sql.Open("pgx", "postgres://app@db/app") // with the driver of your choice
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	states, err := state.NewSQL(db, state.PostgreSQL, state.SQLConfig{})
-	if err != nil {
-		fmt.Println(err)
-		return
-	}
-	fmt.Print(states.Schema())
-	// For shangcloud.Config.States.
 }
