@@ -397,19 +397,27 @@ func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request, next *
 	prefix := p.cookiePrefix()
 	providerOf := func(name string) string { return name[:min(len(name), len(prefix)+8)] }
 	kept := map[string]bool{providerOf(next.Name): true}
-	logins, size := 1, len(next.Name)+len(next.Value)
+	logins, size := 1, sizeOf(next)
+	var older []*http.Cookie // newest first
 	for _, c := range slices.Backward(r.Cookies()) {
-		if !strings.HasPrefix(c.Name, prefix) {
-			continue
+		switch provider := providerOf(c.Name); {
+		case !strings.HasPrefix(c.Name, prefix):
+		case kept[provider]:
+			older = append(older, c)
+		default:
+			kept[provider] = true
+			logins++
+			size += sizeOf(c)
 		}
+	}
+	for _, c := range older {
 		logins++
-		size += len(c.Name) + len(c.Value)
-		newest := !kept[providerOf(c.Name)]
-		kept[providerOf(c.Name)] = true
-		if !newest && (logins > maxPendingLogins || size > maxPendingBytes) {
+		size += sizeOf(c)
+		if logins > maxPendingLogins || size > maxPendingBytes {
 			http.SetCookie(w, p.cookie(c.Name, "", -1))
-			logins--
-			size -= len(c.Name) + len(c.Value)
 		}
 	}
 }
+
+// sizeOf is what a cookie adds to the header that brings it back.
+func sizeOf(c *http.Cookie) int { return len(c.Name) + len("=") + len(c.Value) + len("; ") }
