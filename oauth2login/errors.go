@@ -137,13 +137,12 @@ func isRefusal(err error) (*oauth2.RetrieveError, bool) {
 	return re, ok && !errors.Is(err, ErrUnavailable)
 }
 
-// refusesClient reports whether a token endpoint refused the client's credentials.
-func refusesClient(re *oauth2.RetrieveError) bool {
-	switch re.ErrorCode {
+// refusesClient reports whether an answer refuses the client's credentials. Some providers
+// have a code of their own for that, and status 401.
+func refusesClient(status int, code string) bool {
+	switch code {
 	case "invalid_client", "incorrect_client_credentials", "unauthorized_client":
 		return true
-	case "":
-		return re.Response != nil && re.Response.StatusCode == http.StatusUnauthorized
 	}
-	return false
+	return status == http.StatusUnauthorized && quiet.Code(code) == ""
 }

@@ -58,7 +58,7 @@ func (p *Provider) redeemCode(ctx context.Context, code string, l *pendingLogin)
 func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 	err = wire.Failed(ctx, p.where, op, err)
 	re, refused := isRefusal(err)
-	if !refused || !refusesClient(re) {
+	if !refused || re.Response == nil || !refusesClient(re.Response.StatusCode, re.ErrorCode) {
 		return err
 	}
 	text := op + ": the client credentials were refused"
@@ -66,7 +66,7 @@ func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 		text += " (" + code + ")"
 	}
 	text += "; check the client ID and the client secret"
-	if p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" {
+	if p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" && !p.style.proven.Load() {
 		text += ", and set Endpoint.AuthStyle: the next request sends the credentials in the other style"
 	}
 	err = p.errorf(text, ErrClientCredentials, err)
@@ -91,14 +91,16 @@ func (m *styleMemory) current() oauth2.AuthStyle {
 
 func (m *styleMemory) forget() { m.proven.Store(false) }
 
-// learn notes how the provider answered to credentials in HTTP Basic or in the form.
-func (m *styleMemory) learn(inParams bool, a *wire.Answer) {
-	switch {
-	case a.OK() && !hasError(a):
-		m.inParams.Store(inParams)
-		m.proven.Store(true)
-	case m.proven.Load():
-	case a.Status == http.StatusUnauthorized, refusesCredentials(a):
+// learn notes how the provider answered to credentials in HTTP Basic or in the form. Only
+// the token endpoint proves a style: many device endpoints do not look at the secret.
+func (m *styleMemory) learn(inParams, atTokenEndpoint bool, a *wire.Answer) {
+	switch code := errorCode(a); {
+	case a.OK() && code == "":
+		if atTokenEndpoint {
+			m.inParams.Store(inParams)
+			m.proven.Store(true)
+		}
+	case !m.proven.Load() && refusesClient(a.Status, code):
 		m.inParams.Store(!inParams)
 	}
 }
@@ -121,13 +123,6 @@ func errorCode(a *wire.Answer) string {
 	return form.Get("error")
 }
 
-func hasError(a *wire.Answer) bool { return errorCode(a) != "" }
-
-func refusesCredentials(a *wire.Answer) bool {
-	code := errorCode(a)
-	return code == "invalid_client" || code == "incorrect_client_credentials"
-}
-
 // guard stands between x/oauth2 and the provider's OAuth endpoints. It lets only answers
 // through that x/oauth2 can't misunderstand. Other requests only get a time-out.
 type guard struct {
@@ -138,8 +133,9 @@ type guard struct {
 // RoundTrip implements http.RoundTripper.
 func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	var judge func(*wire.Answer) ([]byte, error)
+	atTokenEndpoint := isEndpoint(g.p.tokenURL, req.URL)
 	switch {
-	case isEndpoint(g.p.tokenURL, req.URL):
+	case atTokenEndpoint:
 		refreshing := isRefresh(req)
 		judge = func(a *wire.Answer) ([]byte, error) { return g.p.judgeToken(a, refreshing) }
 	case isEndpoint(g.p.deviceURL, req.URL):
@@ -167,7 +163,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	g.p.style.learn(!inHeader, a)
+	g.p.style.learn(!inHeader, atTokenEndpoint, a)
 	return respond(req, a, judge)
 }
 

@@ -76,6 +76,7 @@ type imitation struct {
 	codeSize        int
 	formUnlessAsked bool // answers are forms unless Accept names JSON
 	formOnly        bool // Basic authentication is refused
+	deviceTakesAll  bool // the device endpoint does not look at credentials
 	rotates         bool // a refresh token is replaced when it is used
 
 	token_      func(g *grant) map[string]any
@@ -285,7 +286,7 @@ func (p *imitation) firstConsent() bool {
 // deviceAuthorization is the device authorization endpoint (RFC 8628, section 3.1).
 func (p *imitation) deviceAuthorization(w http.ResponseWriter, r *http.Request) {
 	form := p.form(r)
-	if !p.authenticated(r, form) {
+	if !p.deviceTakesAll && !p.authenticated(r, form) {
 		p.fail(w, r, "invalid_client")
 		return
 	}

@@ -497,6 +497,38 @@ func TestEveryEndpoint(t *testing.T) {
 	}
 }
 
+// TestCredentialStyleOnDevices has a device endpoint that does not look at the secret, as
+// those of GitHub and Google, and a token endpoint that takes it in the form only.
+func TestCredentialStyleOnDevices(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := imitateGitLab(t)
+		server.formOnly, server.deviceTakesAll = true, true
+		p := newProvider(t, server.config("one"), newInternet(t, server))
+		show := func(*oauth2.DeviceAuthResponse) error { return nil }
+		_, err := p.DeviceLogin(t.Context(), show)
+		require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
+		_, err = p.DeviceLogin(t.Context(), show)
+		require.NoError(t, err)
+	})
+}
+
+// TestCredentialStyleStays has a provider refuse credentials in a style that has worked
+// before: it is not the style then.
+func TestCredentialStyleStays(t *testing.T) {
+	server := imitateGitLab(t)
+	internet := newInternet(t, server)
+	p := newProvider(t, server.config("one"), internet)
+	v := newVisitor(t)
+	_, err := v.finishAt(p, v.startAt(p, internet))
+	require.NoError(t, err)
+	server.formOnly = true
+	for range 2 {
+		_, err = v.finishAt(p, v.startAt(p, internet))
+		require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
+		assert.NotContains(t, err.Error(), "Endpoint.AuthStyle")
+	}
+}
+
 // shop is an application with three providers, which share everything.
 type shop struct {
 	internet  *http.Client
