@@ -4,7 +4,6 @@
 package fosite_test
 
 import (
-	"context"
 	"crypto/rand"
 	"encoding/json"
 	"net/http"
@@ -14,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/ory/fosite"
 	"github.com/ory/fosite/compose"
@@ -27,28 +26,44 @@ import (
 
 const redirectURL = "https://app.example/callback"
 
-// server is fosite behind ShangCloud's paths, with one user who approves of
-// everything at once.
+// A client is registered at the server. A public one has no secret.
+type client struct{ id, secret string }
+
+var (
+	plain = client{"demo", "hush-hush"}
+	// odd has characters that percent-encoding changes (RFC 6749, section 2.3.1).
+	odd    = client{"demo+1 %41&=?:/é", "hush: %zz+&=\"\\ 密"}
+	public = client{"public", ""}
+)
+
+// server is fosite with one user, who approves of everything at once.
 type server struct {
 	*httptest.Server
 	provider  fosite.OAuth2Provider
 	lock      sync.Mutex // fosite's memory store does not refresh in a transaction
+	denies    bool       // the user says no
 	refreshes atomic.Int64
 	refusals  atomic.Int64
 }
 
 func newServer(t *testing.T, tokenLifetime time.Duration) *server {
 	t.Helper()
-	hash, err := bcrypt.GenerateFromPassword([]byte("hush-hush"), bcrypt.MinCost)
-	require.NoError(t, err)
 	store := storage.NewMemoryStore()
-	store.Clients["demo"] = &fosite.DefaultClient{
-		ID:            "demo",
-		Secret:        hash,
-		RedirectURIs:  []string{redirectURL},
-		GrantTypes:    []string{"authorization_code", "refresh_token"},
-		ResponseTypes: []string{"code"},
-		Scopes:        []string{"user:basic"},
+	for _, c := range []client{plain, odd, public} {
+		registered := &fosite.DefaultClient{
+			ID:            c.id,
+			Public:        c.secret == "",
+			RedirectURIs:  []string{redirectURL},
+			GrantTypes:    []string{"authorization_code", "refresh_token"},
+			ResponseTypes: []string{"code"},
+			Scopes:        []string{"profile"},
+		}
+		if c.secret != "" {
+			hash, err := bcrypt.GenerateFromPassword([]byte(c.secret), bcrypt.MinCost)
+			require.NoError(t, err)
+			registered.Secret = hash
+		}
+		store.Clients[c.id] = registered
 	}
 	key := make([]byte, 32)
 	rand.Read(key)
@@ -68,9 +83,9 @@ func newServer(t *testing.T, tokenLifetime time.Duration) *server {
 		compose.OAuth2PKCEFactory,
 	)}
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /oauth/authorize", s.authorize)
-	mux.HandleFunc("POST /oauth/token", s.token)
-	mux.HandleFunc("POST /api/user/info", s.userInfo)
+	mux.HandleFunc("GET /authorize", s.authorize)
+	mux.HandleFunc("POST /token", s.token)
+	mux.HandleFunc("GET /me", s.me)
 	s.Server = httptest.NewServer(mux)
 	t.Cleanup(s.Close)
 	return s
@@ -79,6 +94,9 @@ func newServer(t *testing.T, tokenLifetime time.Duration) *server {
 func (s *server) authorize(w http.ResponseWriter, r *http.Request) {
 	ctx := r.Context()
 	ar, err := s.provider.NewAuthorizeRequest(ctx, r)
+	if err == nil && s.denies {
+		err = fosite.ErrAccessDenied
+	}
 	if err != nil {
 		s.provider.WriteAuthorizeError(ctx, w, ar, err)
 		return
@@ -118,24 +136,33 @@ func (s *server) token(w http.ResponseWriter, r *http.Request) {
 	s.provider.WriteAccessResponse(ctx, w, ar, res)
 }
 
-func (s *server) userInfo(w http.ResponseWriter, r *http.Request) {
-	_, _, err := s.provider.IntrospectToken(r.Context(), fosite.AccessTokenFromRequest(r), fosite.AccessToken, &fosite.DefaultSession{}, "user:basic")
+func (s *server) me(w http.ResponseWriter, r *http.Request) {
+	_, ar, err := s.provider.IntrospectToken(r.Context(), fosite.AccessTokenFromRequest(r), fosite.AccessToken, &fosite.DefaultSession{}, "profile")
 	if err != nil {
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}
-	json.NewEncoder(w).Encode(map[string]any{"uid": 10001, "nickname": "小明"})
+	json.NewEncoder(w).Encode(ar.GetSession().GetSubject())
+}
+
+func (s *server) newProvider(t *testing.T, c client) *oauth2login.Provider {
+	t.Helper()
+	p, err := oauth2login.New(&oauth2.Config{
+		ClientID:     c.id,
+		ClientSecret: c.secret,
+		Endpoint:     oauth2.Endpoint{AuthURL: s.URL + "/authorize", TokenURL: s.URL + "/token"},
+		RedirectURL:  redirectURL,
+		Scopes:       []string{"profile"},
+	}, nil)
+	require.NoError(t, err)
+	return p
 }
 
 // login runs a whole browser login.
-func (s *server) login(t *testing.T) (*shangcloud.Provider, *oauth2.Token) {
+func login(t *testing.T, p *oauth2login.Provider) (*oauth2login.Login, error) {
 	t.Helper()
-	p, err := shangcloud.New(shangcloud.Config{
-		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: redirectURL, BaseURL: s.URL,
-	})
-	require.NoError(t, err)
 	start := httptest.NewRecorder()
-	require.NoError(t, p.StartLogin(start, httptest.NewRequest("GET", "/login", nil)))
+	require.NoError(t, p.StartLogin(start, httptest.NewRequest("GET", "/login", nil), oauth2login.WithReturnTo("/album")))
 	res, err := http.DefaultTransport.RoundTrip(httptest.NewRequest("GET", start.Header().Get("Location"), nil))
 	require.NoError(t, err)
 	res.Body.Close()
@@ -143,53 +170,107 @@ func (s *server) login(t *testing.T) (*shangcloud.Provider, *oauth2.Token) {
 	for _, c := range start.Result().Cookies() {
 		back.AddCookie(c)
 	}
-	login, err := p.FinishLogin(httptest.NewRecorder(), back)
+	return p.FinishLogin(httptest.NewRecorder(), back)
+}
+
+// subject asks the server whose token src has.
+func (s *server) subject(t *testing.T, p *oauth2login.Provider, src oauth2.TokenSource) string {
+	t.Helper()
+	res, err := p.Client(src).Get(s.URL + "/me")
 	require.NoError(t, err)
-	return p, login.Token
+	defer res.Body.Close()
+	require.Equal(t, http.StatusOK, res.StatusCode)
+	var subject string
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&subject))
+	return subject
+}
+
+// expired returns a copy of tok whose lifetime is over.
+func expired(tok *oauth2.Token) *oauth2.Token {
+	old := *tok
+	old.Expiry = time.Unix(1, 0)
+	return &old
 }
 
 func TestLogin(t *testing.T) {
+	for name, c := range map[string]client{"plain client": plain, "odd client": odd, "public client": public} {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, time.Hour)
+			p := s.newProvider(t, c)
+			login, err := login(t, p)
+			require.NoError(t, err)
+			assert.Equal(t, "/album", login.ReturnTo)
+			assert.Equal(t, []string{"profile"}, login.Scopes)
+			assert.WithinDuration(t, time.Now().Add(time.Hour), login.Token.Expiry, time.Minute)
+			assert.Equal(t, "10001", s.subject(t, p, p.TokenSource(login.Token)))
+
+			store := new(tokenstore.Memory)
+			src := p.StoredTokens(store)
+			require.NoError(t, src.SetToken(t.Context(), expired(login.Token)))
+			next, err := src.Token()
+			require.NoError(t, err)
+			assert.NotEqual(t, login.Token.AccessToken, next.AccessToken)
+			assert.NotEqual(t, login.Token.RefreshToken, next.RefreshToken)
+			assert.Equal(t, "10001", s.subject(t, p, src))
+			stored, err := store.LoadToken(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, next.AccessToken, stored.AccessToken)
+			assert.Equal(t, next.RefreshToken, stored.RefreshToken)
+			assert.EqualValues(t, 1, s.refreshes.Load())
+			assert.Zero(t, s.refusals.Load())
+		})
+	}
+}
+
+func TestLoginDenied(t *testing.T) {
 	s := newServer(t, time.Hour)
-	p, tok := s.login(t)
-	user, err := p.API(p.TokenSource(tok, nil)).UserInfo(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, int64(10001), user.ID)
+	s.denies = true
+	_, err := login(t, s.newProvider(t, plain))
+	require.ErrorIs(t, err, oauth2login.ErrAccessDenied)
+	var failed *oauth2login.LoginError
+	require.ErrorAs(t, err, &failed)
+	assert.Equal(t, "/album", failed.ReturnTo)
+}
+
+func TestLoginWithWrongSecret(t *testing.T) {
+	s := newServer(t, time.Hour)
+	_, err := login(t, s.newProvider(t, client{plain.id, "wrong"}))
+	require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
 }
 
 // TestReuseEndsALogin makes sure that fosite is as strict as it is here for.
 func TestReuseEndsALogin(t *testing.T) {
 	s := newServer(t, time.Hour)
-	p, tok := s.login(t)
-	again := &oauth2.Token{AccessToken: "old", RefreshToken: tok.RefreshToken, Expiry: time.Unix(1, 0)}
-	next, err := p.TokenSource(again, nil).Token()
+	p := s.newProvider(t, plain)
+	login, err := login(t, p)
 	require.NoError(t, err)
-	_, err = p.TokenSource(again, nil).Token()
-	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-	next.Expiry = time.Unix(1, 0)
-	_, err = p.TokenSource(next, nil).Token()
-	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired, "the new one is dead as well")
+	next, err := p.TokenSource(expired(login.Token)).Token()
+	require.NoError(t, err)
+	_, err = p.TokenSource(expired(login.Token)).Token()
+	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+	_, err = p.TokenSource(expired(next)).Token()
+	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired, "the new one is dead as well")
 }
 
-// TestNothingIsLost has 8 sources with 8 callers each on one token that is due at
-// every turn. (The lifetime of two seconds makes a token due after one.)
-func TestNothingIsLost(t *testing.T) {
+// TestConcurrentRefresh has 8 sources with 8 callers each on one token that is due at
+// every turn. (The lifetime of two seconds makes a token due after one.) Half of the
+// sources have a store of their own around the same token, as another process would.
+func TestConcurrentRefresh(t *testing.T) {
 	s := newServer(t, 2*time.Second)
-	p, tok := s.login(t)
+	p := s.newProvider(t, plain)
+	login, err := login(t, p)
+	require.NoError(t, err)
 	store := new(tokenstore.Memory)
-	require.NoError(t, store.SaveToken(t.Context(), tok))
-	due := func() {
-		tok, err := store.LoadToken(context.Background())
-		require.NoError(t, err)
-		old := *tok
-		old.Expiry = time.Unix(1, 0)
-		require.NoError(t, store.SaveToken(context.Background(), &old))
-	}
+	tok := login.Token
 	const turns = 200
 	for range turns {
-		due()
+		require.NoError(t, store.SaveToken(t.Context(), expired(tok)))
 		var wg sync.WaitGroup
-		for range 8 {
-			src := p.TokenSource(nil, store)
+		for i := range 8 {
+			src := p.StoredTokens(store)
+			if i%2 == 1 {
+				src = p.StoredTokens(&struct{ *tokenstore.Memory }{store})
+			}
 			for range 8 {
 				wg.Go(func() {
 					_, err := src.Token()
@@ -198,9 +279,10 @@ func TestNothingIsLost(t *testing.T) {
 			}
 		}
 		wg.Wait()
+		tok, err = store.LoadToken(t.Context())
+		require.NoError(t, err)
 	}
 	assert.EqualValues(t, turns, s.refreshes.Load(), "one refresh for each turn")
 	assert.Zero(t, s.refusals.Load())
-	_, err := p.API(p.TokenSource(nil, store)).UserInfo(t.Context())
-	assert.NoError(t, err)
+	assert.Equal(t, "10001", s.subject(t, p, p.StoredTokens(store)))
 }
