@@ -81,7 +81,7 @@ func NewAPI(hc *http.Client, opts ...APIOption) *API {
 	case *oauth2.Transport:
 		bearer := &wire.Bearer{Base: wire.Transport(&http.Client{Transport: t.Base}), Limit: callTimeout, Where: where}
 		if t.Source != nil {
-			bearer.Source = wire.Plain{Where: where, Source: t.Source}
+			bearer.Source = &wire.Plain{Where: where, Source: t.Source}
 		}
 		if u, err := url.Parse(a.base); err == nil {
 			bearer.Origins = []string{wire.Origin(u)}

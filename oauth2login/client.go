@@ -36,7 +36,7 @@ func (p *Provider) Client(src oauth2.TokenSource, origins ...string) *http.Clien
 	case *TokenSource:
 		bearer.Source = renewed{src}
 	default:
-		bearer.Source = wire.Plain{Where: p.where, Source: src}
+		bearer.Source = &wire.Plain{Where: p.where, Source: src}
 	}
 	c := *p.http
 	c.Transport = bearer
@@ -49,7 +49,7 @@ type renewed struct{ s *TokenSource }
 func (r renewed) Token(ctx context.Context) (*oauth2.Token, error) { return r.s.TokenContext(ctx) }
 
 func (r renewed) Replace(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
-	return r.s.refreshed(ctx, rejected)
+	return r.s.replaceRejected(ctx, rejected)
 }
 
 func (r renewed) Accepted(tok *oauth2.Token) { r.s.accepted(tok) }

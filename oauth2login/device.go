@@ -49,6 +49,13 @@ const (
 // [*oauth2.RetrieveError] if the provider refuses the application; the error of ctx.
 // Each call is a login of its own.
 func (p *Provider) DeviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAuthResponse) error) (*Login, error) {
+	begun := time.Now()
+	login, err := p.deviceLogin(ctx, prompt)
+	p.observe(ctx, "device", begun, err)
+	return login, err
+}
+
+func (p *Provider) deviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAuthResponse) error) (*Login, error) {
 	const op = "device login"
 	if prompt == nil {
 		return nil, p.errorf(op + ": prompt is nil")
@@ -68,7 +75,7 @@ func (p *Provider) DeviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAu
 	defer cancel()
 	shown := *device
 	shown.DeviceCode = ""
-	if err := prompt(&shown); err != nil {
+	if _, err := wire.Await(ctx, func() (struct{}, error) { return struct{}{}, prompt(&shown) }, nil); err != nil {
 		return nil, p.errorf(op+": the prompt failed", err)
 	}
 	tok, err := p.pollDevice(ctx, device, verifier)
@@ -196,6 +203,10 @@ func (p *Provider) pollOnce(ctx context.Context, deviceCode, verifier string) (*
 	if verifier != "" {
 		grant.EndpointParams.Set("code_verifier", verifier)
 	}
+	if !p.sending.begin() {
+		return nil, p.shuttingDown("device login")
+	}
+	defer p.sending.end()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.opts.Timeout)
 	defer cancel()
 	tok, err := grant.Token(p.ClientContext(ctx))

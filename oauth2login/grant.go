@@ -45,6 +45,10 @@ func (p *Provider) redeemCode(ctx context.Context, code string, l *pendingLogin)
 	case conf.ClientSecret == "":
 		return nil, p.errorf("exchange: the login has no proof key, and the client has no secret any more")
 	}
+	if !p.sending.begin() {
+		return nil, p.shuttingDown("exchange")
+	}
+	defer p.sending.end()
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), p.opts.Timeout)
 	defer cancel()
 	tok, err := conf.Exchange(p.ClientContext(ctx), code, opts...)
@@ -58,20 +62,32 @@ func (p *Provider) redeemCode(ctx context.Context, code string, l *pendingLogin)
 func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 	err = wire.Failed(ctx, p.where, op, err)
 	re, refused := isRefusal(err)
-	if !refused || re.Response == nil || !refusesClient(re.Response.StatusCode, re.ErrorCode) {
+	if !refused || re.Response == nil {
 		return err
 	}
-	text := op + ": the client credentials were refused"
-	if code := quiet.Code(re.ErrorCode); code != "" {
-		text += " (" + code + ")"
+	status, code, hint := re.Response.StatusCode, re.ErrorCode, ""
+	if p.learnsStyle() && mayRefuseStyle(status, code) {
+		hint = "; set Endpoint.AuthStyle: the next request sends the client credentials in the other style"
 	}
-	text += "; check the client ID and the client secret"
-	if p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" && !p.style.proven.Load() {
-		text += ", and set Endpoint.AuthStyle: the next request sends the credentials in the other style"
+	switch {
+	case refusesClient(status, code):
+		text := op + ": the client credentials were refused"
+		if code := quiet.Code(code); code != "" {
+			text += " (" + code + ")"
+		}
+		err = p.errorf(text+"; check the client ID and the client secret"+hint, ErrClientCredentials, err)
+	case hint != "":
+		err = p.errorf(op+": "+quiet.Describe(re)+hint, err)
+	default:
+		return err
 	}
-	err = p.errorf(text, ErrClientCredentials, err)
-	p.opts.Logger.WarnContext(ctx, "oauth2login: the client credentials were refused", "error", err)
+	p.opts.Logger.WarnContext(ctx, "oauth2login: a request was refused, perhaps for its client credentials", "error", err)
 	return err
+}
+
+// learnsStyle reports whether p does not know yet how the provider takes credentials.
+func (p *Provider) learnsStyle() bool {
+	return p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" && !p.style.proven.Load()
 }
 
 // styleMemory finds out how a provider takes the client's credentials if
@@ -100,7 +116,7 @@ func (m *styleMemory) learn(inParams, atTokenEndpoint bool, a *wire.Answer) {
 			m.inParams.Store(inParams)
 			m.proven.Store(true)
 		}
-	case !m.proven.Load() && refusesClient(a.Status, code):
+	case !m.proven.Load() && mayRefuseStyle(a.Status, code):
 		m.inParams.Store(!inParams)
 	}
 }

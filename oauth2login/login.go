@@ -289,6 +289,13 @@ func (p *Provider) configFor(l *pendingLogin) *oauth2.Config {
 // After the state was redeemed, every error is a [*LoginError], which has the return
 // path and the value of the login.
 func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, error) {
+	begun := time.Now()
+	login, err := p.finishLogin(w, r)
+	p.observe(r.Context(), "login", begun, err)
+	return login, err
+}
+
+func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, error) {
 	w.Header().Set("Cache-Control", "no-store")
 	cb, err := p.callbackRequest(r)
 	if err != nil {
@@ -330,9 +337,19 @@ func (p *Provider) finish(ctx context.Context, cb callback, l *pendingLogin) (*L
 }
 
 // grantedScopes reads what the provider says, with spaces or, as GitHub has it, commas.
+// Twitch has an array.
 func grantedScopes(tok *oauth2.Token, asked []string) []string {
-	granted, _ := tok.Extra("scope").(string)
-	scopes := strings.FieldsFunc(granted, func(r rune) bool { return r == ' ' || r == ',' })
+	var scopes []string
+	switch granted := tok.Extra("scope").(type) {
+	case string:
+		scopes = strings.FieldsFunc(granted, func(r rune) bool { return r == ' ' || r == ',' })
+	case []any:
+		for _, scope := range granted {
+			if s, ok := scope.(string); ok {
+				scopes = append(scopes, s)
+			}
+		}
+	}
 	if len(scopes) == 0 {
 		return slices.Clone(asked)
 	}

@@ -68,9 +68,6 @@ const (
 	// sealedSkew is how far the clocks of two machines may be apart.
 	sealedSkew = time.Minute
 
-	// storeLimit is how long a state store may take for one call.
-	storeLimit = 3 * time.Second
-
 	// maxSealed is the length of the longest sealed login. With the cookie's name and
 	// attributes it stays below the 4096 bytes that browsers keep (RFC 6265, section
 	// 6.1).

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -62,6 +63,11 @@ type Options struct {
 	// HTTPClient makes the requests. If nil, one that keeps its connections. Redirects
 	// are never followed, and its cookie jar is not used.
 	HTTPClient *http.Client
+
+	// Observe is told how every login and every refresh ended, for metrics and audit
+	// logs. It is called by the goroutine that did it, and should return soon. A panic
+	// in it is contained. If nil, nobody is told.
+	Observe func(context.Context, Event)
 
 	// Logger is told what an operator can mend: tokens that can't be saved, refreshes
 	// that fail, client credentials that are refused. If nil, slog.Default().
@@ -132,6 +138,7 @@ type Provider struct {
 	secret atomic.Pointer[string]
 	opts   Options // checked, defaults filled in, without the keys
 	row    row
+	host   string // of AuthURL
 	where  string // begins the text of errors: "oauth2login: github.com"
 
 	id           string   // tells providers apart that share a host or a store; the same on all machines
@@ -140,6 +147,9 @@ type Provider struct {
 	plainHTTP    bool     // of the redirect URLs: no secure cookies
 
 	pending             pendingLogins
+	sessions            sessions
+	sending             sending
+	readOnly            sync.Once // the warning of a store that cannot be written
 	style               styleMemory
 	tokenURL, deviceURL *url.URL
 	http                *http.Client // for API calls
@@ -230,7 +240,7 @@ func (p *Provider) checkURLs() (err error) {
 	if err != nil {
 		return err
 	}
-	p.where = "oauth2login: " + auth.Host
+	p.host, p.where = auth.Host, "oauth2login: "+auth.Host
 	if p.tokenURL, err = p.parseURL("Endpoint.TokenURL", e.TokenURL, tokenParams); err != nil {
 		return err
 	}
@@ -402,5 +412,5 @@ func (p *Provider) Format(f fmt.State, verb rune) {
 		quiet.Format(f, verb, "(*oauth2login.Provider)(nil)")
 		return
 	}
-	quiet.Format(f, verb, fmt.Sprintf("oauth2login.Provider{%s ClientID:%q}", strings.TrimPrefix(p.where, "oauth2login: "), p.conf.ClientID))
+	quiet.Format(f, verb, fmt.Sprintf("oauth2login.Provider{%s ClientID:%q}", p.host, p.conf.ClientID))
 }

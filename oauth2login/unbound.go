@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"net/url"
+	"time"
 )
 
 // StartUnbound starts a login that is not bound to a browser: whoever opens the URL can
@@ -35,6 +36,13 @@ func (p *Provider) StartUnbound(ctx context.Context, opts ...LoginOption) (strin
 // A state works once, whether the exchange succeeds or not. States of StartLogin are not
 // found: they belong to a browser. Errors are those of [Provider.FinishLogin].
 func (p *Provider) FinishUnbound(ctx context.Context, query url.Values) (*Login, error) {
+	begun := time.Now()
+	login, err := p.finishUnbound(ctx, query)
+	p.observe(ctx, "login", begun, err)
+	return login, err
+}
+
+func (p *Provider) finishUnbound(ctx context.Context, query url.Values) (*Login, error) {
 	cb, err := p.parseCallback(query)
 	if err != nil {
 		return nil, err

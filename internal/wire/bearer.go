@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
@@ -127,27 +128,63 @@ func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, err
 	return res, err
 }
 
-// Plain adapts a token source of x/oauth2, or of the application.
+// Plain adapts a token source of x/oauth2, or of the application. Calls at the same time
+// share one call of the source, which may hang.
 type Plain struct {
 	Where  string
 	Source oauth2.TokenSource
+
+	mu   sync.Mutex
+	call *plainCall // under way, or nil
+}
+
+type plainCall struct {
+	done chan struct{}
+	tok  *oauth2.Token
+	err  error
 }
 
 // Token asks the source, and stops waiting when ctx ends.
-func (p Plain) Token(ctx context.Context) (*oauth2.Token, error) {
-	tok, err := Await(ctx, p.Source.Token, nil)
+func (p *Plain) Token(ctx context.Context) (*oauth2.Token, error) {
+	call := p.join()
+	select {
+	case <-call.done:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 	switch {
-	case err != nil:
-		return nil, p.failed(err)
-	case tok == nil || tok.AccessToken == "":
+	case call.err != nil:
+		return nil, p.failed(call.err)
+	case call.tok == nil || call.tok.AccessToken == "":
 		return nil, quiet.New(p.Where, "token: the token source returned none")
 	}
-	return tok, nil
+	return call.tok, nil
 }
+
+// join returns the call under way, or a new one.
+func (p *Plain) join() *plainCall {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.call == nil {
+		call := &plainCall{done: make(chan struct{})}
+		p.call = call
+		go func() {
+			call.tok, call.err = Await(context.Background(), p.Source.Token, nil)
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			p.call = nil
+			close(call.done)
+		}()
+	}
+	return p.call
+}
+
+// ErrForeign is application code that panicked, or ended its goroutine.
+var ErrForeign = errors.New("code of the application failed")
 
 // failed tells an error of the source itself from one that the source got over the
 // network.
-func (p Plain) failed(err error) error {
+func (p *Plain) failed(err error) error {
 	_, own := errors.AsType[*quiet.Error](err)
 	_, refused := errors.AsType[*oauth2.RetrieveError](err)
 	_, sending := errors.AsType[*url.Error](err)
@@ -158,12 +195,12 @@ func (p Plain) failed(err error) error {
 }
 
 // Replace has no other token.
-func (p Plain) Replace(_ context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
+func (p *Plain) Replace(_ context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
 	return rejected, nil
 }
 
 // Accepted does nothing.
-func (p Plain) Accepted(*oauth2.Token) {}
+func (p *Plain) Accepted(*oauth2.Token) {}
 
 // Prompt is a transport that returns when the request's context ends, for a base that
 // does not: x/oauth2's transport does not pass the context on to a refresh.
@@ -177,8 +214,8 @@ func (t Prompt) RoundTrip(req *http.Request) (*http.Response, error) {
 		func(res *http.Response) { _ = res.Body.Close() })
 }
 
-// Await returns the result of f, or ctx.Err() as soon as ctx is done. A late result
-// goes to drop unless that is nil.
+// Await returns the result of f, which is the application's code, or ctx.Err() as soon as
+// ctx is done. A panic of f is an error. A late result goes to drop unless that is nil.
 func Await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, error) {
 	type result struct {
 		v   T
@@ -186,8 +223,14 @@ func Await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, er
 	}
 	done := make(chan result, 1)
 	go func() {
-		v, err := f()
-		done <- result{v, err}
+		r := result{err: quiet.New("", "it ended the goroutine that called it", ErrForeign)}
+		defer func() {
+			if recover() != nil {
+				r.err = quiet.New("", "it panicked", ErrForeign)
+			}
+			done <- r
+		}()
+		r.v, r.err = f()
 	}()
 	select {
 	case r := <-done:

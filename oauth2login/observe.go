@@ -1,0 +1,72 @@
+package oauth2login
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// Event is how a login or a refresh ended. It holds no secret.
+type Event struct {
+	Kind     string        // "login", "device" or "refresh"
+	Host     string        // of the provider's AuthURL
+	ClientID string        // of the provider's oauth2.Config
+	Outcome  string        // see below
+	Duration time.Duration // of the requests, or of the whole device login
+	Err      error         // nil if Outcome is "ok"
+
+	// Outcome is one of:
+	//
+	//	ok           a token was issued
+	//	denied       the user said no
+	//	late         the state, or the device login, had expired or was used
+	//	browser      the browser did not start the login
+	//	refused      the provider refused the code or the refresh token
+	//	credentials  the provider refused the client ID or the secret
+	//	unavailable  the provider could not be reached, or its answer is unusable
+	//	store        the state store or the token store failed
+	//	malformed    the request is no callback
+	//	canceled     the caller gave up
+}
+
+// classOf returns the Outcome for an error.
+func classOf(err error) string {
+	for _, class := range []struct {
+		err  error
+		name string
+	}{
+		{nil, "ok"},
+		{ErrAccessDenied, "denied"},
+		{ErrStateNotFound, "late"},
+		{ErrDeviceLoginExpired, "late"},
+		{ErrWrongBrowser, "browser"},
+		{ErrBadCallback, "malformed"},
+		{ErrClientCredentials, "credentials"},
+		{ErrStateStore, "store"},
+		{ErrTokenStore, "store"},
+		{ErrUnavailable, "unavailable"},
+		{context.Canceled, "canceled"},
+		{context.DeadlineExceeded, "canceled"},
+	} {
+		if errors.Is(err, class.err) {
+			return class.name
+		}
+	}
+	return "refused"
+}
+
+// observe tells the application how something ended. Its panic is contained.
+func (p *Provider) observe(ctx context.Context, kind string, begun time.Time, err error) {
+	if p.opts.Observe == nil {
+		return
+	}
+	defer func() {
+		if recover() != nil {
+			p.opts.Logger.Error("oauth2login: Options.Observe panicked")
+		}
+	}()
+	p.opts.Observe(ctx, Event{
+		Kind: kind, Host: p.host, ClientID: p.conf.ClientID,
+		Outcome: classOf(err), Duration: time.Since(begun), Err: err,
+	})
+}

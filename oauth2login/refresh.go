@@ -1,0 +1,391 @@
+package oauth2login
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"math/rand/v2"
+	"runtime/debug"
+	"sync/atomic"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
+	"golang.org/x/oauth2"
+)
+
+type heldPointer = atomic.Pointer[held]
+
+// fly runs a flight for all who wait for it. It belongs to none of them. Application code
+// in it may panic, or end its goroutine: that is an error like any other.
+func (f *flight) fly() {
+	var next *held
+	err := f.source.p.errorf("token: code of the application ended the goroutine that called it", ErrUnavailable)
+	defer func() {
+		if r := recover(); r != nil {
+			f.source.p.opts.Logger.Error("oauth2login: code of the application panicked", "stack", string(debug.Stack()))
+			err = f.source.p.errorf("token: code of the application panicked", ErrUnavailable)
+		}
+		f.land(next, err)
+	}()
+	if f.after != nil {
+		<-f.after.done
+	}
+	next, err = f.update()
+}
+
+func (f *flight) land(next *held, err error) {
+	f.err = err
+	f.shared.landed(f, next, err)
+	f.result.Store(next)
+	if next == nil && f.isReady {
+		f.result.Store(f.seen) // it was handed out and is still good
+	}
+	if !f.isReady {
+		close(f.ready)
+	}
+	close(f.done)
+	f.log()
+	f.source.release(f.shared)
+}
+
+// log tells the operator of a failed attempt, one line each.
+func (f *flight) log() {
+	if f.err == nil || f.look != nil || errors.Is(f.err, ErrLoginRequired) || errors.Is(f.err, ErrClientCredentials) {
+		return // what the user has to mend; callFailed has logged the credentials
+	}
+	f.source.p.opts.Logger.Warn("oauth2login: a token could not be refreshed or saved", "class", classOf(f.err), "error", f.err)
+}
+
+// publish hands out h, which is due and can still be used, before the flight ends.
+func (f *flight) publish(h *held) {
+	f.seen = h
+	if f.isReady || f.forced || h.isExpired(time.Now()) {
+		return
+	}
+	f.isReady = true
+	f.result.Store(h)
+	close(f.ready)
+}
+
+// isGood reports whether h needs no refresh.
+func (f *flight) isGood(h *held) bool {
+	return !h.unsaved && !h.isDue(time.Now()) && !(f.forced && h.is(f.base))
+}
+
+// update returns what is to be in force after base: what another process has stored, or
+// the answer to a refresh. It may return both a token and an error: a token that could
+// not be saved.
+func (f *flight) update() (*held, error) {
+	h := f.base
+	if f.source.store == nil {
+		return f.refreshAndSave(h)
+	}
+	if !h.unsaved {
+		var err error
+		if h, err = f.load(h); err != nil {
+			return nil, err
+		}
+		if f.isGood(h) {
+			return h, nil
+		}
+		f.publish(h)
+		if f.look != nil {
+			return h, f.look
+		}
+		if err := f.checkRefreshable(h); err != nil {
+			return nil, err
+		}
+	}
+	// A lock that is too old when the request is to begin is given back.
+	for deadline := time.Now().Add(2 * f.source.p.hold()); ; {
+		next, again, err := f.updateLocked(h)
+		if !again || time.Now().After(deadline) {
+			return next, err
+		}
+	}
+}
+
+// checkRefreshable reports why h can't be refreshed, before anybody waits for a lock.
+func (f *flight) checkRefreshable(h *held) error {
+	if err := f.shared.refused(h); err != nil {
+		return err
+	}
+	if h.refreshToken() == "" {
+		return f.source.noToken()
+	}
+	return nil
+}
+
+func (s *TokenSource) noToken() error {
+	return s.p.errorf("token: there is none that is valid, and no refresh token", ErrLoginRequired, errNoRefreshToken)
+}
+
+// updateLocked is one attempt under the lock. again means that the lock was too old.
+func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
+	unlock, newer, err := f.lock(h)
+	if err != nil || newer != nil {
+		return newer, false, err
+	}
+	defer unlock()
+	since := time.Now()
+	if h.unsaved {
+		err := f.save(h.tok)
+		h = h.afterSave(err)
+		if h.tok == nil || !h.isDue(time.Now()) || err != nil {
+			return h, false, err
+		}
+	} else if h, err = f.load(h); err != nil || f.isGood(h) {
+		return h, false, err
+	}
+	if now := time.Now(); now.Sub(since) > maxLockAge || now.Round(0).Sub(since.Round(0)) > maxLockAge {
+		return nil, true, f.source.p.errorf("token store: it is too slow", ErrTokenStore)
+	}
+	next, err = f.refreshAndSave(h)
+	return next, false, err
+}
+
+// lock waits for the lock. Meanwhile it looks at the store: newer is a token that another
+// process has stored. If nothing can be locked, since the file system is read-only, the
+// refresh goes on without.
+func (f *flight) lock(h *held) (unlock func(), newer *held, err error) {
+	locker, ok := f.source.store.(TokenLocker)
+	if !ok {
+		return func() {}, nil, nil
+	}
+	hold := f.source.p.hold()
+	ctx, cancel := context.WithTimeout(context.Background(), hold)
+	defer cancel()
+	type result struct {
+		unlock func()
+		err    error
+	}
+	locked := make(chan result, 1)
+	go func() {
+		r := result{err: errStoreEnded}
+		defer func() { locked <- r }()
+		defer contain(&r.err)
+		r.unlock, r.err = locker.LockToken(ctx, hold)
+	}()
+	leave := func() { // a lock that comes late is given back
+		cancel()
+		go func() {
+			if r := <-locked; r.err == nil {
+				r.unlock()
+			}
+		}()
+	}
+	look := time.NewTicker(lookEvery)
+	defer look.Stop()
+	for {
+		select {
+		case r := <-locked:
+			if r.err == nil {
+				return r.unlock, nil, nil
+			}
+			if isReadOnly(r.err) {
+				f.warnReadOnly(r.err)
+				return func() {}, nil, nil
+			}
+			return nil, nil, f.source.storeFailed("lock", r.err)
+		case <-look.C:
+			if h.unsaved {
+				continue
+			}
+			if seen, err := f.load(h); err == nil && f.isGood(seen) {
+				leave()
+				return nil, seen, nil
+			}
+		case <-ctx.Done():
+			leave()
+			return nil, nil, f.source.storeFailed("lock", ctx.Err())
+		}
+	}
+}
+
+// refreshAndSave sends the refresh token of h and saves the answer. A refused refresh
+// token may have been used by another process: then its new token is in the store, or
+// will be soon if there is no lock.
+func (f *flight) refreshAndSave(h *held) (*held, error) {
+	if err := f.checkRefreshable(h); err != nil {
+		return nil, err
+	}
+	if !f.source.p.sending.begin() {
+		return nil, f.source.p.shuttingDown("refresh")
+	}
+	defer f.source.p.sending.end()
+	next, err := f.refresh(h)
+	switch {
+	case f.source.store == nil:
+		return next, err
+	case err == nil:
+		err := f.save(next.tok)
+		return next.afterSave(err), err
+	case !isRefused(err):
+		return nil, err
+	}
+	if newer := f.awaitNewer(h); newer != nil && f.isGood(newer) {
+		return newer, nil
+	}
+	return nil, err
+}
+
+// refresh sends the refresh token of h. The request has the whole time-out, and only that
+// ends it. If the answer has no refresh token, x/oauth2 keeps the old one.
+func (f *flight) refresh(h *held) (*held, error) {
+	p := f.source.p
+	ctx, cancel := context.WithTimeout(context.Background(), p.opts.Timeout)
+	defer cancel()
+	f.asked = h.refreshToken()
+	begun := time.Now()
+	tok, err := p.OAuth2().TokenSource(p.ClientContext(ctx), &oauth2.Token{RefreshToken: f.asked}).Token()
+	if err != nil {
+		err = p.refreshFailed(ctx, err)
+	}
+	p.observe(ctx, "refresh", begun, err)
+	if err != nil {
+		return nil, err
+	}
+	next := f.source.hold(tok)
+	next.forced = f.forced
+	return next, nil
+}
+
+// refreshFailed explains why a refresh failed.
+func (p *Provider) refreshFailed(ctx context.Context, err error) error {
+	err = p.callFailed(ctx, "refresh", err)
+	re, ok := isRefusal(err)
+	if !ok || errors.Is(err, ErrClientCredentials) {
+		return err
+	}
+	// "invalid_grant: The provided authorization grant … or refresh token is invalid,
+	// expired, revoked …" https://www.rfc-editor.org/rfc/rfc6749#section-5.2
+	// Some providers have other words for it. Whatever the words, a new login is the
+	// only way to another refresh token.
+	text := "refresh: refused by the provider: the user has to log in again"
+	if code := quiet.Code(re.ErrorCode); code != "" {
+		text += " (" + code + ")"
+	}
+	return p.errorf(text, ErrLoginRequired, err)
+}
+
+// isRefused reports whether the provider refused a refresh token.
+func isRefused(err error) bool {
+	_, answered := errors.AsType[*oauth2.RetrieveError](err)
+	return answered && errors.Is(err, ErrLoginRequired)
+}
+
+// errStoreEnded is a store that ends the goroutine that calls it.
+var errStoreEnded error = quiet.New("", "it ended the goroutine that called it")
+
+// contain turns a panic of application code into an error.
+func contain(err *error) {
+	if r := recover(); r != nil {
+		*err = quiet.New("", "it panicked")
+	}
+}
+
+// callStore calls a store within storeLimit, in a goroutine of its own: the store may
+// hang, panic, or end its goroutine.
+func callStore[T any](call func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
+	defer cancel()
+	return wire.Await(ctx, func() (T, error) { return call(ctx) }, nil)
+}
+
+// load returns what is stored, or h if that is the best there is.
+func (f *flight) load(h *held) (*held, error) {
+	s := f.source
+	tok, err := callStore(s.store.LoadToken)
+	if err != nil {
+		return nil, s.storeFailed("load", err)
+	}
+	if tok == nil || tok.AccessToken == "" {
+		if h.saved {
+			return nil, s.p.errorf("token: no longer stored: the user has logged out", ErrLoginRequired)
+		}
+		return h, nil
+	}
+	stored := s.hold(tok)
+	stored.saved = true
+	if h.tok != nil && stored.isDue(time.Now()) && tok.Expiry.Before(h.tok.Expiry) {
+		return h, nil // a replica that lags behind: its refresh token was used
+	}
+	if stored.is(h) {
+		stored.tok, stored.forced = h.tok, h.forced // callers compare tokens by their address
+	}
+	return stored, nil
+}
+
+const (
+	// Without a lock, another process may have used the refresh token and not saved
+	// its answer yet. The store is read again rereads times, after a pause that
+	// doubles: 1.5 seconds in all.
+	rereads     = 4
+	firstReread = 100 * time.Millisecond
+)
+
+// awaitNewer reads the store until it holds another token than h, or returns nil.
+func (f *flight) awaitNewer(h *held) *held {
+	_, locked := f.source.store.(TokenLocker)
+	wait := firstReread
+	for try := 0; ; try++ {
+		if newer, err := f.load(h); err == nil && !newer.is(h) {
+			return newer
+		}
+		if locked || try == rereads {
+			return nil
+		}
+		time.Sleep(wait)
+		wait *= 2
+	}
+}
+
+// save keeps a token that nobody else has. It tries for as long as saving may take: the
+// lock is held, and no other process can use the old refresh token meanwhile.
+func (f *flight) save(tok *oauth2.Token) error {
+	s := f.source
+	pause := firstSavePause
+	for deadline := time.Now().Add(saveLimit); ; pause *= 2 {
+		_, err := callStore(func(ctx context.Context) (struct{}, error) {
+			if tok == nil {
+				return struct{}{}, s.store.DeleteToken(ctx)
+			}
+			return struct{}{}, s.store.SaveToken(ctx, tok)
+		})
+		if err == nil {
+			return nil
+		}
+		pause := pause + rand.N(pause)
+		if isReadOnly(err) {
+			f.warnReadOnly(err)
+			return s.storeFailed("save", err)
+		}
+		if time.Now().Add(pause + storeLimit).After(deadline) {
+			return s.storeFailed("save", err)
+		}
+		time.Sleep(pause)
+	}
+}
+
+func (h *held) afterSave(err error) *held {
+	next := *h
+	next.saved, next.unsaved = h.saved || err == nil, err != nil
+	return &next
+}
+
+func (s *TokenSource) storeFailed(what string, err error) error {
+	return s.p.errorf("token store: "+what+": "+quiet.DescribeForeign(err), err, ErrTokenStore)
+}
+
+// isReadOnly reports whether a store can't be locked or written by this process at all.
+func isReadOnly(err error) bool {
+	return errors.Is(err, fs.ErrPermission) || isReadOnlyFS(err)
+}
+
+// warnReadOnly logs once that refreshed tokens live in this process only.
+func (f *flight) warnReadOnly(err error) {
+	f.source.p.readOnly.Do(func() {
+		f.source.p.opts.Logger.Warn("oauth2login: the token store can't be written; refreshed tokens live in this process only", "error", quiet.DescribeForeign(err))
+	})
+}

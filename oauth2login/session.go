@@ -1,0 +1,388 @@
+package oauth2login
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"reflect"
+	"sync"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
+	"golang.org/x/oauth2"
+)
+
+// The limits of a refresh. R is Options.Timeout.
+const (
+	// storeLimit is how long a store may take for one call.
+	storeLimit = 3 * time.Second
+
+	// maxLockAge is how old a lock may be when a request begins. A lock that is older,
+	// since loading was slow or the machine slept, is given back.
+	maxLockAge = 4 * time.Second
+
+	// saveLimit is how long saving is tried under the lock. The first pause between
+	// two tries doubles.
+	saveLimit      = 8 * time.Second
+	firstSavePause = 50 * time.Millisecond
+
+	// holdMargin is how much longer than R a lock has to hold.
+	holdMargin = maxLockAge + saveLimit + 3*time.Second
+
+	// waitMargin is how much longer than R a caller without a deadline waits.
+	waitMargin = 5 * time.Second
+
+	// lookEvery is how often the store is read while the lock is awaited, or during a
+	// pause.
+	lookEvery = time.Second
+
+	// The pause after a failure doubles from firstPause to maxPause, ± 25 %. A provider
+	// can ask for more with Retry-After, up to maxAskedPause.
+	firstPause    = time.Second
+	maxPause      = 30 * time.Second
+	maxAskedPause = 5 * time.Minute
+
+	// forcedPause is the shortest time between two refreshes for answers with 401.
+	forcedPause = 30 * time.Second
+
+	// refusalLife is how long a refused refresh token is remembered.
+	refusalLife = 10 * time.Minute
+
+	// maxSessions is how many pauses and refusals of users are remembered.
+	maxSessions = 10_000
+)
+
+// hold is how long a lock has to hold.
+func (p *Provider) hold() time.Duration { return p.opts.Timeout + holdMargin }
+
+func (p *Provider) waitLimit() time.Duration { return p.opts.Timeout + waitMargin }
+
+// session is what the sources on equal stores share. It exists while something is
+// pending: a flight, a token to be saved, a pause or a refusal.
+type session struct {
+	refs int // guarded by sessions.mu
+
+	mu      sync.Mutex   // guards what follows
+	source  *TokenSource // the one that started the newest flight
+	flight  *flight      // the newest refresh or save under way, or nil
+	unsaved *held        // newer than the store; a held without a token is a logout
+	pause   pause
+	refusal refusal
+	forced  time.Time // no refresh for a 401 before it
+	lookAt  time.Time // no look at the store during a pause before it
+}
+
+// pause is the time after failed attempts.
+type pause struct {
+	failures int
+	until    time.Time
+	err      error // of the last attempt
+	last     *held // the token that was to be refreshed
+}
+
+// refusal is a refresh token that the provider refused.
+type refusal struct {
+	token string
+	err   error
+	until time.Time
+}
+
+// sessions are the sessions of a provider, by store.
+type sessions struct {
+	mu      sync.Mutex
+	byStore map[any]*session
+	sweepAt int // number of sessions
+}
+
+// acquire returns the session of s. It exists until release at least.
+func (s *TokenSource) acquire() *session {
+	if s.own != nil {
+		return s.own
+	}
+	all := &s.p.sessions
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	key := s.sessionKey()
+	shared := all.byStore[key]
+	if shared == nil {
+		if len(all.byStore) >= max(all.sweepAt, 64) {
+			all.sweep()
+		}
+		if all.byStore == nil {
+			all.byStore = make(map[any]*session)
+		}
+		shared = new(session)
+		all.byStore[key] = shared
+	}
+	shared.refs++
+	return shared
+}
+
+// sessionKey is the store or, if stores of its type can't be compared, the source.
+func (s *TokenSource) sessionKey() any {
+	if reflect.ValueOf(s.store).Comparable() {
+		return s.store
+	}
+	return s
+}
+
+func (s *TokenSource) release(shared *session) {
+	if shared == s.own {
+		return
+	}
+	all := &s.p.sessions
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	if shared.refs--; shared.refs == 0 && !shared.isPending(time.Now()) {
+		delete(all.byStore, s.sessionKey())
+	}
+}
+
+// sweep removes sessions without anything pending. If there are too many, it removes
+// pauses and refusals too, but never a flight or a token to be saved.
+func (all *sessions) sweep() {
+	now := time.Now()
+	for key, shared := range all.byStore {
+		if shared.refs == 0 && !shared.isPending(now) {
+			delete(all.byStore, key)
+		}
+	}
+	for key, shared := range all.byStore {
+		if len(all.byStore) < maxSessions {
+			break
+		}
+		if shared.refs == 0 && !shared.isBusy() {
+			delete(all.byStore, key)
+		}
+	}
+	all.sweepAt = 2 * len(all.byStore)
+}
+
+func (shared *session) isBusy() bool {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	return shared.flight != nil || shared.unsaved != nil
+}
+
+func (shared *session) isPending(now time.Time) bool {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	return shared.flight != nil || shared.unsaved != nil || now.Before(shared.pause.until) ||
+		now.Before(shared.refusal.until) || now.Before(shared.forced)
+}
+
+// flight is one refresh or save that any number of callers wait for.
+type flight struct {
+	source *TokenSource
+	shared *session
+	base   *held // what is brought up to date
+	after  *flight
+	forced bool  // the API rejected base
+	look   error // not nil: only look at the store; the error to keep if that is no help
+
+	seen  *held  // the newest token that is known, once the store was read
+	asked string // the refresh token that was sent
+
+	isReady bool
+	ready   chan struct{} // closed when result holds a token that can be used, or at the end
+	done    chan struct{} // closed at the end
+	result  heldPointer   // nil: there is no token
+	err     error         // set before done is closed
+}
+
+// wait returns nil when event has happened, and otherwise why it was not waited for.
+func (f *flight) wait(ctx context.Context, event <-chan struct{}) error {
+	select {
+	case <-event:
+		return nil
+	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.Canceled) {
+			return f.source.p.errorf("token: given up by the caller", ctx.Err())
+		}
+		return f.source.p.errorf("token: timed out", ctx.Err(), ErrUnavailable)
+	}
+}
+
+// join returns a token, an error, or the flight to wait for.
+func (shared *session) join(s *TokenSource, h *held, rejected *oauth2.Token) (*oauth2.Token, *flight, error) {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.unsaved != nil && h != shared.unsaved {
+		h = shared.unsaved
+		s.cur.Store(h)
+	}
+	if rejected != nil && h.tok == rejected {
+		return shared.joinRejected(s, h)
+	}
+	now := time.Now()
+	switch valid := !h.isExpired(now); {
+	case s.store == nil && shared.refusedLocked(h) != nil:
+		return s.usable(h, shared.refusedLocked(h))
+	case s.store == nil && h.refreshToken() == "" && h.isDue(now):
+		return s.usable(h, s.noToken())
+	case rejected != nil && valid, !h.unsaved && !h.isDue(now):
+		return h.tok, nil, nil // another caller was faster
+	case shared.flight != nil && valid:
+		return h.tok, nil, nil
+	case shared.flight != nil && shared.flight.look == nil:
+		return nil, shared.flight, nil
+	case now.Before(shared.pause.until):
+		return shared.rest(s, h, now)
+	default:
+		f := shared.takeOff(s, h, &flight{})
+		if valid {
+			return h.tok, nil, nil
+		}
+		return nil, f, nil
+	}
+}
+
+// joinRejected is join for a caller whose token the API has rejected.
+func (shared *session) joinRejected(s *TokenSource, h *held) (*oauth2.Token, *flight, error) {
+	now := time.Now()
+	switch {
+	case h.forced, now.Before(shared.forced):
+		return h.tok, nil, nil // a new token was rejected as well
+	case shared.flight != nil && shared.flight.look == nil:
+		return nil, shared.flight, nil
+	case now.Before(shared.pause.until):
+		return nil, nil, shared.pause.err
+	}
+	shared.forced = now.Add(forcedPause)
+	return nil, shared.takeOff(s, h, &flight{forced: true}), nil
+}
+
+// rest answers during a pause, without waiting. It looks at the store now and then:
+// another process may have refreshed the token, or the user may have logged in again.
+func (shared *session) rest(s *TokenSource, h *held, now time.Time) (*oauth2.Token, *flight, error) {
+	if s.store != nil && shared.flight == nil && !h.unsaved && !now.Before(shared.lookAt) {
+		shared.lookAt = now.Add(lookEvery)
+		shared.takeOff(s, h, &flight{look: shared.pause.err})
+	}
+	if h.isExpired(now) && shared.pause.last != nil {
+		h = shared.pause.last
+	}
+	return s.usable(h, shared.pause.err)
+}
+
+// usable returns the token of h as long as it is valid, and then err.
+func (s *TokenSource) usable(h *held, err error) (*oauth2.Token, *flight, error) {
+	if h.isExpired(time.Now()) {
+		return nil, nil, err
+	}
+	return h.tok, nil, nil
+}
+
+// replace puts h into force. The flight that saves it begins when the present one has
+// ended: what that saves must not replace h.
+func (shared *session) replace(s *TokenSource, h *held) *flight {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	shared.pause, shared.refusal, shared.forced = pause{}, refusal{}, time.Time{}
+	s.cur.Store(h)
+	if s.store == nil {
+		if shared.flight != nil {
+			shared.flight = nil // its result is not for h
+		}
+		return nil
+	}
+	shared.unsaved = h
+	return shared.takeOff(s, h, &flight{after: shared.flight})
+}
+
+// takeOff starts a flight. The caller holds shared.mu.
+func (shared *session) takeOff(s *TokenSource, base *held, f *flight) *flight {
+	f.source, f.shared, f.base = s, shared, base
+	f.ready, f.done = make(chan struct{}), make(chan struct{})
+	shared.source, shared.flight = s, f
+	s.retain(shared)
+	go f.fly()
+	return f
+}
+
+// retain counts one more user of a session that the caller uses already.
+func (s *TokenSource) retain(shared *session) {
+	if shared == s.own {
+		return
+	}
+	s.p.sessions.mu.Lock()
+	defer s.p.sessions.mu.Unlock()
+	shared.refs++
+}
+
+// landed notes how f ended. Only the newest flight counts.
+func (shared *session) landed(f *flight, next *held, err error) {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.flight != f {
+		return
+	}
+	shared.flight = nil
+	if next != nil {
+		f.source.cur.Store(next)
+		shared.unsaved = nil
+		if next.unsaved {
+			shared.unsaved = next
+		}
+	}
+	now := time.Now()
+	switch {
+	case err == nil:
+		shared.pause, shared.refusal = pause{}, refusal{}
+	case f.look != nil:
+		if next != nil {
+			shared.pause.last = next
+		}
+	case isRefused(err):
+		shared.pause = pause{}
+		if f.asked != "" {
+			shared.refusal = refusal{f.asked, err, now.Add(refusalLife)}
+		}
+	case errors.Is(err, ErrLoginRequired): // nothing was asked
+		shared.pause = pause{}
+		if f.seen != nil && !f.seen.isExpired(now) {
+			shared.pause = pause{until: now.Add(lookEvery), err: err, last: f.seen}
+		}
+	default:
+		last := next
+		if last == nil {
+			last = f.seen
+		}
+		shared.pause = shared.pause.after(err, last, now)
+	}
+}
+
+// after is the pause after one more failure.
+func (p pause) after(err error, last *held, now time.Time) pause {
+	length := min(firstPause<<min(p.failures, 10), maxPause)
+	length = length*3/4 + rand.N(length/2) // ± 25 %, so that processes do not ask all at once
+	if re, ok := errors.AsType[*oauth2.RetrieveError](err); ok && re.Response != nil {
+		asked := min(wire.RetryAfter(re.Response.Header, now), maxAskedPause)
+		length = max(length, asked)
+	}
+	return pause{p.failures + 1, now.Add(length), err, last}
+}
+
+// refused returns the remembered refusal of the refresh token of h.
+func (shared *session) refused(h *held) error {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	return shared.refusedLocked(h)
+}
+
+func (shared *session) refusedLocked(h *held) error {
+	if shared.refusal.err != nil && shared.refusal.token == h.refreshToken() && time.Now().Before(shared.refusal.until) {
+		return shared.refusal.err
+	}
+	return nil
+}
+
+// saveNow starts a flight for the token that is not saved yet, if there is one.
+func (shared *session) saveNow() *flight {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	if shared.unsaved == nil {
+		return nil
+	}
+	return shared.takeOff(shared.source, shared.unsaved, &flight{after: shared.flight})
+}

@@ -1,0 +1,93 @@
+package oauth2login
+
+import (
+	"context"
+	"sync"
+)
+
+// sending counts the requests under way whose answer must not be lost.
+type sending struct {
+	mu     sync.Mutex
+	closed bool
+	count  int
+	idle   chan struct{} // closed when closed and count is 0; nil until closed
+}
+
+// begin reports whether a one-time credential may still be sent.
+func (s *sending) begin() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	s.count++
+	return true
+}
+
+func (s *sending) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.count--
+	if s.closed && s.count == 0 {
+		close(s.idle)
+	}
+}
+
+// close lets no new request begin. It returns a channel that is closed when all have
+// ended.
+func (s *sending) close() <-chan struct{} {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.closed, s.idle = true, make(chan struct{})
+		if s.count == 0 {
+			close(s.idle)
+		}
+	}
+	return s.idle
+}
+
+func (p *Provider) shuttingDown(op string) error {
+	return p.errorf(op+": the provider is shutting down", ErrUnavailable)
+}
+
+// Shutdown ends p in an orderly way: call it after http.Server.Shutdown. From now on no
+// code and no refresh token is sent; tokens that are still valid are handed out. It waits
+// for the answers to what was sent, and saves tokens that could not be saved before.
+//
+// The error is that of ctx, or matches [ErrTokenStore] if a token could not be saved.
+// Shutdown may be called more than once.
+func (p *Provider) Shutdown(ctx context.Context) error {
+	select {
+	case <-p.sending.close():
+	case <-ctx.Done():
+		return p.errorf("shutdown: requests are still under way", ctx.Err())
+	}
+	var first error
+	for _, f := range p.saveAll() {
+		err := f.wait(ctx, f.done)
+		if err == nil {
+			err = f.err
+		}
+		if err != nil && first == nil {
+			first = err
+		}
+	}
+	return first
+}
+
+// saveAll starts a flight for each token that is not saved yet.
+func (p *Provider) saveAll() (flights []*flight) {
+	p.sessions.mu.Lock()
+	all := make([]*session, 0, len(p.sessions.byStore))
+	for _, shared := range p.sessions.byStore {
+		all = append(all, shared)
+	}
+	p.sessions.mu.Unlock()
+	for _, shared := range all {
+		if f := shared.saveNow(); f != nil {
+			flights = append(flights, f)
+		}
+	}
+	return flights
+}
