@@ -2,18 +2,17 @@ package tokenstore
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"sync"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 )
 
@@ -21,88 +20,80 @@ const (
 	// maxFileSize caps what is read and written. Tokens are a few kilobytes.
 	maxFileSize = 1 << 20
 
-	// A lock that another process holds is asked for again after a pause that
-	// doubles from firstPoll to maxPoll. It is mostly held for one request.
+	// The pause between two attempts at a lock doubles from firstPoll to maxPoll.
 	firstPoll = time.Millisecond
 	maxPoll   = 25 * time.Millisecond
 )
 
 // File keeps one user's token in a file, for command-line programs. It is made by
-// [NewFile], safe for concurrent use by any number of goroutines and processes of
-// this machine, and a [shangcloud.TokenLocker]: of several processes one refreshes
-// the token, and the others use what it has saved.
+// [NewFile]. It is safe for concurrent use by any number of goroutines and processes
+// of one machine.
 //
-// # What is on the disk
+// The file holds JSON, readable for its owner only. A program that is killed at any
+// moment leaves the old token or the new one, whole. Beside the file stand path+".tmp"
+// during a save, and path+".lock", which is empty and stays.
 //
-// The token is JSON, all its exported fields, readable for its owner only. It is
-// written to a second file (path + ".tmp"), synced to the disk and renamed: killed
-// at any moment, a program leaves the old token or the new one, whole. What a
-// killed program left of the second file is overwritten by the next save. When a
-// save fails, because the disk is full, say, the old token stays, and the
-// [shangcloud.TokenSource] keeps the new one in memory and tries again.
-//
-// The lock is on a third file (path + ".lock"), which is empty and stays; removing
-// it while programs run lets two of them refresh at once. The operating system
-// ends the lock when its holder dies, however that happens. A holder that is
-// suspended keeps it: the others then use the token they have until it expires,
-// and after that wait for 10 seconds, or as long as their contexts allow, and fail.
-//
-// # What is refused
-//
-// A token file that others can read, that belongs to another user, or that is no
-// regular file (a symbolic link is none: give the path it leads to) is refused with
-// an [*UnsafeFileError], and so is a directory in which every user can replace the
-// files. Saving does not mind that others can read the old file, for it is replaced
-// by one that they can't. A directory that is missing is made, with mode 0700, when
-// the lock is taken or a token is saved, and so are its parents.
-//
-// # Where it works
-//
-// On Linux, macOS and the BSDs, on file systems that know owners, modes and locks;
-// on others, and where a network file system has been set up without locks, calls
-// fail. On Windows, files have no such modes: the file inherits the access list of
-// its directory, and the one of a user's profile shuts out the others. Elsewhere
-// [NewFile] fails with [errors.ErrUnsupported].
+// A file or a directory that is not safe is refused with an [*UnsafeFileError].
+// See docs/tokens.md for what that means, for the lock, and for systems without owners,
+// modes or locks.
 type File struct {
-	path string
+	path   string
+	volume bool // see WithMountedVolume
 
-	// Goroutines of this process line up here, so that one at most asks the
-	// operating system again and again. They hold an element while they are in.
+	// Goroutines of this process wait here, so that only one polls the operating
+	// system. The one inside holds an element.
 	locking, saving chan struct{}
 
-	// rest is when this File may take the lock again. Whoever is inside locking
+	// rest is when this File may take the lock again. The goroutine inside locking
 	// owns it.
 	rest time.Time
 }
 
 var (
-	_ shangcloud.TokenStore  = (*File)(nil)
-	_ shangcloud.TokenLocker = (*File)(nil)
+	_ oauth2login.TokenStore  = (*File)(nil)
+	_ oauth2login.TokenLocker = (*File)(nil)
 )
 
-// NewFile returns a store in the file at path; a relative path is taken from the
-// present working directory, once and for all. The file need not exist, and
-// nothing is read or written yet.
+// A FileOption changes a [File]. See [WithMountedVolume].
+type FileOption func(*File)
+
+// WithMountedVolume is for a volume whose modes and owners are set from outside, as
+// Kubernetes does with fsGroup. Two checks are less strict:
+//   - The group of the token file may read and write it (mode 0660). Each member of
+//     the group can then use the login.
+//   - Root may use a directory that belongs to another user.
+func WithMountedVolume() FileOption { return func(f *File) { f.volume = true } }
+
+// NewFile returns a store in the file at path. A relative path is resolved once, from
+// the present working directory. The file need not exist. Nothing is read or written
+// yet.
 //
-// A program makes one File per path and shares it. Several of them, in one process
-// or in many, work as well.
-func NewFile(path string) (*File, error) {
+// A missing directory is made with mode 0700 when it is needed. One file serves one
+// user of one provider. Make one File for each path and share it: token sources share
+// their work on the same File only. On systems without file locks the error matches
+// [errors.ErrUnsupported].
+func NewFile(path string, opts ...FileOption) (*File, error) {
 	if !supported {
-		return nil, fmt.Errorf("shangcloud: token file: no locks between processes on this system: %w", errors.ErrUnsupported)
+		return nil, fileError("this system has no locks between processes", errors.ErrUnsupported)
 	}
 	if path == "" || os.IsPathSeparator(path[len(path)-1]) {
-		return nil, fmt.Errorf("shangcloud: token file: %q is not the path of a file", path)
+		return nil, fileError(fmt.Sprintf("%q is not the path of a file", path), nil)
 	}
 	abs, err := filepath.Abs(path)
 	if err != nil {
-		return nil, fmt.Errorf("shangcloud: token file: %w", err)
+		return nil, fileError("", err)
 	}
-	return &File{path: abs, locking: make(chan struct{}, 1), saving: make(chan struct{}, 1)}, nil
+	f := &File{path: abs, locking: make(chan struct{}, 1), saving: make(chan struct{}, 1)}
+	for _, opt := range opts {
+		opt(f)
+	}
+	return f, nil
 }
 
-// UnsafeFileError is a token file, or its directory, that is not for its owner alone.
+// UnsafeFileError is a token file, a file beside it, or its directory, that others
+// could read or replace.
 type UnsafeFileError struct {
-	Path   string      // of what is at fault: the file, or the directory
+	Path   string      // the file or the directory
 	Mode   fs.FileMode // as it was found
 	Reason string      // what is wrong with it
 	Remedy string      // what its owner can do
@@ -112,19 +103,31 @@ func (e *UnsafeFileError) Error() string {
 	return fmt.Sprintf("%q (mode %04o) %s: %s", e.Path, e.Mode.Perm(), e.Reason, e.Remedy)
 }
 
-// Unwrap returns a [*fs.PathError] that says the same: what asks for those knows it.
-func (e *UnsafeFileError) Unwrap() error {
-	return &fs.PathError{Op: "refused", Path: e.Path, Err: fmt.Errorf("mode %04o, it %s: %s", e.Mode.Perm(), e.Reason, e.Remedy)}
-}
-
 func unsafeFile(path string, info fs.FileInfo, reason, remedy string) error {
 	return &UnsafeFileError{path, info.Mode(), reason, remedy}
 }
 
-// LoadToken implements [shangcloud.TokenStore]. Without a file there is no token.
+// fileError begins all errors of this file. The texts of its causes are those of the
+// operating system and of this package: they contain paths, but no token.
+func fileError(text string, err error) error {
+	if err == nil {
+		return quiet.New(where, "file: "+text)
+	}
+	cause := err.Error()
+	if own, ok := errors.AsType[*quiet.Error](err); ok {
+		cause = own.SafeText()
+	}
+	if text != "" {
+		text += ": "
+	}
+	return quiet.New(where, "file: "+text+cause, err)
+}
+
+// LoadToken implements [oauth2login.TokenStore]. If there is no file, there is no token.
+// It needs no right to write.
 //
-// A file that is unsafe, is longer than 1 MiB, or holds something else than a
-// token is an error, which does not quote what it holds.
+// An unsafe file, a file of more than 1 MiB, and a file without a token are errors,
+// which do not quote the file.
 func (f *File) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	if err := f.ready(ctx); err != nil {
 		return nil, err
@@ -134,12 +137,11 @@ func (f *File) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("shangcloud: token file: %w", err)
+		return nil, fileError("", err)
 	}
-	var tok *oauth2.Token
-	// The cause stays out of the error: it may quote the file.
-	if json.Unmarshal(data, &tok) != nil || tok == nil {
-		return nil, fmt.Errorf("shangcloud: token file: %q does not hold a token: remove it and log in again", f.path)
+	tok, err := Unmarshal(data)
+	if err != nil {
+		return nil, fileError(fmt.Sprintf("%q does not hold a token, remove it and log in again", f.path), err)
 	}
 	return tok, nil
 }
@@ -147,41 +149,46 @@ func (f *File) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 // ready reports why a call must not begin.
 func (f *File) ready(ctx context.Context) error {
 	if f.path == "" {
-		return errors.New("shangcloud: token file: a tokenstore.File is made by NewFile")
+		return fileError("a tokenstore.File is made by NewFile", nil)
 	}
-	return ctx.Err()
+	if err := ctx.Err(); err != nil {
+		return fileError("", err)
+	}
+	if err := f.checkRoot(); err != nil {
+		return fileError("", err)
+	}
+	return nil
 }
 
-// read returns what is in the file, having checked the file that it then reads.
+// checkRoot refuses what "sudo program" would do to a user's files: root's files in
+// the user's directory would shut the user out.
+func (f *File) checkRoot() error {
+	if f.volume || os.Geteuid() != 0 {
+		return nil
+	}
+	for dir := filepath.Dir(f.path); ; dir = filepath.Dir(dir) {
+		info, err := os.Stat(dir)
+		if err == nil {
+			return checkOwner(dir, info)
+		}
+		if !errors.Is(err, fs.ErrNotExist) || dir == filepath.Dir(dir) {
+			return err
+		}
+	}
+}
+
+// read returns the content of the file.
 func (f *File) read(ctx context.Context) ([]byte, error) {
-	info, err := os.Lstat(f.path)
-	if err != nil {
-		return nil, err
-	}
-	// To open something else than a file may wait, or do things.
-	if err := checkKind(f.path, info); err != nil {
-		return nil, err
-	}
-	if err := f.checkDir(); err != nil {
-		return nil, err
-	}
-	file, err := openToRead(ctx, f.path)
+	file, err := openChecked(f.path, func() (*os.File, error) {
+		if err := f.checkDir(); err != nil {
+			return nil, err
+		}
+		return openToRead(ctx, f.path)
+	}, f.checkMode)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if info, err = file.Stat(); err != nil {
-		return nil, err
-	}
-	if err := checkKind(f.path, info); err != nil {
-		return nil, err
-	}
-	if err := checkOwner(f.path, info); err != nil {
-		return nil, err
-	}
-	if err := checkMode(f.path, info); err != nil {
-		return nil, err
-	}
 	data, err := io.ReadAll(io.LimitReader(file, maxFileSize+1))
 	if err != nil {
 		return nil, err
@@ -192,32 +199,55 @@ func (f *File) read(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// SaveToken implements [shangcloud.TokenStore]. It replaces the file; if tok is
-// nil, it removes it: the user has logged out. Call it under the lock of
-// [File.LockToken], as [shangcloud.TokenSource] does: otherwise a refresh that is
-// under way in another process saves its token later.
+// openChecked opens a file. It must be a regular file of this user, and pass check.
+func openChecked(path string, open func() (*os.File, error), check func(string, fs.FileInfo) error) (*os.File, error) {
+	// To open a pipe or a device may wait, or have an effect.
+	if info, err := os.Lstat(path); err == nil {
+		if err := checkKind(path, info); err != nil {
+			return nil, err
+		}
+	}
+	file, err := open()
+	if err != nil {
+		return nil, err
+	}
+	info, err := file.Stat()
+	if err == nil {
+		err = checkKind(path, info)
+	}
+	if err == nil {
+		err = checkOwner(path, info)
+	}
+	if err == nil {
+		err = check(path, info)
+	}
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	return file, nil
+}
+
+// SaveToken implements [oauth2login.TokenStore]. It replaces the file. After an error
+// that says so, the old token is still there. A nil token is an error.
 //
-// Once begun, it does not stop for ctx: a disk that does not answer can't be told
-// to give up.
+// A save that has begun does not stop for ctx: the disk can't be told to give up.
 func (f *File) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	if err := f.ready(ctx); err != nil {
 		return err
 	}
-	if tok == nil {
-		return f.remove(ctx)
-	}
 	if err := f.save(ctx, tok); err != nil {
-		return fmt.Errorf("shangcloud: token file: the token was not saved, and what was saved before stays: %w", err)
+		return fileError("the token was not saved, and what was saved before stays", err)
 	}
 	if err := syncDir(filepath.Dir(f.path)); err != nil {
-		return fmt.Errorf("shangcloud: token file: the token was saved, but may be lost in a power failure: %w", err)
+		return fileError("the token was saved, but may be lost in a power failure", err)
 	}
 	return nil
 }
 
 func (f *File) save(ctx context.Context, tok *oauth2.Token) error {
-	data, err := json.Marshal(tok)
-	if err != nil { // an expiry that JSON does not know
+	data, err := Marshal(tok)
+	if err != nil {
 		return err
 	}
 	if len(data) > maxFileSize {
@@ -233,7 +263,7 @@ func (f *File) save(ctx context.Context, tok *oauth2.Token) error {
 	if err := f.checkReplaceable(); err != nil {
 		return err
 	}
-	tmp, err := createTemp(ctx, f.path)
+	tmp, err := f.createTemp(ctx)
 	if err != nil {
 		return err
 	}
@@ -249,15 +279,22 @@ func (f *File) save(ctx context.Context, tok *oauth2.Token) error {
 	return err
 }
 
-// remove removes the token, and what a killed program may have left of another.
-func (f *File) remove(ctx context.Context) error {
-	if err := f.removeBoth(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) { // no directory, no token
-		return fmt.Errorf("shangcloud: token file: not removed: %w", err)
+// DeleteToken implements [oauth2login.TokenStore]. It removes the file and what a
+// killed program may have left beside it.
+//
+// It does not wait for the lock. [oauth2login.TokenSource.Delete] does, so that no
+// refresh in another process brings the token back.
+func (f *File) DeleteToken(ctx context.Context) error {
+	if err := f.ready(ctx); err != nil {
+		return err
+	}
+	if err := f.remove(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) { // no directory, no token
+		return fileError("the token was not removed", err)
 	}
 	return nil
 }
 
-func (f *File) removeBoth(ctx context.Context) error {
+func (f *File) remove(ctx context.Context) error {
 	if err := enter(ctx, f.saving); err != nil {
 		return err
 	}
@@ -265,8 +302,8 @@ func (f *File) removeBoth(ctx context.Context) error {
 	if err := f.checkReplaceable(); err != nil {
 		return err
 	}
-	// Under the lock of the temporary file: a writer must not lose it to another.
-	tmp, tmpErr := createTemp(ctx, f.path)
+	// The lock of the temporary file keeps out writers, who would lose it.
+	tmp, tmpErr := f.createTemp(ctx)
 	err := removeFile(ctx, f.path)
 	if tmpErr != nil {
 		return tmpErr
@@ -278,9 +315,11 @@ func (f *File) removeBoth(ctx context.Context) error {
 	return syncDir(filepath.Dir(f.path))
 }
 
-// LockToken implements [shangcloud.TokenLocker]. The lock does not end with ctx. A
-// second call of unlock does nothing.
-func (f *File) LockToken(ctx context.Context) (unlock func(), err error) {
+// LockToken implements [oauth2login.TokenLocker] with flock(2), on Windows with
+// LockFileEx. Such a lock has no lifetime, so hold is ignored: the lock ends with
+// unlock, or when its process ends. A stopped process keeps it. The lock outlives ctx.
+// A second call of unlock does nothing.
+func (f *File) LockToken(ctx context.Context, _ time.Duration) (unlock func(), err error) {
 	if err := f.ready(ctx); err != nil {
 		return nil, err
 	}
@@ -294,12 +333,12 @@ func (f *File) LockToken(ctx context.Context) (unlock func(), err error) {
 	}
 	begin := time.Now()
 	return sync.OnceFunc(func() {
-		// Not left to Close: a process being started at this moment may have
-		// inherited the file until it runs its program.
+		// Close is not enough: a process that is just being started may have
+		// inherited the file.
 		unlockFile(file)
 		file.Close()
-		// Other processes ask every maxPoll. If the next goroutine of this one
-		// took the lock at once, again and again, they would never get it.
+		// Other processes poll every maxPoll. They would never get the lock if
+		// goroutines of this one took it again at once.
 		end := time.Now()
 		f.rest = end.Add(min(end.Sub(begin), maxPoll))
 		<-f.locking
@@ -307,7 +346,7 @@ func (f *File) LockToken(ctx context.Context) (unlock func(), err error) {
 }
 
 func (f *File) notLocked(err error) error {
-	return fmt.Errorf("shangcloud: token file %q: not locked: %w", f.path, err)
+	return fileError(fmt.Sprintf("%q is not locked", f.path), err)
 }
 
 func (f *File) lock(ctx context.Context) (*os.File, error) {
@@ -317,7 +356,7 @@ func (f *File) lock(ctx context.Context) (*os.File, error) {
 	if err := f.makeDir(); err != nil {
 		return nil, err
 	}
-	file, err := openLock(f.path + ".lock")
+	file, err := openOrCreate(f.path + ".lock")
 	if err != nil {
 		return nil, err
 	}
@@ -328,7 +367,14 @@ func (f *File) lock(ctx context.Context) (*os.File, error) {
 	return file, nil
 }
 
-// waitLock locks file, and waits for that until ctx is done.
+// openOrCreate opens one of the files that stand beside the token file.
+func openOrCreate(path string) (*os.File, error) {
+	return openChecked(path, func() (*os.File, error) {
+		return os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
+	}, checkLinks)
+}
+
+// waitLock locks file. It waits until ctx is done.
 func waitLock(ctx context.Context, file *os.File, which lockKind) error {
 	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {
 		locked, err := tryLock(file, which)
@@ -344,7 +390,7 @@ func waitLock(ctx context.Context, file *os.File, which lockKind) error {
 	}
 }
 
-// waitFor waits, until ctx is done, and then returns its error.
+// waitFor returns nil after pause, or the error of ctx when that is done.
 func waitFor(ctx context.Context, pause time.Duration) error {
 	if pause <= 0 {
 		return ctx.Err()
@@ -375,7 +421,7 @@ func (f *File) checkDir() error {
 	return checkDirMode(dir, info)
 }
 
-// checkReplaceable refuses what a save must not put a file in the place of.
+// checkReplaceable refuses files that a save must not replace.
 func (f *File) checkReplaceable() error {
 	info, err := os.Lstat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -400,15 +446,24 @@ func checkKind(path string, info fs.FileInfo) error {
 	return nil
 }
 
+// checkMode refuses a token file that others can read or write.
+func (f *File) checkMode(path string, info fs.FileInfo) error {
+	others := fs.FileMode(0o077)
+	if f.volume {
+		others = 0o007
+	}
+	if !hasModes || info.Mode().Perm()&others == 0 {
+		return nil
+	}
+	return unsafeFile(path, info, "is open to others", fmt.Sprintf(
+		"run chmod 600 %q, and log in again if somebody may have read it; on a volume that sets the mode, see WithMountedVolume", path))
+}
+
 // Format prints the path, whatever the verb.
 func (f *File) Format(s fmt.State, verb rune) {
 	path := "none"
 	if f != nil {
 		path = f.path
 	}
-	text := fmt.Sprintf("tokenstore.File(%s)", path)
-	if verb == 'q' {
-		text = fmt.Sprintf("%q", text)
-	}
-	io.Copy(s, strings.NewReader(text))
+	quiet.Format(s, verb, fmt.Sprintf("tokenstore.File(%s)", path))
 }

@@ -9,8 +9,12 @@ import (
 	"os"
 )
 
-// NewFile fails here, so nothing that follows is ever called.
-const supported = false
+// NewFile fails on these systems, so nothing below is ever called.
+const (
+	supported = false
+	hasModes  = false
+	noFollow  = 0
+)
 
 type lockKind struct{}
 
@@ -20,13 +24,12 @@ type temp struct{ *os.File }
 
 func tryLock(*os.File, lockKind) (bool, error)             { return false, errors.ErrUnsupported }
 func unlockFile(*os.File)                                  {}
-func openLock(string) (*os.File, error)                    { return nil, errors.ErrUnsupported }
 func openToRead(context.Context, string) (*os.File, error) { return nil, errors.ErrUnsupported }
 func removeFile(context.Context, string) error             { return errors.ErrUnsupported }
-func createTemp(context.Context, string) (*temp, error)    { return nil, errors.ErrUnsupported }
+func (*File) createTemp(context.Context) (*temp, error)    { return nil, errors.ErrUnsupported }
 func (*temp) replace(context.Context, string) error        { return errors.ErrUnsupported }
 func (*temp) discard()                                     {}
 func syncDir(string) error                                 { return errors.ErrUnsupported }
 func checkOwner(string, fs.FileInfo) error                 { return errors.ErrUnsupported }
-func checkMode(string, fs.FileInfo) error                  { return errors.ErrUnsupported }
+func checkLinks(string, fs.FileInfo) error                 { return errors.ErrUnsupported }
 func checkDirMode(string, fs.FileInfo) error               { return errors.ErrUnsupported }

@@ -12,15 +12,19 @@ import (
 	"syscall"
 )
 
-const supported = true
+const (
+	supported = true
+	hasModes  = true
+	noFollow  = syscall.O_NOFOLLOW
+)
 
 // lockKind matters where one file carries two locks. Here each has its own.
 type lockKind struct{}
 
 var tokenLock lockKind
 
-// tryLock takes the lock of flock(2): it belongs to the open file, so it keeps two
-// Files of one process apart, and it ends with the process.
+// tryLock takes the lock of flock(2). It belongs to the open file, so it keeps two
+// Files of one process apart. It ends with the process.
 func tryLock(file *os.File, _ lockKind) (bool, error) {
 	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -35,14 +39,10 @@ func tryLock(file *os.File, _ lockKind) (bool, error) {
 	}
 }
 
-func unlockFile(file *os.File) { syscall.Flock(int(file.Fd()), syscall.LOCK_UN) }
-
-func openLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-}
+func unlockFile(file *os.File) { _ = syscall.Flock(int(file.Fd()), syscall.LOCK_UN) }
 
 func openToRead(_ context.Context, path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW, 0)
+	return os.OpenFile(path, os.O_RDONLY|noFollow, 0)
 }
 
 func removeFile(_ context.Context, path string) error { return os.Remove(path) }
@@ -50,64 +50,72 @@ func removeFile(_ context.Context, path string) error { return os.Remove(path) }
 // temp is the file that becomes the token file. Its writer holds a lock on it.
 type temp struct{ *os.File }
 
-// createTemp returns an empty file beside path, locked. Its name is always the
-// same, so that killed writers leave one file, not many, and the next writer can
-// tell by the lock that its owner is dead.
-func createTemp(ctx context.Context, path string) (*temp, error) {
-	path += ".tmp"
-	for found := false; ; {
-		file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+// createTemp returns an empty file, locked. Its name is always the same, so killed
+// writers leave one file, not many.
+func (f *File) createTemp(ctx context.Context) (*temp, error) {
+	for remade := false; ; {
+		t, err := lockTemp(ctx, f.path+".tmp")
 		if err != nil {
 			return nil, err
 		}
-		if err = waitLock(ctx, file, tokenLock); err != nil {
-			file.Close()
-			return nil, err
-		}
-		info, err := file.Stat()
-		if err != nil {
-			file.Close()
-			return nil, err
-		}
-		now, err := os.Lstat(path)
-		if err != nil || !os.SameFile(info, now) {
-			// While we waited, it has become the token file, or was discarded.
-			file.Close()
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return nil, err
-			}
+		if t == nil {
 			continue
 		}
-		t := &temp{file}
-		err = checkKind(path, info)
+		info, err := t.Stat()
 		if err == nil {
-			err = checkOwner(path, info)
+			err = f.checkMode(t.Name(), info)
 		}
-		if err != nil {
-			file.Close() // somebody else's: left alone
+		if err == nil {
+			err = t.Truncate(0)
+		}
+		if err == nil {
+			return t, nil
+		}
+		t.discard()
+		// A leftover that others can read is made anew. If the new file is as
+		// bad, the file system does not keep modes.
+		if _, unsafe := errors.AsType[*UnsafeFileError](err); !unsafe || remade {
 			return nil, err
 		}
-		if err = checkMode(path, info); err != nil {
-			t.discard()
-			if found {
-				// It was us who made it: this file system has modes of its own.
-				return nil, err
-			}
-			found = true
-			continue
-		}
-		if err := file.Truncate(0); err != nil {
-			t.discard()
-			return nil, err
-		}
-		return t, nil
+		remade = true
 	}
 }
 
-// replace makes t the file at path. The lock on t ends after that, so whoever
-// waited for it finds that it is no longer the temporary file.
+// lockTemp opens and locks the temporary file. It returns nil if that became the token
+// file, or was discarded, while lockTemp waited for the lock.
+func lockTemp(ctx context.Context, path string) (*temp, error) {
+	file, err := openOrCreate(path)
+	if err != nil {
+		return nil, err
+	}
+	if err := waitLock(ctx, file, tokenLock); err != nil {
+		file.Close()
+		return nil, err
+	}
+	mine, err := file.Stat()
+	if err != nil {
+		file.Close()
+		return nil, err
+	}
+	now, err := os.Lstat(path)
+	if err == nil && os.SameFile(mine, now) {
+		return &temp{file}, nil
+	}
+	file.Close()
+	if errors.Is(err, fs.ErrNotExist) {
+		err = nil
+	}
+	return nil, err
+}
+
+// replace makes t the file at path. The lock on t ends afterwards, so a waiting writer
+// finds that t is no longer the temporary file.
 func (t *temp) replace(_ context.Context, path string) error {
-	if err := os.Rename(t.Name(), path); err != nil {
+	err := os.Rename(t.Name(), path)
+	if errors.Is(err, syscall.EBUSY) {
+		return fmt.Errorf("%w: if the file is mounted by itself, mount its directory instead", err)
+	}
+	if err != nil {
 		return err
 	}
 	t.Close() // synced already
@@ -119,7 +127,7 @@ func (t *temp) discard() {
 	t.Close()
 }
 
-// syncDir makes a rename in dir last.
+// syncDir makes a rename in dir survive a power failure.
 func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
@@ -128,35 +136,41 @@ func syncDir(dir string) error {
 	defer d.Close()
 	err = d.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil // a file system that does not need it, or has no way
+		return nil // the file system does not need it, or can't do it
 	}
 	return err
 }
 
 func checkOwner(path string, info fs.FileInfo) error {
 	stat, ok := info.Sys().(*syscall.Stat_t)
-	if ok && int(stat.Uid) != os.Geteuid() {
-		return unsafeFile(path, info, fmt.Sprintf("belongs to user %d", stat.Uid),
-			fmt.Sprintf("run the program as that user, or choose another path for user %d", os.Geteuid()))
+	if !ok || int(stat.Uid) == os.Geteuid() {
+		return nil
+	}
+	remedy := fmt.Sprintf("run the program as that user, or choose another path for user %d", os.Geteuid())
+	if os.Geteuid() == 0 {
+		remedy = "run the program as that user, without sudo, or choose another path for root; in a container, see WithMountedVolume"
+	}
+	return unsafeFile(path, info, fmt.Sprintf("belongs to user %d", stat.Uid), remedy)
+}
+
+// checkLinks refuses a file that has a second name: another program may use it.
+func checkLinks(path string, info fs.FileInfo) error {
+	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
+		return unsafeFile(path, info, fmt.Sprintf("has %d names (hard links)", stat.Nlink), fmt.Sprintf("run rm %q", path))
 	}
 	return nil
 }
 
-func checkMode(path string, info fs.FileInfo) error {
-	if info.Mode().Perm()&0o077 != 0 {
-		return unsafeFile(path, info, "is open to others", fmt.Sprintf("run chmod 600 %q, and log in again if somebody may have read it", path))
-	}
-	return nil
-}
-
-// checkDirMode refuses a directory in which everybody can replace every file. With
-// the sticky bit, as in /tmp, only a file's owner can.
+// checkDirMode refuses a directory in which every user can replace every file. With the
+// sticky bit, as in /tmp, only a file's owner can.
 //
-// A group that can write is let pass: on many systems it has one member. It can
-// end the login, by removing the file; it can neither read nor plant a token.
+// A group that can write is accepted: on many systems it has one member. Its members
+// can end the login by removing the file. They can neither read nor plant a token.
 func checkDirMode(path string, info fs.FileInfo) error {
-	if info.Mode().Perm()&0o002 != 0 && info.Mode()&fs.ModeSticky == 0 {
-		return unsafeFile(path, info, "lets others replace the files in it", fmt.Sprintf("run chmod o-w %q", filepath.Clean(path)))
+	if info.Mode().Perm()&0o002 == 0 || info.Mode()&fs.ModeSticky != 0 {
+		return nil
 	}
-	return nil
+	path = filepath.Clean(path)
+	return unsafeFile(path, info, "lets others replace the files in it", fmt.Sprintf(
+		"use a sub-directory, for example %q, or run chmod o-w %q", filepath.Join(path, "private"), path))
 }

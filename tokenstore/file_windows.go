@@ -10,10 +10,14 @@ import (
 	"unsafe"
 )
 
-const supported = true
+const (
+	supported = true
+	hasModes  = false // access lists, inherited from the directory, take their place
+	noFollow  = 0
+)
 
-// lockKind is the byte of the lock file that a lock is on. A file can't be renamed
-// while it is open here, so the lock on the temporary file can't be on itself.
+// lockKind is the byte of the lock file that a lock is on. An open file can't be
+// renamed here, so the temporary file can't carry its own lock.
 type lockKind uint32
 
 const (
@@ -35,8 +39,8 @@ const (
 	errLockViolation    = syscall.Errno(33)
 )
 
-// tryLock takes the lock of LockFileEx: it belongs to the open file, so it keeps
-// two Files of one process apart, and it ends with the process.
+// tryLock takes the lock of LockFileEx. It belongs to the open file, so it keeps two
+// Files of one process apart. It ends with the process.
 func tryLock(file *os.File, which lockKind) (bool, error) {
 	at := &syscall.Overlapped{Offset: uint32(which)}
 	ok, _, err := lockFileEx.Call(file.Fd(), lockfileExclusiveLock|lockfileFailImmediately, 0, 1, 0, uintptr(unsafe.Pointer(at)))
@@ -51,15 +55,11 @@ func tryLock(file *os.File, which lockKind) (bool, error) {
 
 func unlockFile(file *os.File) {
 	at := &syscall.Overlapped{Offset: uint32(tokenLock)}
-	unlockFileEx.Call(file.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(at)))
+	_, _, _ = unlockFileEx.Call(file.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(at)))
 }
 
-func openLock(path string) (*os.File, error) {
-	return os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
-}
-
-// insist repeats do while another process, a virus scanner perhaps, has the file
-// open in a way that forbids it: for 2 seconds, or until ctx is done.
+// insist repeats do for 2 seconds, or until ctx is done, while another process (a virus
+// scanner, for example) has the file open in a way that forbids it.
 func insist(ctx context.Context, do func() error) error {
 	end := time.Now().Add(2 * time.Second)
 	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {
@@ -67,9 +67,7 @@ func insist(ctx context.Context, do func() error) error {
 		if !errors.Is(err, errSharingViolation) && !errors.Is(err, syscall.ERROR_ACCESS_DENIED) || time.Now().After(end) {
 			return err
 		}
-		select {
-		case <-time.After(pause):
-		case <-ctx.Done():
+		if waitFor(ctx, pause) != nil {
 			return err
 		}
 	}
@@ -87,17 +85,17 @@ func removeFile(ctx context.Context, path string) error {
 	return insist(ctx, func() error { return os.Remove(path) })
 }
 
-// temp is the file that becomes the token file. Its writer holds a lock, which is
-// on the lock file.
+// temp is the file that becomes the token file. Its writer holds a lock on the lock
+// file.
 type temp struct {
 	*os.File
 	lock *os.File
 }
 
-// createTemp returns an empty file beside path, locked. Its name is always the
-// same, so that killed writers leave one file, not many.
-func createTemp(ctx context.Context, path string) (*temp, error) {
-	lock, err := openLock(path + ".lock")
+// createTemp returns an empty file, locked. Its name is always the same, so killed
+// writers leave one file, not many.
+func (f *File) createTemp(ctx context.Context) (*temp, error) {
+	lock, err := openOrCreate(f.path + ".lock")
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +103,12 @@ func createTemp(ctx context.Context, path string) (*temp, error) {
 		lock.Close()
 		return nil, err
 	}
-	file, err := os.OpenFile(path+".tmp", os.O_RDWR|os.O_CREATE|os.O_TRUNC, 0o600)
+	file, err := openOrCreate(f.path + ".tmp")
+	if err == nil {
+		if err = file.Truncate(0); err != nil {
+			file.Close()
+		}
+	}
 	if err != nil {
 		lock.Close()
 		return nil, err
@@ -131,9 +134,8 @@ func (t *temp) discard() {
 	t.lock.Close()
 }
 
-func syncDir(string) error { return nil } // there is no such thing
+func syncDir(string) error { return nil } // Windows has no such call
 
-// Access lists take the place of owners and modes; the profile's is inherited.
 func checkOwner(string, fs.FileInfo) error   { return nil }
-func checkMode(string, fs.FileInfo) error    { return nil }
+func checkLinks(string, fs.FileInfo) error   { return nil }
 func checkDirMode(string, fs.FileInfo) error { return nil }

@@ -4,15 +4,16 @@ import (
 	"context"
 	"sync"
 	"sync/atomic"
+	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 )
 
-// Memory keeps a token in the memory of one process, for tests and demos: when the
-// process ends, the user has to log in again. Its zero value is empty. It is safe
-// for concurrent use, also as a [shangcloud.TokenLocker], and must not be copied
-// after first use.
+// Memory keeps one user's token in the memory of one process, for tests and demos.
+// When the process ends, the user has to log in again. Its zero value is empty. It is
+// safe for concurrent use and must not be copied after first use.
 type Memory struct {
 	// Package fmt does not follow an atomic.Pointer, whatever the verb.
 	tok atomic.Pointer[oauth2.Token]
@@ -22,32 +23,48 @@ type Memory struct {
 }
 
 var (
-	_ shangcloud.TokenStore  = (*Memory)(nil)
-	_ shangcloud.TokenLocker = (*Memory)(nil)
+	_ oauth2login.TokenStore  = (*Memory)(nil)
+	_ oauth2login.TokenLocker = (*Memory)(nil)
 )
 
-// LoadToken implements [shangcloud.TokenStore]. The token is a copy. The only
-// error is that of ctx.
+// LoadToken implements [oauth2login.TokenStore]. It returns a copy. The only error is
+// that of ctx.
 func (m *Memory) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return clone(m.tok.Load()), nil
+	tok := m.tok.Load()
+	if tok == nil {
+		return nil, nil
+	}
+	return new(*tok), nil
 }
 
-// SaveToken implements [shangcloud.TokenStore]. It keeps a copy of tok; if tok is
-// nil, it forgets the token. The only error is that of ctx.
+// SaveToken implements [oauth2login.TokenStore]. It keeps a copy of tok. The only
+// errors are that of ctx and a nil token.
 func (m *Memory) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	m.tok.Store(clone(tok))
+	if tok == nil {
+		return quiet.New(where, "there is no token to save")
+	}
+	m.tok.Store(new(*tok))
 	return nil
 }
 
-// LockToken implements [shangcloud.TokenLocker]. The only error is that of ctx.
-// A second call of unlock does nothing.
-func (m *Memory) LockToken(ctx context.Context) (unlock func(), err error) {
+// DeleteToken implements [oauth2login.TokenStore]. The only error is that of ctx.
+func (m *Memory) DeleteToken(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	m.tok.Store(nil)
+	return nil
+}
+
+// LockToken implements [oauth2login.TokenLocker]. The lock has no lifetime: hold is
+// ignored. The only error is that of ctx. A second call of unlock does nothing.
+func (m *Memory) LockToken(ctx context.Context, _ time.Duration) (unlock func(), err error) {
 	m.once.Do(func() { m.locked = make(chan struct{}, 1) })
 	if err := enter(ctx, m.locked); err != nil {
 		return nil, err
@@ -55,16 +72,8 @@ func (m *Memory) LockToken(ctx context.Context) (unlock func(), err error) {
 	return sync.OnceFunc(func() { <-m.locked }), nil
 }
 
-func clone(tok *oauth2.Token) *oauth2.Token {
-	if tok == nil {
-		return nil
-	}
-	c := *tok
-	return &c
-}
-
-// enter puts an element into turn, which has room for one, and waits for that
-// until ctx is done. A ctx that is done already never gets in.
+// enter puts an element into turn, which has room for one. It waits until ctx is done.
+// If ctx is done already, it fails even if there is room.
 func enter(ctx context.Context, turn chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err
