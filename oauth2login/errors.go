@@ -146,3 +146,11 @@ func refusesClient(status int, code string) bool {
 	}
 	return status == http.StatusUnauthorized && quiet.Code(code) == ""
 }
+
+// mayRefuseStyle reports whether an answer may be due to the place of the credentials. A
+// provider that looks into the form only may miss the client ID there: LinkedIn calls
+// that invalid_request, Facebook and Twitch have no code for it.
+func mayRefuseStyle(status int, code string) bool {
+	return refusesClient(status, code) ||
+		status == http.StatusBadRequest && (code == "invalid_request" || quiet.Code(code) == "")
+}

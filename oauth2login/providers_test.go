@@ -14,6 +14,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -448,15 +449,18 @@ func exportedNames(decl ast.Decl) (names []string) {
 // is ever sent twice: the imitation looks after that.
 func TestEveryEndpoint(t *testing.T) {
 	servers := map[string]struct {
-		formOnly bool
-		status   int
-		code     string
-		first    bool // the first login succeeds
+		status  int // of an answer to HTTP Basic; 0: that is taken
+		answer  map[string]any
+		refusal bool // it is clear that the credentials are refused
 	}{
-		"basic":                                 {first: true},
-		"form, status 401":                      {formOnly: true, status: 401, code: "invalid_client"},
-		"form, status 400":                      {formOnly: true, status: 400, code: "invalid_client"},
-		"form, status 401 without a usual code": {formOnly: true, status: 401, code: "unauthorized"},
+		"basic":                              {},
+		"form, status 401":                   {401, map[string]any{"error": "invalid_client"}, true},
+		"form, status 400":                   {400, map[string]any{"error": "invalid_client"}, true},
+		"form, status 401, unusual code":     {401, map[string]any{"error": "unauthorized"}, true},
+		"form, status 401, no code":          {401, nil, true},
+		"form, status 400, LinkedIn's code":  {400, map[string]any{"error": "invalid_request"}, false},
+		"form, status 400, no code":          {400, map[string]any{"status": 400, "message": "missing client id"}, false},
+		"form, status 400, Facebook's error": {400, map[string]any{"error": map[string]any{"code": 101}}, false},
 	}
 	for name, endpoint := range everyEndpoint {
 		for kind, c := range servers {
@@ -464,10 +468,8 @@ func TestEveryEndpoint(t *testing.T) {
 				assert.Zero(t, endpoint.AuthStyle)
 				server := imitateGitLab(t)
 				server.endpoint = endpoint
-				server.formOnly = c.formOnly
-				server.failure = func(string) (int, map[string]any) {
-					return c.status, map[string]any{"error": c.code}
-				}
+				server.formOnly = c.status != 0
+				server.failure = func(string) (int, map[string]any) { return c.status, c.answer }
 				internet := newInternet(t, server)
 				var log bytes.Buffer
 				p, err := oauth2login.New(server.config("one"), &oauth2login.Options{
@@ -476,11 +478,12 @@ func TestEveryEndpoint(t *testing.T) {
 				require.NoError(t, err)
 				v := newVisitor(t)
 				_, err = v.finishAt(p, v.startAt(p, internet))
-				if c.first {
+				if c.status == 0 {
 					require.NoError(t, err)
 					assert.Empty(t, log.String())
 				} else {
-					require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
+					require.Error(t, err)
+					assert.Equal(t, c.refusal, errors.Is(err, oauth2login.ErrClientCredentials))
 					assert.ErrorContains(t, err, "Endpoint.AuthStyle")
 					assert.Equal(t, 1, strings.Count(log.String(), "Endpoint.AuthStyle"), "one line")
 				}
@@ -527,6 +530,88 @@ func TestCredentialStyleStays(t *testing.T) {
 		require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
 		assert.NotContains(t, err.Error(), "Endpoint.AuthStyle")
 	}
+}
+
+// TestBadCodeProvesNoStyle brings a wrong code first. That says nothing about the place
+// of the credentials, which stay in the header.
+func TestBadCodeProvesNoStyle(t *testing.T) {
+	server := imitateGitLab(t)
+	internet := newInternet(t, server)
+	p := newProvider(t, server.config("one"), internet)
+	v := newVisitor(t)
+	tab := v.startAt(p, internet)
+	tab.callback = strings.Replace(tab.callback, "code=", "code=X", 1)
+	_, err := v.finishAt(p, tab)
+	require.Error(t, err)
+	assert.NotContains(t, err.Error(), "Endpoint.AuthStyle")
+	assert.Equal(t, oauth2.AuthStyleInHeader, p.OAuth2().Endpoint.AuthStyle)
+}
+
+// TestScopesAsArray has a provider name the granted scopes as Twitch does.
+func TestScopesAsArray(t *testing.T) {
+	server := imitateGitLab(t)
+	answer := server.token_
+	server.token_ = func(g *grant) map[string]any {
+		members := answer(g)
+		members["scope"] = []string{"user:read:email", "chat:read"}
+		return members
+	}
+	internet := newInternet(t, server)
+	p := newProvider(t, server.config("one", "user:read:email"), internet)
+	v := newVisitor(t)
+	login, err := v.finishAt(p, v.startAt(p, internet))
+	require.NoError(t, err)
+	assert.Equal(t, []string{"user:read:email", "chat:read"}, login.Scopes)
+}
+
+// TestNotServed has the errors that docs/providers.md names.
+func TestNotServed(t *testing.T) {
+	login := func(t *testing.T, e oauth2.Endpoint, answer map[string]any) error {
+		server := imitateGitLab(t)
+		server.endpoint = e
+		server.token_ = func(*grant) map[string]any { return answer }
+		internet := newInternet(t, server)
+		p := newProvider(t, server.config("one"), internet)
+		v := newVisitor(t)
+		_, err := v.finishAt(p, v.startAt(p, internet))
+		return err
+	}
+	inner := map[string]any{"access_token": "a", "token_type": "user"}
+	t.Run("Slack's user tokens", func(t *testing.T) {
+		err := login(t, endpoints.Slack, map[string]any{"ok": true, "authed_user": inner})
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.ErrorContains(t, err, "no usable access_token")
+	})
+	t.Run("Withings", func(t *testing.T) {
+		err := login(t, endpoints.Withings, map[string]any{"status": 0, "body": inner})
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.ErrorContains(t, err, "no usable access_token")
+	})
+	t.Run("Apple's form_post", func(t *testing.T) {
+		p := newProvider(t, (&imitation{endpoint: endpoints.Apple}).config("one"), newInternet(t))
+		r := httptest.NewRequest(http.MethodPost, "https://app.example/callback/one", strings.NewReader("state=s&code=c"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		_, err := p.FinishLogin(httptest.NewRecorder(), r)
+		assert.ErrorIs(t, err, oauth2login.ErrBadCallback)
+		assert.ErrorContains(t, err, "response_mode=form_post is not supported")
+	})
+	t.Run("Twitch's device login", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			server := imitateGitLab(t)
+			server.endpoint = endpoints.Twitch
+			server.endpoint.AuthStyle = oauth2.AuthStyleInParams
+			server.endpoint.DeviceAuthURL = "https://id.twitch.tv/oauth2/device"
+			server.failure = func(code string) (int, map[string]any) {
+				return http.StatusBadRequest, map[string]any{"status": 400, "message": code}
+			}
+			p := newProvider(t, server.config("one"), newInternet(t, server))
+			_, err := p.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return nil })
+			var refused *oauth2.RetrieveError
+			require.ErrorAs(t, err, &refused)
+			assert.Equal(t, http.StatusBadRequest, refused.Response.StatusCode)
+			assert.Len(t, server.tokenRequests(), 1)
+		})
+	})
 }
 
 // shop is an application with three providers, which share everything.
