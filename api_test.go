@@ -1,5 +1,3 @@
-//go:build unported
-
 package shangcloud_test
 
 import (
@@ -14,19 +12,12 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
-
-// newAPI returns a client with a token of the user 10001 and every scope.
-func newAPI(t *testing.T) (*shangcloud.API, *shangcloudtest.Server) {
-	t.Helper()
-	s := newSite(t)
-	access, _ := s.platform.Issue("demo", 10001, "user:basic", "var:io")
-	return s.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access})), s.platform
-}
 
 func TestVariables(t *testing.T) {
 	api, platform := newAPI(t)
@@ -63,7 +54,7 @@ func TestVariables(t *testing.T) {
 	assert.Empty(t, platform.Requests(), "what can't arrive intact is not sent")
 }
 
-func TestMissingVariable(t *testing.T) {
+func TestVariableMissing(t *testing.T) {
 	api, platform := newAPI(t)
 	platform.Configure(func(s *shangcloudtest.Settings) { s.MissingVariable = shangcloudtest.MissingIsError })
 	_, err := api.Variable(t.Context(), "none")
@@ -79,7 +70,7 @@ func TestMissingVariable(t *testing.T) {
 	assert.Equal(t, 404, ae.StatusCode)
 }
 
-func TestAPIErrors(t *testing.T) {
+func TestAPIError(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault         shangcloudtest.Fault
 		status        int
@@ -111,25 +102,25 @@ func TestAPIErrors(t *testing.T) {
 				assert.Equal(t, c.fault.Body, string(ae.Body))
 			}
 			assert.EqualError(t, err, c.text)
-			assert.Equal(t, c.unavailable, errors.Is(err, shangcloud.ErrUnavailable))
-			assert.Equal(t, c.status == 401, errors.Is(err, shangcloud.ErrLoginRequired))
+			assert.Equal(t, c.unavailable, errors.Is(err, oauth2login.ErrUnavailable))
+			assert.Equal(t, c.status == 401, errors.Is(err, oauth2login.ErrLoginRequired))
 			assert.Len(t, platform.Requests("/api/user/info"), 1)
 		})
 	}
 }
 
-func TestScopesAreEnforced(t *testing.T) {
-	s := newSite(t)
-	access, _ := s.platform.Issue("demo", 10001, "user:basic")
-	_, err := s.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access})).Variable(t.Context(), "key")
+func TestVariableWithoutScope(t *testing.T) {
+	platform := newPlatform(t)
+	access, _ := platform.Issue("demo", 10001, "user:basic")
+	_, err := newProvider(t, platform).API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access})).Variable(t.Context(), "key")
 	var ae *shangcloud.APIError
 	require.ErrorAs(t, err, &ae)
 	assert.Equal(t, 403, ae.StatusCode)
 	assert.Equal(t, "insufficient_scope", ae.Code)
 }
 
-// TestUnusableUserInfo is about the user ID. TestLiars has answers that are no answers at all.
-func TestUnusableUserInfo(t *testing.T) {
+// TestUserInfoUnusable is about the user ID. Package security has answers that are none.
+func TestUserInfoUnusable(t *testing.T) {
 	api, platform := newAPI(t)
 	for name, body := range map[string]string{
 		"no uid":            `{"nickname":"n"}`,
@@ -140,17 +131,20 @@ func TestUnusableUserInfo(t *testing.T) {
 		"uid with a point":  `{"uid":1.0}`,
 		"uid with exponent": `{"uid":1e3}`,
 		"uid above int64":   `{"uid":9223372036854775808}`,
-		"uid a string":      `{"uid":"10001"}`,
+		"uid a word":        `{"uid":"ming"}`,
+		"uid with a sign":   `{"uid":"+10001"}`,
+		"uid with a zero":   `{"uid":"010001"}`,
+		"uid with a space":  `{"uid":" 10001"}`,
+		"uid an empty text": `{"uid":""}`,
 		"uid in capitals":   `{"UID":10001}`,
 		"uid twice":         `{"uid":10001,"uid":10002}`,
 		"uid in disguise":   `{"uid":10001,"\u0075id":10002}`,
 		"uid inside":        `{"user":{"uid":10001}}`,
-		"nickname a number": `{"uid":10001,"nickname":1}`,
 	} {
 		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
 		u, err := api.UserInfo(t.Context())
 		assert.Nil(t, u, name)
-		assert.ErrorIs(t, err, shangcloud.ErrUnavailable, name)
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable, name)
 		assert.NotContains(t, fmt.Sprintf("%v %#v", err, err), "hush", name)
 	}
 	platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: `{"error":"no such user"}`})
@@ -167,7 +161,22 @@ func TestUnusableUserInfo(t *testing.T) {
 	assert.Equal(t, &shangcloud.UserInfo{ID: 1<<63 - 1, Nickname: `",uid`}, u)
 }
 
-func TestUnusableVariable(t *testing.T) {
+func TestUserInfoOrnaments(t *testing.T) {
+	api, platform := newAPI(t)
+	for body, want := range map[string]shangcloud.UserInfo{
+		`{"uid":"7","nickname":"n"}`:                          {ID: 7, Nickname: "n"},
+		`{"uid":7,"nickname":"n","avatar":false}`:             {ID: 7, Nickname: "n"},
+		`{"uid":7,"nickname":1,"mail":[],"avatar":{"a":"b"}}`: {ID: 7},
+		`{"uid":7,"mail":"m","avatar":"a","error":""}`:        {ID: 7, Email: "m", AvatarURL: "a"},
+	} {
+		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
+		user, err := api.UserInfo(t.Context())
+		require.NoError(t, err, body)
+		assert.Equal(t, want, *user, body)
+	}
+}
+
+func TestVariableUnusable(t *testing.T) {
 	api, platform := newAPI(t)
 	for name, body := range map[string]string{
 		"no value":       `{}`,
@@ -178,12 +187,12 @@ func TestUnusableVariable(t *testing.T) {
 	} {
 		platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
 		_, err := api.Variable(t.Context(), "key")
-		assert.ErrorIs(t, err, shangcloud.ErrUnavailable, name)
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable, name)
 	}
 	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 2, Status: 204})
 	assert.NoError(t, api.SetVariable(t.Context(), "key", "v"))
 	_, err := api.Variable(t.Context(), "key")
-	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+	assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 
 	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: 200, Body: `{"value":"","error":"quota"}`})
 	var ae *shangcloud.APIError
@@ -192,7 +201,7 @@ func TestUnusableVariable(t *testing.T) {
 	assert.EqualError(t, ae, "shangcloud: write variable: status 200", "only known codes are printed")
 }
 
-func TestRetryAfter(t *testing.T) {
+func TestAPIErrorRetryAfter(t *testing.T) {
 	api, platform := newAPI(t)
 	for value, want := range map[string]time.Duration{
 		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0, "9223372037": 0,
@@ -202,7 +211,7 @@ func TestRetryAfter(t *testing.T) {
 		_, err := api.UserInfo(t.Context())
 		var ae *shangcloud.APIError
 		require.ErrorAs(t, err, &ae)
-		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 		assert.Equal(t, want, ae.RetryAfter, value)
 	}
 	date := time.Now().Add(time.Hour).UTC().Format(http.TimeFormat)
@@ -271,38 +280,17 @@ func (d *drip) Read(p []byte) (int, error) {
 
 func (d *drip) Close() error { return nil }
 
-// TestEveryWaitEnds calls a platform that does not answer, or a byte a second.
-func TestEveryWaitEnds(t *testing.T) {
+// TestAPIWaits calls a platform that does not answer, or a byte a second.
+func TestAPIWaits(t *testing.T) {
 	expired := &oauth2.Token{AccessToken: "at", RefreshToken: "rt", Expiry: time.Unix(1, 0)}
 	for clientName, hc := range map[string]*http.Client{"silent": silent, "dripping": dripping} {
 		for name, call := range map[string]func(context.Context, *shangcloud.Provider) error{
-			"exchange": func(ctx context.Context, p *shangcloud.Provider) error {
-				authURL, err := p.AuthCodeURL(ctx)
-				require.NoError(t, err)
-				_, err = p.Exchange(ctx, queryOf(t, authURL).Get("state"), "code")
-				return err
-			},
-			"plain x/oauth2": func(ctx context.Context, p *shangcloud.Provider) error {
-				_, err := p.OAuth2().Exchange(p.ClientContext(ctx), "code")
-				return err
-			},
 			"user info": func(ctx context.Context, p *shangcloud.Provider) error {
 				_, err := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).UserInfo(ctx)
 				return err
 			},
 			"NewAPI": func(ctx context.Context, p *shangcloud.Provider) error {
 				_, err := shangcloud.NewAPI(hc).Variable(ctx, "key")
-				return err
-			},
-			"any request": func(ctx context.Context, p *shangcloud.Provider) error {
-				req, err := http.NewRequestWithContext(ctx, "GET", shangcloud.DefaultBaseURL+"/x", nil)
-				require.NoError(t, err)
-				res, err := p.Client(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).Do(req)
-				if err != nil {
-					return err
-				}
-				defer res.Body.Close()
-				_, err = io.ReadAll(res.Body)
 				return err
 			},
 			"plain x/oauth2's refresh": func(ctx context.Context, p *shangcloud.Provider) error {
@@ -315,16 +303,14 @@ func TestEveryWaitEnds(t *testing.T) {
 				_, err := p.API(p.OAuth2().TokenSource(p.ClientContext(context.Background()), expired)).UserInfo(ctx)
 				return err
 			},
-			"refresh": func(ctx context.Context, p *shangcloud.Provider) error {
-				_, err := p.TokenSource(expired, nil).TokenContext(ctx)
+			"own refresh": func(ctx context.Context, p *shangcloud.Provider) error {
+				_, err := p.API(p.TokenSource(expired)).UserInfo(ctx)
 				return err
 			},
 		} {
 			t.Run(clientName+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
-					c := valid()
-					c.HTTPClient = hc
-					p, err := shangcloud.New(c)
+					p, err := shangcloud.New(config(shangcloud.DefaultBaseURL), &oauth2login.Options{HTTPClient: hc})
 					require.NoError(t, err)
 
 					start := time.Now()
@@ -351,4 +337,33 @@ func TestEveryWaitEnds(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestAPICall(t *testing.T) {
+	api, platform := newAPI(t)
+	var user struct {
+		UID int64 `json:"uid"`
+	}
+	require.NoError(t, api.Call(t.Context(), "/api/user/info", nil, &user))
+	assert.Equal(t, int64(10001), user.UID)
+
+	body := map[string]string{"key": "theme", "action": "write", "value": "dark"}
+	require.NoError(t, api.Call(t.Context(), "/api/varibles", body, nil))
+	assert.Equal(t, "dark", platform.Variables(10001)["theme"])
+
+	platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 2, Status: 200, Body: `{"error":"quota"}`})
+	var refused *shangcloud.APIError
+	require.ErrorAs(t, api.Call(t.Context(), "/api/user/info", nil, &user), &refused)
+	assert.Equal(t, "quota", refused.Code)
+	assert.ErrorAs(t, api.Call(t.Context(), "/api/user/info", nil, nil), &refused)
+
+	platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: `[]`})
+	assert.ErrorIs(t, api.Call(t.Context(), "/api/user/info", nil, &user), oauth2login.ErrUnavailable)
+
+	platform.ForgetRequests()
+	for _, path := range []string{"", "api/user/info", "https://evil.example/", "//evil.example/", "/#x"} {
+		assert.ErrorContains(t, api.Call(t.Context(), path, nil, nil), "path", path)
+	}
+	assert.Error(t, api.Call(t.Context(), "/api/user/info", func() {}, nil))
+	assert.Empty(t, platform.Requests(), "what can't be sent is not sent")
 }

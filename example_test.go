@@ -1,19 +1,22 @@
-//go:build unported
-
 package shangcloud_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log"
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"golang.org/x/oauth2"
@@ -51,17 +54,17 @@ func Example() {
 	platform := demoPlatform(app.URL + "/callback")
 	defer platform.Close()
 
-	provider, err := shangcloud.New(shangcloud.Config{
+	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID:     "demo",
 		ClientSecret: "hush-hush",
 		RedirectURL:  app.URL + "/callback",
-		BaseURL:      platform.URL, // leave out for ShangCloud itself
-	})
+		Endpoint:     shangcloud.EndpointAt(platform.URL), // leave out for ShangCloud itself
+	}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
-		if err := provider.StartLogin(w, r, shangcloud.WithReturnTo(r.FormValue("next"))); err != nil {
+		if err := provider.StartLogin(w, r, oauth2login.WithReturnTo(r.FormValue("next"))); err != nil {
 			http.Error(w, "login is not possible right now", http.StatusServiceUnavailable)
 		}
 	})
@@ -71,7 +74,7 @@ func Example() {
 			http.Error(w, "not logged in", http.StatusForbidden)
 			return
 		}
-		user, err := provider.API(provider.TokenSource(login.Token, nil)).UserInfo(r.Context())
+		user, err := provider.API(oauth2.StaticTokenSource(login.Token)).UserInfo(r.Context())
 		if err != nil {
 			http.Error(w, "ShangCloud does not answer", http.StatusBadGateway)
 			return
@@ -92,9 +95,11 @@ func get(c *http.Client, address string) string {
 		log.Fatal(err)
 	}
 	defer res.Body.Close()
-	var body [1024]byte
-	n, _ := res.Body.Read(body[:])
-	return string(body[:n])
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return string(body)
 }
 
 // Plain x/oauth2 with ShangCloud as one more endpoint. State, cookie and PKCE are
@@ -136,18 +141,17 @@ func ExampleEndpointAt() {
 
 // Several machines share a state store: a login that starts on one of them
 // finishes on any other.
-func ExampleConfig_states() {
+func ExampleNew_states() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
 	shared := state.NewMemory(0) // any state.Store; one with a server behind it, in earnest
 
 	machine := func() *shangcloud.Provider {
-		p, err := shangcloud.New(shangcloud.Config{
+		p, err := shangcloud.New(&oauth2.Config{
 			ClientID: "demo", ClientSecret: "hush-hush",
 			RedirectURL: "https://app.example/callback",
-			BaseURL:     platform.URL,
-			States:      shared,
-		})
+			Endpoint:    shangcloud.EndpointAt(platform.URL),
+		}, &oauth2login.Options{States: shared})
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -167,38 +171,31 @@ func ExampleConfig_states() {
 	fmt.Println(login.Token.Valid(), err)
 
 	_, err = one.FinishLogin(httptest.NewRecorder(), back)
-	fmt.Println(errors.Is(err, shangcloud.ErrStateNotFound))
+	fmt.Println(errors.Is(err, oauth2login.ErrStateNotFound))
 	// Output:
 	// true <nil>
 	// true
 }
 
 // A login without a browser at hand: the address goes to the user by other means.
-func ExampleProvider_AuthCodeURL() {
+func ExampleNew_unbound() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
-	provider, err := shangcloud.New(shangcloud.Config{
-		ClientID: "demo", ClientSecret: "hush-hush",
-		RedirectURL: "https://app.example/callback",
-		BaseURL:     platform.URL,
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
+	provider := demoProvider(platform, "https://app.example/callback")
 	ctx := context.Background()
-	authURL, err := provider.AuthCodeURL(ctx, shangcloud.WithScopes(shangcloud.ScopeVariables))
+	authURL, err := provider.StartUnbound(ctx, oauth2login.WithScopes(shangcloud.ScopeVariables))
 	if err != nil {
 		log.Fatal(err)
 	}
 
 	// What comes back to https://app.example/callback has a state and a code.
 	back := userAgrees(platform, authURL)
-	tok, err := provider.Exchange(ctx, back.FormValue("state"), back.FormValue("code"))
+	login, err := provider.FinishUnbound(ctx, back.URL.Query())
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println(tok.Valid(), time.Until(tok.Expiry) > 59*time.Minute)
-	// Output: true true
+	fmt.Println(login.Scopes, time.Until(login.Token.Expiry) > 59*time.Minute)
+	// Output: [var:io] true
 }
 
 // What FinishLogin's errors mean for the user.
@@ -206,11 +203,11 @@ func ExampleProvider_FinishLogin() {
 	explain := func(err error) (status int, message string) {
 		var refused *oauth2.RetrieveError
 		switch {
-		case errors.Is(err, shangcloud.ErrAccessDenied):
+		case errors.Is(err, oauth2login.ErrAccessDenied):
 			return http.StatusForbidden, "You said no. That is fine."
-		case errors.Is(err, shangcloud.ErrStateNotFound), errors.Is(err, shangcloud.ErrWrongBrowser):
+		case errors.Is(err, oauth2login.ErrStateNotFound), errors.Is(err, oauth2login.ErrWrongBrowser):
 			return http.StatusBadRequest, "This login is over. Please start again."
-		case errors.Is(err, shangcloud.ErrUnavailable), errors.Is(err, shangcloud.ErrStateStore):
+		case errors.Is(err, oauth2login.ErrUnavailable), errors.Is(err, oauth2login.ErrStateStore):
 			return http.StatusServiceUnavailable, "Please try again in a minute."
 		case errors.As(err, &refused):
 			return http.StatusBadGateway, "ShangCloud refused the login."
@@ -218,9 +215,9 @@ func ExampleProvider_FinishLogin() {
 			return http.StatusBadRequest, "This is not a login."
 		}
 	}
-	fmt.Println(explain(&shangcloud.CallbackError{Code: "access_denied"}))
-	fmt.Println(explain(shangcloud.ErrWrongBrowser))
-	fmt.Println(explain(shangcloud.ErrBadCallback))
+	fmt.Println(explain(&oauth2login.CallbackError{Code: "access_denied"}))
+	fmt.Println(explain(oauth2login.ErrWrongBrowser))
+	fmt.Println(explain(oauth2login.ErrBadCallback))
 	// Output:
 	// 403 You said no. That is fine.
 	// 400 This login is over. Please start again.
@@ -231,24 +228,19 @@ func ExampleProvider_DeviceLogin() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
 	platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
-	provider, err := shangcloud.New(shangcloud.Config{
-		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback", BaseURL: platform.URL,
-	})
-	if err != nil {
-		log.Fatal(err)
-	}
+	provider := demoProvider(platform, "https://app.example/callback")
 
-	tok, err := provider.DeviceLogin(context.Background(), func(d *oauth2.DeviceAuthResponse) error {
+	login, err := provider.DeviceLogin(context.Background(), func(d *oauth2.DeviceAuthResponse) error {
 		fmt.Println("Open", strings.TrimPrefix(d.VerificationURI, platform.URL), "and enter a code of", len(d.UserCode), "characters.")
 		return platform.ApproveDevice(d.UserCode, 10001) // in the example, the user is quick
 	})
 	switch {
-	case errors.Is(err, shangcloud.ErrAccessDenied), errors.Is(err, shangcloud.ErrDeviceLoginExpired):
+	case errors.Is(err, oauth2login.ErrAccessDenied), errors.Is(err, oauth2login.ErrDeviceLoginExpired):
 		fmt.Println("Not logged in.")
 	case err != nil:
 		log.Fatal(err)
 	default:
-		user, err := provider.API(provider.TokenSource(tok, nil)).UserInfo(context.Background())
+		user, err := provider.API(oauth2.StaticTokenSource(login.Token)).UserInfo(context.Background())
 		if err != nil {
 			log.Fatal(err)
 		}
@@ -257,4 +249,310 @@ func ExampleProvider_DeviceLogin() {
 	// Output:
 	// Open /device and enter a code of 9 characters.
 	// Hello, 小明
+}
+
+// demoProvider is the application of demoPlatform.
+func demoProvider(platform *shangcloudtest.Server, redirectURL string) *shangcloud.Provider {
+	provider, err := shangcloud.New(&oauth2.Config{
+		ClientID: "demo", ClientSecret: "hush-hush",
+		RedirectURL: redirectURL,
+		Endpoint:    shangcloud.EndpointAt(platform.URL), // leave out for ShangCloud itself
+	}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return provider
+}
+
+// greet is service code: all it gets is an HTTP client. It knows nothing of tokens.
+func greet(ctx context.Context, hc *http.Client, baseURL string) (string, error) {
+	user, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(baseURL)).UserInfo(ctx)
+	if err != nil {
+		return "", err
+	}
+	return "Hello, " + user.Nickname, nil
+}
+
+// Service code that gets only an *http.Client: one that carries the user's token,
+// refreshes it, and sends it to ShangCloud only.
+func ExampleProvider_Client() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	provider := demoProvider(platform, "https://app.example/callback")
+	access, refresh := platform.Issue("demo", 10001)
+	src := provider.TokenSource(&oauth2.Token{AccessToken: access, RefreshToken: refresh})
+
+	hc := provider.Client(src)
+	fmt.Println(greet(context.Background(), hc, platform.URL))
+
+	platform.ExpireTokens() // the client gets a new one by itself
+	fmt.Println(greet(context.Background(), hc, platform.URL))
+
+	_, err := hc.Get("https://api.other.example/")
+	fmt.Println(err != nil) // nothing was sent
+	// Output:
+	// Hello, 小明 <nil>
+	// Hello, 小明 <nil>
+	// true
+}
+
+// Asking for more later: the first login asks who the user is, and only who turns
+// on a feature is asked for the cloud variables.
+//
+// The new token takes the place of the old one, so it is asked for with the old
+// scopes too; and it may be another user's, who is signed in to ShangCloud by now.
+func ExampleProvider_StartLogin_moreScopes() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	provider := demoProvider(platform, "https://app.example/callback")
+	ctx := context.Background()
+
+	// The session of a user who has logged in with ScopeUserBasic.
+	const sessionUID = 10001
+	access, refresh := platform.Issue("demo", sessionUID, shangcloud.ScopeUserBasic)
+	src := provider.TokenSource(&oauth2.Token{AccessToken: access, RefreshToken: refresh})
+	api := provider.API(src)
+
+	_, err := api.Variable(ctx, "theme")
+	var refused *shangcloud.APIError
+	fmt.Println(errors.As(err, &refused) && refused.StatusCode == http.StatusForbidden)
+
+	enable := func(w http.ResponseWriter, r *http.Request) {
+		err := provider.StartLogin(w, r,
+			oauth2login.WithScopes(shangcloud.ScopeUserBasic, shangcloud.ScopeVariables),
+			oauth2login.WithReturnTo("/settings"))
+		if err != nil {
+			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		}
+	}
+	callback := func(w http.ResponseWriter, r *http.Request) {
+		login, err := provider.FinishLogin(w, r)
+		if err != nil {
+			http.Error(w, "not enabled", http.StatusForbidden) // the old token is as good as before
+			return
+		}
+		user, err := provider.API(oauth2.StaticTokenSource(login.Token)).UserInfo(r.Context())
+		if err != nil || user.ID != sessionUID {
+			http.Error(w, "please sign in as the same user", http.StatusForbidden)
+			return
+		}
+		if err := src.SetToken(r.Context(), login.Token); err != nil {
+			log.Print(err) // in force all the same, and saved later
+		}
+		http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
+	}
+
+	start := httptest.NewRecorder()
+	enable(start, httptest.NewRequest("GET", "/enable", nil))
+	back := userAgrees(platform, start.Header().Get("Location"))
+	for _, c := range start.Result().Cookies() {
+		back.AddCookie(c)
+	}
+	end := httptest.NewRecorder()
+	callback(end, back)
+	fmt.Println(end.Code, end.Header().Get("Location"))
+
+	fmt.Println(api.SetVariable(ctx, "theme", "dark")) // the same api, with the new token
+	// Output:
+	// true
+	// 303 /settings
+	// <nil>
+}
+
+// A registry that runs the login itself and asks a function who the user is, as
+// github.com/volatiletech/authboss/v3 does:
+//
+//	config.Modules.OAuth2Providers["shangcloud"] = authboss.OAuth2Provider{
+//		OAuth2Config: &oauth2.Config{Endpoint: shangcloud.Endpoint, …},
+//		FindUserDetails: findUserDetails,
+//	}
+//
+// State and exchange are the registry's: what this package guarantees of them holds
+// for a Provider only.
+func Example_findUserDetails() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+
+	findUserDetails := func(ctx context.Context, conf oauth2.Config, tok *oauth2.Token) (map[string]string, error) {
+		base := strings.TrimSuffix(conf.Endpoint.TokenURL, "/oauth/token")
+		user, err := shangcloud.NewAPI(conf.Client(ctx, tok), shangcloud.WithBaseURL(base)).UserInfo(ctx)
+		if err != nil {
+			return nil, err
+		}
+		// The mail address is no key: whether it is verified is unknown.
+		return map[string]string{"uid": strconv.FormatInt(user.ID, 10), "name": user.Nickname, "email": user.Email}, nil
+	}
+
+	conf := oauth2.Config{ClientID: "demo", ClientSecret: "hush-hush", Endpoint: shangcloud.EndpointAt(platform.URL)}
+	access, _ := platform.Issue("demo", 10001)
+	fmt.Println(findUserDetails(context.Background(), conf, &oauth2.Token{AccessToken: access}))
+	// Output: map[email:ming@example.cn name:小明 uid:10001] <nil>
+}
+
+// loginHandlers is what a registry of login handlers wants of each provider: the
+// interface provider.Provider of github.com/go-pkgz/auth/v2, for one, whose
+// AddCustomHandler takes it.
+type loginHandlers interface {
+	Name() string
+	LoginHandler(w http.ResponseWriter, r *http.Request)
+	AuthHandler(w http.ResponseWriter, r *http.Request)
+	LogoutHandler(w http.ResponseWriter, r *http.Request)
+}
+
+// shangcloudHandlers is ShangCloud in such a registry. The session is the registry's:
+// signIn makes one, with go-pkgz/auth by TokenService.Set, and signOut ends it.
+type shangcloudHandlers struct {
+	provider *shangcloud.Provider
+	signIn   func(w http.ResponseWriter, r *http.Request, user *shangcloud.UserInfo) error
+	signOut  func(w http.ResponseWriter, r *http.Request)
+}
+
+var _ loginHandlers = (*shangcloudHandlers)(nil)
+
+func (h *shangcloudHandlers) Name() string { return "shangcloud" }
+
+func (h *shangcloudHandlers) LoginHandler(w http.ResponseWriter, r *http.Request) {
+	if err := h.provider.StartLogin(w, r, oauth2login.WithReturnTo(r.FormValue("from"))); err != nil {
+		http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+	}
+}
+
+func (h *shangcloudHandlers) AuthHandler(w http.ResponseWriter, r *http.Request) {
+	login, err := h.provider.FinishLogin(w, r)
+	if err != nil {
+		http.Error(w, "not logged in", http.StatusForbidden)
+		return
+	}
+	user, err := h.provider.API(oauth2.StaticTokenSource(login.Token)).UserInfo(r.Context())
+	if err == nil {
+		err = h.signIn(w, r, user)
+	}
+	if err != nil {
+		http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		return
+	}
+	http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
+}
+
+func (h *shangcloudHandlers) LogoutHandler(w http.ResponseWriter, r *http.Request) {
+	h.signOut(w, r)
+}
+
+// A registry that wants handlers, as github.com/go-pkgz/auth/v2 does: the login is this
+// package's, with all it guarantees, and the session the registry's.
+func Example_loginHandlers() {
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	defer app.Close()
+	redirectURL := app.URL + "/auth/shangcloud/callback"
+	platform := demoPlatform(redirectURL)
+	defer platform.Close()
+
+	var handlers loginHandlers = &shangcloudHandlers{
+		provider: demoProvider(platform, redirectURL),
+		signIn: func(w http.ResponseWriter, _ *http.Request, user *shangcloud.UserInfo) error {
+			id := "shangcloud_" + strconv.FormatInt(user.ID, 10)
+			http.SetCookie(w, &http.Cookie{Name: "jwt", Value: id, Path: "/", HttpOnly: true}) // signed, in earnest
+			return nil
+		},
+		signOut: func(w http.ResponseWriter, _ *http.Request) {
+			http.SetCookie(w, &http.Cookie{Name: "jwt", Path: "/", MaxAge: -1})
+		},
+	}
+	mux.HandleFunc("GET /auth/shangcloud/login", handlers.LoginHandler)
+	mux.HandleFunc("GET /auth/shangcloud/callback", handlers.AuthHandler)
+	mux.HandleFunc("POST /auth/shangcloud/logout", handlers.LogoutHandler)
+	mux.HandleFunc("GET /album", func(w http.ResponseWriter, r *http.Request) {
+		if c, err := r.Cookie("jwt"); err == nil {
+			fmt.Fprintf(w, "the album of %s", c.Value)
+		}
+	})
+
+	jar, _ := cookiejar.New(nil)
+	fmt.Println(get(&http.Client{Jar: jar}, app.URL+"/auth/shangcloud/login?from=/album"))
+	// Output: the album of shangcloud_10001
+}
+
+// usersTable stands for an application's own table of users, which has a column
+// for the token.
+type usersTable struct {
+	mu     sync.Mutex
+	tokens map[int64][]byte
+}
+
+// userToken is one row of it: a TokenStore.
+type userToken struct {
+	table *usersTable
+	uid   int64
+}
+
+var _ oauth2login.TokenStore = userToken{}
+
+func (u userToken) LoadToken(context.Context) (*oauth2.Token, error) {
+	u.table.mu.Lock() // SELECT token FROM users WHERE uid = ?
+	defer u.table.mu.Unlock()
+	data, ok := u.table.tokens[u.uid]
+	if !ok {
+		return nil, nil
+	}
+	tok := new(oauth2.Token)
+	return tok, json.Unmarshal(data, tok)
+}
+
+func (u userToken) SaveToken(_ context.Context, tok *oauth2.Token) error {
+	data, err := json.Marshal(tok)
+	if err != nil {
+		return err
+	}
+	u.table.mu.Lock() // UPDATE users SET token = ? WHERE uid = ?
+	defer u.table.mu.Unlock()
+	u.table.tokens[u.uid] = data
+	return nil
+}
+
+func (u userToken) DeleteToken(context.Context) error {
+	u.table.mu.Lock() // UPDATE users SET token = NULL WHERE uid = ?
+	defer u.table.mu.Unlock()
+	delete(u.table.tokens, u.uid)
+	return nil
+}
+
+// A user's token in the application's own table: what the reference SDK calls
+// custom User persistence.
+func ExampleProvider_StoredTokens() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	provider := demoProvider(platform, "https://app.example/callback")
+	ctx := context.Background()
+	users := &usersTable{tokens: make(map[int64][]byte)}
+
+	// After the login: who is it? Then the row of the users table keeps the token. This
+	// one expires at once.
+	access, refresh := platform.Issue("demo", 10001, shangcloud.ScopeUserBasic)
+	token := &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now()}
+	user, err := provider.API(oauth2.StaticTokenSource(token)).UserInfo(ctx) // as it is: nothing refreshes it yet
+	if err != nil {
+		log.Fatal(err)
+	}
+	row := userToken{users, user.ID}
+	if err := provider.StoredTokens(row).SetToken(ctx, token); err != nil {
+		log.Fatal(err)
+	}
+
+	// The next request, in any process: the token comes from the table, is refreshed if
+	// it is due, and goes back to the table before it is used.
+	src := provider.StoredTokens(row)
+	user, err = provider.API(src).UserInfo(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	if err := provider.Shutdown(ctx); err != nil { // at the end of the program
+		log.Fatal(err)
+	}
+	saved, err := row.LoadToken(ctx)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(user.Nickname, saved.RefreshToken != refresh, shangcloud.Expired(saved))
+	// Output: 小明 true false
 }

@@ -4,14 +4,14 @@ import (
 	"bytes"
 	"testing"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 func TestEncryption(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, db, table := newSQL(t, d, 10, key(0))
+		s, db, table := newTokens(t, d, 10, key(0))
 		ctx := t.Context()
 		require.NoError(t, s.User("a").SaveToken(ctx, token("a")))
 		first := raw(t, db, table)
@@ -24,7 +24,7 @@ func TestEncryption(t *testing.T) {
 		require.NoError(t, s.User("a").SaveToken(ctx, token("a")))
 		assert.NotEqual(t, first, raw(t, db, table), "a nonce is used once")
 		load := func(keys ...[]byte) error {
-			tok, err := sameTable(t, d, db, table, keys...).User("a").LoadToken(ctx)
+			tok, err := sameTokens(t, d, db, table, keys...).User("a").LoadToken(ctx)
 			if err == nil {
 				assert.Equal(t, token("a").AccessToken, tok.AccessToken)
 			} else {
@@ -37,7 +37,7 @@ func TestEncryption(t *testing.T) {
 
 		// Rotation: the new key is read everywhere, then writes, then is alone.
 		assert.NoError(t, load(key(0), key(1)))
-		rotated := sameTable(t, d, db, table, key(1), key(0))
+		rotated := sameTokens(t, d, db, table, key(1), key(0))
 		tok, err := rotated.User("a").LoadToken(ctx)
 		require.NoError(t, err)
 		require.NoError(t, rotated.User("a").SaveToken(ctx, tok))
@@ -73,7 +73,7 @@ func TestEncryption(t *testing.T) {
 		set(t, d, db, table, []byte(`{"access_token":"access-a"}`))
 		assert.NoError(t, load())
 		assert.ErrorContains(t, load(key(1)), "ReadPlaintext")
-		lenient, err := tokenstore.NewSQL(db, d.dialect, tokenstore.SQLConfig{Table: table, Keys: [][]byte{key(1)}, ReadPlaintext: true})
+		lenient, err := sqlstore.NewTokens(db, d.dialect, sqlstore.Config{Table: table, Keys: [][]byte{key(1)}, ReadPlaintext: true})
 		require.NoError(t, err)
 		tok, err = lenient.User("a").LoadToken(ctx)
 		require.NoError(t, err)
@@ -90,8 +90,8 @@ func TestEncryption(t *testing.T) {
 }
 
 func literal(d database, s string) string {
-	if d.dialect == tokenstore.PostgreSQL {
+	if d.dialect == sqlstore.PostgreSQL {
 		return "convert_to('" + s + "', 'UTF8')"
 	}
-	return "CAST('" + s + "' AS " + map[tokenstore.Dialect]string{tokenstore.MySQL: "BINARY", tokenstore.SQLite: "BLOB"}[d.dialect] + ")"
+	return "CAST('" + s + "' AS " + map[sqlstore.Dialect]string{tokenstore.MySQL: "BINARY", sqlstore.SQLite: "BLOB"}[d.dialect] + ")"
 }

@@ -2,19 +2,18 @@ package tests
 
 import (
 	"context"
-	"database/sql"
 	"net"
 	"testing"
 	"time"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// TestDatabaseIsDown tries every call on a server that is not there, and on one that
-// takes connections and says nothing.
-func TestDatabaseIsDown(t *testing.T) {
+// TestTokensDown tries every call on a server that is not there, and on one that
+// accepts connections and does not answer.
+func TestTokensDown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	t.Cleanup(func() { _ = l.Close() })
@@ -24,13 +23,13 @@ func TestDatabaseIsDown(t *testing.T) {
 
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := func(addr string) string {
-			if d.dialect == tokenstore.MySQL {
+			if d.driver == "mysql" {
 				return "root:hush@tcp(" + addr + ")/x"
 			}
 			return "postgres://root:hush@" + addr + "/x?sslmode=disable"
 		}
 		t.Run("not there", func(t *testing.T) {
-			s := sameTableNoCreate(t, d, open(t, d, dsn(closed.Addr().String()), 2), "x")
+			s := openTokens(t, d, open(t, d, dsn(closed.Addr().String()), 2), "x")
 			eachCall(t, s, func(t *testing.T, call func(context.Context) error) {
 				within(t, 2*time.Second, func() {
 					err := call(t.Context())
@@ -40,7 +39,7 @@ func TestDatabaseIsDown(t *testing.T) {
 			})
 		})
 		t.Run("silent", func(t *testing.T) {
-			s := sameTableNoCreate(t, d, open(t, d, dsn(l.Addr().String()), 2), "x")
+			s := openTokens(t, d, open(t, d, dsn(l.Addr().String()), 2), "x")
 			eachCall(t, s, func(t *testing.T, call func(context.Context) error) {
 				within(t, time.Second, func() {
 					err := call(timeout(t, 200*time.Millisecond))
@@ -58,7 +57,7 @@ func TestDatabaseIsDown(t *testing.T) {
 		})
 		t.Run("silent, without a deadline", func(t *testing.T) {
 			t.Parallel()
-			s := sameTableNoCreate(t, d, open(t, d, dsn(l.Addr().String()), 2), "x")
+			s := openTokens(t, d, open(t, d, dsn(l.Addr().String()), 2), "x")
 			took := within(t, 11*time.Second, func() {
 				_, err := s.User("a").LoadToken(context.Background())
 				assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -68,27 +67,27 @@ func TestDatabaseIsDown(t *testing.T) {
 		t.Run("closed", func(t *testing.T) {
 			db := open(t, d, dsn(l.Addr().String()), 2)
 			require.NoError(t, db.Close())
-			s := sameTableNoCreate(t, d, db, "x")
+			s := openTokens(t, d, db, "x")
 			eachCall(t, s, func(t *testing.T, call func(context.Context) error) { assert.Error(t, call(t.Context())) })
 		})
 	})
 }
 
-func eachCall(t *testing.T, s *tokenstore.SQL, check func(t *testing.T, call func(context.Context) error)) {
+func eachCall(t *testing.T, s *sqlstore.Tokens, check func(t *testing.T, call func(context.Context) error)) {
 	for name, call := range map[string]func(context.Context) error{
 		"load":   func(ctx context.Context) error { _, err := s.User("a").LoadToken(ctx); return err },
 		"save":   func(ctx context.Context) error { return s.User("a").SaveToken(ctx, token("a")) },
-		"lock":   func(ctx context.Context) error { _, err := s.User("a").LockToken(ctx); return err },
-		"delete": func(ctx context.Context) error { return s.Delete(ctx, "a") },
+		"lock":   func(ctx context.Context) error { _, err := s.User("a").LockToken(ctx, hold); return err },
+		"delete": s.User("a").DeleteToken,
 		"create": s.CreateTable,
 	} {
 		t.Run(name, func(t *testing.T) { check(t, call) })
 	}
 }
 
-func TestNoConnectionLeft(t *testing.T) {
+func TestTokensDown_noConnectionLeft(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, db, _ := newSQL(t, d, 1)
+		s, db, _ := newTokens(t, d, 1)
 		taken, err := db.Conn(t.Context())
 		require.NoError(t, err)
 		eachCall(t, s, func(t *testing.T, call func(context.Context) error) {
@@ -99,18 +98,18 @@ func TestNoConnectionLeft(t *testing.T) {
 	})
 }
 
-// TestServerFallsSilentUnderTheLock puts something between client and server that
-// swallows everything once the lock is held.
-func TestServerFallsSilentUnderTheLock(t *testing.T) {
+// TestTokensLock_silentServer has a network that loses everything once the lock is
+// held.
+func TestTokensLock_silentServer(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		direct := open(t, d, dsn, 4)
 		table := newTable(t, direct)
-		sameTable(t, d, direct, table)
+		sameTokens(t, d, direct, table)
 		p := newProxy(t, d, dsn)
-		var db *sql.DB = open(t, d, p.dsn, 2)
-		s := sameTableNoCreate(t, d, db, table)
-		unlock, err := s.User("a").LockToken(t.Context())
+		db := open(t, d, p.dsn, 2)
+		s := openTokens(t, d, db, table)
+		unlock, err := s.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		p.swallow()
 		// The lock's connection is silent, others are not: the token is saved.
@@ -119,19 +118,19 @@ func TestServerFallsSilentUnderTheLock(t *testing.T) {
 		})
 		t.Logf("saved after %v", took)
 		within(t, 3*time.Second, unlock)
-		other := sameTableNoCreate(t, d, direct, table)
+		other := openTokens(t, d, direct, table)
 		tok, err := other.User("a").LoadToken(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, token("new").AccessToken, tok.AccessToken)
 
 		// Found out when unlocking.
-		unlock, err = s.User("b").LockToken(t.Context())
+		unlock, err = s.User("b").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		p.swallow()
 		within(t, 3*time.Second, unlock)
 		p.drop()
 		within(t, 3*time.Second, func() {
-			unlock, err := other.User("b").LockToken(timeout(t, 10*time.Second))
+			unlock, err := other.User("b").LockToken(timeout(t, 10*time.Second), hold)
 			require.NoError(t, err)
 			unlock()
 		})

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -20,17 +20,17 @@ import (
 // withLocks are the databases that have a lock that ends with its connection.
 var withLocks = withPooler(postgreSQL, mariaDB)
 
-// TestPoolOfOneConnection has the tokens of many users refreshed at the same time,
-// through a pool that has fewer connections than users.
-func TestPoolOfOneConnection(t *testing.T) {
+// TestTokensLock_poolOfOne has the tokens of many users refreshed at the same time
+// through a pool of one connection.
+func TestTokensLock_poolOfOne(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, db, _ := newSQL(t, d, 1)
+		s, db, _ := newTokens(t, d, 1)
 		var wg sync.WaitGroup
 		for i := range 20 {
 			u := s.User(fmt.Sprint(i % 10))
 			wg.Go(func() {
 				ctx := timeout(t, 10*time.Second)
-				unlock, err := u.LockToken(ctx)
+				unlock, err := u.LockToken(ctx, hold)
 				if !assert.NoError(t, err) {
 					return
 				}
@@ -48,16 +48,16 @@ func TestPoolOfOneConnection(t *testing.T) {
 	})
 }
 
-// TestSavedIsCommitted looks at what the holder of the lock has saved with other
-// eyes, before the lock is given back.
-func TestSavedIsCommitted(t *testing.T) {
+// TestTokensLock_savesAreCommitted has another process read what the holder of the
+// lock has saved, before the lock is given back.
+func TestTokensLock_savesAreCommitted(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		db := open(t, d, dsn, 10)
 		table := newTable(t, db)
-		s := sameTable(t, d, db, table)
-		other := sameTable(t, d, open(t, d, dsn, 10), table)
-		unlock, err := s.User("a").LockToken(t.Context())
+		s := sameTokens(t, d, db, table)
+		other := sameTokens(t, d, open(t, d, dsn, 10), table)
+		unlock, err := s.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		defer unlock()
 		for _, name := range []string{"one", "two"} {
@@ -65,7 +65,7 @@ func TestSavedIsCommitted(t *testing.T) {
 			tok, err := other.User("a").LoadToken(t.Context())
 			require.NoError(t, err)
 			assert.Equal(t, token(name).AccessToken, tok.AccessToken)
-			_, err = other.User("a").LockToken(timeout(t, 200*time.Millisecond))
+			_, err = other.User("a").LockToken(timeout(t, 200*time.Millisecond), hold)
 			assert.ErrorIs(t, err, context.DeadlineExceeded, "saving has ended the lock")
 		}
 		require.NoError(t, other.User("a").SaveToken(t.Context(), token("elsewhere")))
@@ -75,18 +75,18 @@ func TestSavedIsCommitted(t *testing.T) {
 	})
 }
 
-// TestWaitersReadWhatWasSaved holds for a session that would rather not: by default
-// its transactions see the past, from when the wait for the lock began.
-func TestWaitersReadWhatWasSaved(t *testing.T) {
+// TestTokensLock_isolation has sessions whose transactions are strict and read-only by
+// default: they would see the data of the time when the wait for the lock began.
+func TestTokensLock_isolation(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		db := open(t, d, dsn, 10)
 		table := newTable(t, db)
-		s := sameTable(t, d, db, table)
+		s := sameTokens(t, d, db, table)
 		strict := with(t, dsn, map[string]string{
 			"default_transaction_isolation": "serializable", "default_transaction_read_only": "on", "default_transaction_deferrable": "on",
 		})
-		if d.dialect == tokenstore.MySQL {
+		if d.driver == "mysql" {
 			var name, value string // tx_isolation in older versions
 			require.NoError(t, db.QueryRow("SHOW VARIABLES WHERE Variable_name IN ('tx_isolation', 'transaction_isolation')").Scan(&name, &value))
 			conf, err := mysql.ParseDSN(dsn)
@@ -94,13 +94,13 @@ func TestWaitersReadWhatWasSaved(t *testing.T) {
 			conf.Params = map[string]string{name: "'SERIALIZABLE'"}
 			strict = conf.FormatDSN()
 		}
-		waiter := sameTableNoCreate(t, d, open(t, d, strict, 10), table)
+		waiter := openTokens(t, d, open(t, d, strict, 10), table)
 		require.NoError(t, s.User("a").SaveToken(t.Context(), token("old")))
-		unlock, err := s.User("a").LockToken(t.Context())
+		unlock, err := s.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		done := make(chan error)
 		go func() {
-			unlock, err := waiter.User("a").LockToken(timeout(t, 10*time.Second))
+			unlock, err := waiter.User("a").LockToken(timeout(t, 10*time.Second), hold)
 			if err != nil {
 				done <- err
 				return
@@ -137,16 +137,10 @@ func with(t testing.TB, dsn string, params map[string]string) string {
 	return u.String()
 }
 
-func sameTableNoCreate(t testing.TB, d database, db *sql.DB, table string) *tokenstore.SQL {
-	s, err := tokenstore.NewSQL(db, d.dialect, tokenstore.SQLConfig{Table: table})
-	require.NoError(t, err)
-	return s
-}
-
 // named returns dsn with a mark on its connections, and a function that ends them,
 // as an administrator, a crash of the server or a network would.
 func named(t testing.TB, d database, dsn string, db *sql.DB) (marked string, kill func()) {
-	if d.dialect == tokenstore.PostgreSQL {
+	if d.dialect == sqlstore.PostgreSQL {
 		name := fmt.Sprintf("mark%d", time.Now().UnixNano())
 		return with(t, dsn, map[string]string{"application_name": name}), func() {
 			var n int
@@ -183,11 +177,11 @@ func connections(t testing.TB, db *sql.DB) map[int64]bool {
 	return ids
 }
 
-// TestConnectionBreaksUnderTheLock: the lock ends, the token is saved all the same,
-// what was read is not trusted, and no connection is left behind.
-func TestConnectionBreaksUnderTheLock(t *testing.T) {
+// TestTokensLock_brokenConnection: the lock ends, the token is saved through another
+// connection, a load is an error, and no connection is left behind.
+func TestTokensLock_brokenConnection(t *testing.T) {
 	if !long {
-		t.Skip("ends connections as they come, which takes its time: set SHANGCLOUD_LONG_TESTS=1")
+		t.Skip("ends all new connections of MariaDB, so it runs alone: set SHANGCLOUD_LONG_TESTS=1")
 	}
 	// Not in parallel: on MariaDB it ends all connections that are new.
 	for _, d := range withLocks {
@@ -196,23 +190,23 @@ func TestConnectionBreaksUnderTheLock(t *testing.T) {
 				dsn := d.dsn(t)
 				db := open(t, d, dsn, 2)
 				table := newTable(t, db)
-				other := sameTable(t, d, db, table)
+				other := sameTokens(t, d, db, table)
 				require.NoError(t, other.User("a").SaveToken(t.Context(), token("old")))
-				unlock, err := other.User("warm-up").LockToken(t.Context())
+				unlock, err := other.User("warm-up").LockToken(t.Context(), hold)
 				require.NoError(t, err)
 				unlock()
 
 				marked, kill := named(t, d, dsn, db)
 				pool := open(t, d, marked, conns)
-				s := sameTableNoCreate(t, d, pool, table)
+				s := openTokens(t, d, pool, table)
 				u := s.User("a")
-				unlock, err = u.LockToken(t.Context())
+				unlock, err = u.LockToken(t.Context(), hold)
 				require.NoError(t, err)
 				_, err = u.LoadToken(t.Context())
 				require.NoError(t, err)
 				kill()
 				took := within(t, 3*time.Second, func() {
-					unlock, err := other.User("a").LockToken(timeout(t, 5*time.Second))
+					unlock, err := other.User("a").LockToken(timeout(t, 5*time.Second), hold)
 					require.NoError(t, err)
 					unlock()
 				})
@@ -227,19 +221,19 @@ func TestConnectionBreaksUnderTheLock(t *testing.T) {
 				assert.Equal(t, token("new").AccessToken, tok.AccessToken)
 
 				// First found out when reading.
-				unlock, err = u.LockToken(t.Context())
+				unlock, err = u.LockToken(t.Context(), hold)
 				require.NoError(t, err)
 				kill()
 				_, err = u.LoadToken(t.Context())
 				assert.Error(t, err)
 				unlock()
 				// First found out when unlocking.
-				unlock, err = u.LockToken(t.Context())
+				unlock, err = u.LockToken(t.Context(), hold)
 				require.NoError(t, err)
 				kill()
 				unlock()
 				assert.Zero(t, pool.Stats().InUse)
-				unlock, err = u.LockToken(t.Context())
+				unlock, err = u.LockToken(t.Context(), hold)
 				require.NoError(t, err)
 				unlock()
 			}
@@ -247,13 +241,13 @@ func TestConnectionBreaksUnderTheLock(t *testing.T) {
 	}
 }
 
-// TestConnectionsAreLeftAsTheyWere looks at the connection that a lock was on.
-func TestConnectionsAreLeftAsTheyWere(t *testing.T) {
+// TestTokensLock_connectionState: a lock leaves its connection as it was.
+func TestTokensLock_connectionState(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
-		s, db, _ := newSQL(t, d, 1)
+		s, db, _ := newTokens(t, d, 1)
 		look := func() (text string) {
 			query := "SELECT CONCAT(CONNECTION_ID(), ' ', @@SESSION.wait_timeout, ' ', @@autocommit)"
-			if d.dialect == tokenstore.PostgreSQL {
+			if d.dialect == sqlstore.PostgreSQL {
 				query = `SELECT concat(pg_backend_pid(), current_setting('idle_in_transaction_session_timeout'),
 					(SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND pid = pg_backend_pid()),
 					now() = statement_timestamp())`
@@ -261,13 +255,13 @@ func TestConnectionsAreLeftAsTheyWere(t *testing.T) {
 			require.NoError(t, db.QueryRow(query).Scan(&text))
 			return text
 		}
-		if d.dialect == tokenstore.MySQL {
+		if d.driver == "mysql" {
 			_, err := db.Exec("SET SESSION wait_timeout = 777")
 			require.NoError(t, err)
 		}
 		before := look()
 		for range 3 {
-			unlock, err := s.User("a").LockToken(t.Context())
+			unlock, err := s.User("a").LockToken(t.Context(), hold)
 			require.NoError(t, err)
 			require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
 			unlock()
@@ -276,16 +270,15 @@ func TestConnectionsAreLeftAsTheyWere(t *testing.T) {
 	})
 }
 
-// TestCallersGiveUpUnderTheLock: a request that ends in the middle of a load must
-// not take the lock's connection along.
-func TestCallersGiveUpUnderTheLock(t *testing.T) {
+// TestTokensLock_cancelledLoads: a load that its caller cancels does not end the lock.
+func TestTokensLock_cancelledLoads(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		db := open(t, d, dsn, 4)
 		table := newTable(t, db)
-		s := sameTable(t, d, db, table)
-		other := sameTable(t, d, open(t, d, dsn, 4), table)
-		unlock, err := s.User("a").LockToken(t.Context())
+		s := sameTokens(t, d, db, table)
+		other := sameTokens(t, d, open(t, d, dsn, 4), table)
+		unlock, err := s.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		var wg sync.WaitGroup
 		for i := range 100 {
@@ -296,7 +289,7 @@ func TestCallersGiveUpUnderTheLock(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		_, err = other.User("a").LockToken(timeout(t, 300*time.Millisecond))
+		_, err = other.User("a").LockToken(timeout(t, 300*time.Millisecond), hold)
 		assert.ErrorIs(t, err, context.DeadlineExceeded, "the lock is gone")
 		_, err = s.User("a").LoadToken(t.Context())
 		assert.NoError(t, err)
@@ -304,19 +297,19 @@ func TestCallersGiveUpUnderTheLock(t *testing.T) {
 	})
 }
 
-// TestWaitersGiveUp leaves no locks, connections or goroutines behind.
-func TestWaitersGiveUp(t *testing.T) {
+// TestTokensLock_cancelledWaits: they leave no locks, connections or goroutines.
+func TestTokensLock_cancelledWaits(t *testing.T) {
 	// Not in parallel: it counts goroutines.
 	for _, d := range databases {
 		t.Run(d.name, func(t *testing.T) {
 			dsn := d.dsn(t)
 			db := open(t, d, dsn, 10)
 			table := newTable(t, db)
-			s := sameTable(t, d, db, table)
+			s := sameTokens(t, d, db, table)
 			pool := open(t, d, dsn, 10)
-			other := sameTable(t, d, pool, table)
+			other := sameTokens(t, d, pool, table)
 			before := runtime.NumGoroutine()
-			unlock, err := s.User("a").LockToken(t.Context())
+			unlock, err := s.User("a").LockToken(t.Context(), hold)
 			require.NoError(t, err)
 			var wg sync.WaitGroup
 			for i := range 50 {
@@ -324,24 +317,24 @@ func TestWaitersGiveUp(t *testing.T) {
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(10+i*10)*time.Millisecond)
 					defer cancel()
 					deadline, _ := ctx.Deadline()
-					_, err := other.User("a").LockToken(ctx)
+					_, err := other.User("a").LockToken(ctx, hold)
 					assert.ErrorIs(t, err, context.DeadlineExceeded)
 					assert.Less(t, time.Since(deadline), 500*time.Millisecond)
-					assert.LessOrEqual(t, pool.Stats().InUse, 2, "those who wait in one process share a connection")
+					assert.LessOrEqual(t, pool.Stats().InUse, 2, "one caller at a time tries to get the lock")
 				})
 			}
-			// One gives up at the moment when the lock becomes free, again and again.
 			wg.Wait()
 			unlock()
+			// Callers give up about when the lock becomes free.
 			for i := range 100 {
-				unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+				unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second), hold)
 				require.NoError(t, err, "%d", i)
 				done := make(chan struct{})
 				go func() {
 					defer close(done)
 					ctx, cancel := context.WithTimeout(t.Context(), time.Duration(i)*100*time.Microsecond)
 					defer cancel()
-					if unlock, err := other.User("a").LockToken(ctx); err == nil {
+					if unlock, err := other.User("a").LockToken(ctx, hold); err == nil {
 						unlock()
 					}
 				}()
@@ -350,7 +343,7 @@ func TestWaitersGiveUp(t *testing.T) {
 				<-done
 			}
 			within(t, 5*time.Second, func() {
-				unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+				unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second), hold)
 				require.NoError(t, err)
 				unlock()
 			})
@@ -364,98 +357,177 @@ func TestWaitersGiveUp(t *testing.T) {
 	}
 }
 
-// TestUsersDoNotWaitForEachOther locks many at once.
-func TestUsersDoNotWaitForEachOther(t *testing.T) {
+// TestTokensLock_manyUsers holds the locks of many users at once.
+func TestTokensLock_manyUsers(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, _, _ := newSQL(t, d, 40)
+		s, _, _ := newTokens(t, d, 40)
 		n := 30
 		if d.name == pgBouncer.name {
-			n = 3 // it has 20 connections, for all tests
+			n = 3 // its 20 connections are for all tests
 		}
 		ctx := timeout(t, 10*time.Second)
 		for i := range n {
-			unlock, err := s.User(fmt.Sprint(i)).LockToken(ctx)
+			unlock, err := s.User(fmt.Sprint(i)).LockToken(ctx, hold)
 			require.NoError(t, err)
 			defer unlock()
 		}
 	})
 }
 
-// TestTablesDoNotShareLocks, nor do schemas and databases.
-func TestTablesDoNotShareLocks(t *testing.T) {
+// TestTokensLock_smallPool has 40 callers of a process wait for locks that another
+// process holds, with a pool of 5 connections.
+func TestTokensLock_smallPool(t *testing.T) {
+	onEach(t, []database{postgreSQL, mariaDB, sqLite}, func(t *testing.T, d database) {
+		const users, conns = 40, 5
+		dsn := d.dsn(t)
+		db := open(t, d, dsn, 60)
+		table := newTable(t, db)
+		holder := sameTokens(t, d, db, table)
+		pool := open(t, d, dsn, conns)
+		waiter := sameTokens(t, d, pool, table)
+		var unlocks []func()
+		for i := range users {
+			unlock, err := holder.User(fmt.Sprint(i)).LockToken(timeout(t, 20*time.Second), hold)
+			require.NoError(t, err)
+			unlocks = append(unlocks, unlock)
+		}
+		var wg sync.WaitGroup
+		for i := range users {
+			wg.Go(func() {
+				u, ctx := waiter.User(fmt.Sprint(i)), timeout(t, 20*time.Second)
+				unlock, err := u.LockToken(ctx, hold)
+				if assert.NoError(t, err) {
+					assert.NoError(t, u.SaveToken(ctx, token("new")))
+					unlock()
+				}
+			})
+		}
+		for range 20 { // others do not wait for those who wait
+			within(t, time.Second, func() {
+				_, err := waiter.User("other").LoadToken(timeout(t, time.Second))
+				assert.NoError(t, err)
+			})
+			time.Sleep(20 * time.Millisecond)
+		}
+		for _, unlock := range unlocks {
+			unlock()
+		}
+		wg.Wait()
+	})
+}
+
+// TestTokensLock_hold: the lock of a holder who falls silent ends after the time that
+// the holder asked for.
+func TestTokensLock_hold(t *testing.T) {
+	onEach(t, []database{postgreSQL, mariaDB, sqLite}, func(t *testing.T, d database) {
+		dsn := d.dsn(t)
+		db := open(t, d, dsn, 4)
+		table := newTable(t, db)
+		s := sameTokens(t, d, db, table)
+		const short = 2 * time.Second
+		unlock, err := s.User("a").LockToken(t.Context(), short)
+		require.NoError(t, err)
+		begin := time.Now()
+		other := sameTokens(t, d, open(t, d, dsn, 4), table)
+		unlockOther, err := other.User("a").LockToken(timeout(t, 10*time.Second), hold)
+		require.NoError(t, err)
+		took := time.Since(begin)
+		assert.Greater(t, took, short-200*time.Millisecond)
+		assert.Less(t, took, short+2*time.Second)
+		// The first holder notices: its load is no right to refresh.
+		_, err = s.User("a").LoadToken(t.Context())
+		if d.dialect != sqlstore.SQLite { // which does not know
+			assert.ErrorContains(t, err, "held the lock has failed")
+		}
+		unlock()
+		_, err = s.User("a").LockToken(timeout(t, 300*time.Millisecond), hold)
+		assert.ErrorIs(t, err, context.DeadlineExceeded, "a late unlock does not end the next holder's lock")
+		unlockOther()
+	})
+}
+
+// TestTokensLock_tables: tables of other names, schemas and databases have other locks.
+func TestTokensLock_tables(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, db, table := newSQL(t, d, 10)
-		unlock, err := s.User("a").LockToken(t.Context())
+		s, db, table := newTokens(t, d, 10)
+		unlock, err := s.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		defer unlock()
-		free := func(s *tokenstore.SQL) {
-			unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+		free := func(s *sqlstore.Tokens) {
+			unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second), hold)
 			require.NoError(t, err)
 			unlock()
 		}
-		free(sameTable(t, d, db, newTable(t, db)))
-		if d.dialect == tokenstore.SQLite {
-			return
+		free(sameTokens(t, d, db, newTable(t, db)))
+		if d.dialect == sqlstore.SQLite {
+			return // it has no schemas
 		}
 		schema := strings.Replace(table, "tokens", "other", 1)
 		_, err = db.Exec("CREATE SCHEMA " + schema)
 		require.NoError(t, err)
 		defer func() {
 			drop := "DROP SCHEMA " + schema
-			if d.dialect == tokenstore.PostgreSQL {
+			if d.dialect == sqlstore.PostgreSQL {
 				drop += " CASCADE"
 			}
 			_, err := db.Exec(drop)
 			assert.NoError(t, err)
 		}()
-		free(sameTable(t, d, db, schema+"."+table))
+		free(sameTokens(t, d, db, schema+"."+table))
 	})
 }
 
-// TestSQLiteLeaseEnds has a holder who died leave a lock behind, and one who had
-// another idea of the time.
-func TestSQLiteLeaseEnds(t *testing.T) {
+// TestTokensLease has leases of holders who died, and of a time when the clock was
+// different.
+func TestTokensLease(t *testing.T) {
 	t.Parallel()
-	s, db, table := newSQL(t, sqLite, 10)
-	leave := func(until time.Duration) {
-		_, err := db.Exec("INSERT INTO "+table+"_lock (user_key, owner, until) VALUES (?, 'dead', ?)", []byte("a"), time.Now().Add(until).UnixMilli())
+	s, db, table := newTokens(t, sqLite, 10)
+	leave := func(since, until time.Duration) {
+		now := time.Now()
+		_, err := db.Exec("INSERT INTO "+table+"_lock (user_key, owner, since, until) VALUES (?, 'dead', ?, ?)",
+			[]byte("a"), now.Add(since).UnixMilli(), now.Add(until).UnixMilli())
 		require.NoError(t, err)
 	}
 	lock := func() {
-		unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+		unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second), hold)
 		require.NoError(t, err)
 		unlock()
 	}
-	leave(700 * time.Millisecond)
+	leave(-time.Hour, 700*time.Millisecond)
 	begin := time.Now()
 	lock()
 	assert.Greater(t, time.Since(begin), 600*time.Millisecond)
-	leave(-time.Hour)
-	lock()           // which ends long before the hour
-	leave(time.Hour) // the clock was set back since
+	leave(-2*time.Hour, -time.Hour)
 	lock()
+	leave(time.Hour, 2*time.Hour) // the clock was set back by an hour
+	lock()
+	leave(30*time.Second, time.Hour) // by less than a minute
+	_, err := s.User("a").LockToken(timeout(t, 300*time.Millisecond), hold)
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+	_, err = db.Exec("DELETE FROM " + table + "_lock")
+	require.NoError(t, err)
 
-	unlock, err := s.User("a").LockToken(t.Context())
+	unlock, err := s.User("a").LockToken(t.Context(), 20*time.Second)
 	require.NoError(t, err)
 	var until int64
 	require.NoError(t, db.QueryRow("SELECT until FROM "+table+"_lock").Scan(&until))
 	assert.InDelta(t, 20_000, time.Until(time.UnixMilli(until)).Milliseconds(), 1000)
 
-	// One whose time is over does not take the lock from the next.
+	// A late unlock does not end the lock of the next holder.
 	_, err = db.Exec("UPDATE " + table + "_lock SET owner = 'next'")
 	require.NoError(t, err)
 	unlock()
 	assert.Equal(t, []string{"a"}, lockRows(t, sqLite, db, table))
 }
 
-// TestSQLiteIsBusy writes while another connection keeps the file to itself.
-func TestSQLiteIsBusy(t *testing.T) {
+// TestTokens_busySQLite writes while another connection has locked the file.
+func TestTokens_busySQLite(t *testing.T) {
 	for name, options := range map[string]string{"does not wait": "", "waits": "?_pragma=busy_timeout(8000)", "WAL": "?_pragma=journal_mode(WAL)"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			dsn := "file:" + sqLite.dsn(t) + options
 			db := open(t, sqLite, dsn, 10)
-			s := sameTable(t, sqLite, db, newTable(t, db))
+			s := sameTokens(t, sqLite, db, newTable(t, db))
 			blocker, err := open(t, sqLite, dsn, 1).Conn(t.Context())
 			require.NoError(t, err)
 			defer blocker.Close()
@@ -466,13 +538,13 @@ func TestSQLiteIsBusy(t *testing.T) {
 			exec("BEGIN EXCLUSIVE")
 			for call, f := range map[string]func(context.Context) error{
 				"save": func(ctx context.Context) error { return s.User("a").SaveToken(ctx, token("a")) },
-				"lock": func(ctx context.Context) error { _, err := s.User("a").LockToken(ctx); return err },
+				"lock": func(ctx context.Context) error { _, err := s.User("a").LockToken(ctx, hold); return err },
 			} {
 				within(t, time.Second, func() { assert.ErrorIs(t, f(timeout(t, 300*time.Millisecond)), context.DeadlineExceeded, call) })
 			}
 			time.AfterFunc(500*time.Millisecond, func() { exec("COMMIT") })
 			require.NoError(t, s.User("b").SaveToken(timeout(t, 5*time.Second), token("b")))
-			unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second))
+			unlock, err := s.User("a").LockToken(timeout(t, 5*time.Second), hold)
 			require.NoError(t, err, "a claim that was given up is not left behind")
 			unlock()
 		})

@@ -14,8 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/go-sql-driver/mysql"
 	"github.com/redis/go-redis/v9/logging"
 	"github.com/stretchr/testify/assert"
@@ -45,16 +45,16 @@ var long = os.Getenv("SHANGCLOUD_LONG_TESTS") == "1"
 // A database is a way to reach one of a dialect.
 type database struct {
 	name    string
-	dialect tokenstore.Dialect
+	dialect sqlstore.Dialect
 	driver  string
 	dsn     func(t testing.TB) string
 }
 
 var (
-	postgreSQL = database{"PostgreSQL", tokenstore.PostgreSQL, "pgx", servers.Postgres}
-	pgBouncer  = database{"PgBouncer", tokenstore.PostgreSQL, "pgx", servers.PgBouncer}
-	mariaDB    = database{"MariaDB", tokenstore.MySQL, "mysql", servers.MySQL}
-	sqLite     = database{"SQLite", tokenstore.SQLite, "sqlite", func(t testing.TB) string { return filepath.Join(t.TempDir(), "tokens.db") }}
+	postgreSQL = database{"PostgreSQL", sqlstore.PostgreSQL, "pgx", servers.Postgres}
+	pgBouncer  = database{"PgBouncer", sqlstore.PostgreSQL, "pgx", servers.PgBouncer}
+	mariaDB    = database{"MariaDB", sqlstore.MariaDB, "mysql", servers.MySQL}
+	sqLite     = database{"SQLite", sqlstore.SQLite, "sqlite", func(t testing.TB) string { return filepath.Join(t.TempDir(), "tokens.db") }}
 
 	databases = withPooler(postgreSQL, mariaDB, sqLite)
 )
@@ -117,20 +117,30 @@ func newTable(t testing.TB, db *sql.DB) string {
 	return name
 }
 
-// newSQL returns a store in a new table, and its pool.
-func newSQL(t testing.TB, d database, conns int, keys ...[]byte) (*tokenstore.SQL, *sql.DB, string) {
+// hold is how long a lock may be held. Tests of the hold itself use others.
+const hold = 25 * time.Second
+
+// newTokens returns a store in a new table, and its pool.
+func newTokens(t testing.TB, d database, conns int) (*sqlstore.Tokens, *sql.DB, string) {
 	t.Helper()
 	db := open(t, d, d.dsn(t), conns)
 	table := newTable(t, db)
-	return sameTable(t, d, db, table, keys...), db, table
+	return sameTokens(t, d, db, table), db, table
 }
 
-// sameTable returns a store in a table that may be there, as another process has it.
-func sameTable(t testing.TB, d database, db *sql.DB, table string, keys ...[]byte) *tokenstore.SQL {
+// sameTokens returns a store in a table that another process may have created.
+func sameTokens(t testing.TB, d database, db *sql.DB, table string) *sqlstore.Tokens {
 	t.Helper()
-	s, err := tokenstore.NewSQL(db, d.dialect, tokenstore.SQLConfig{Table: table, Keys: keys})
-	require.NoError(t, err)
+	s := openTokens(t, d, db, table)
 	require.NoError(t, s.CreateTable(t.Context()))
+	return s
+}
+
+// openTokens returns a store in a table, which it does not create.
+func openTokens(t testing.TB, d database, db *sql.DB, table string) *sqlstore.Tokens {
+	t.Helper()
+	s, err := sqlstore.NewTokens(db, d.dialect, sqlstore.Config{Table: table})
+	require.NoError(t, err)
 	return s
 }
 
@@ -171,7 +181,7 @@ func raw(t testing.TB, db *sql.DB, table string) []byte {
 func set(t testing.TB, d database, db *sql.DB, table string, data []byte) {
 	t.Helper()
 	place := "?"
-	if d.dialect == tokenstore.PostgreSQL {
+	if d.dialect == sqlstore.PostgreSQL {
 		place = "$1"
 	}
 	_, err := db.Exec("UPDATE "+table+" SET token = "+place, data)

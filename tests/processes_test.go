@@ -19,7 +19,7 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -42,7 +42,7 @@ type job struct {
 	Name    string // of the process
 	URL     string // of the platform
 	Driver  string
-	Dialect tokenstore.Dialect
+	Dialect sqlstore.Dialect
 	DSN     string
 	Table   string
 	Users   []string
@@ -89,7 +89,7 @@ func work(text string) int {
 	if err != nil {
 		return fail(err)
 	}
-	tokens, err := tokenstore.NewSQL(db, j.Dialect, tokenstore.SQLConfig{Table: j.Table, Keys: [][]byte{key(0)}})
+	tokens, err := sqlstore.NewTokens(db, j.Dialect, sqlstore.Config{Table: j.Table, Keys: [][]byte{key(0)}})
 	if err != nil {
 		return fail(err)
 	}
@@ -219,7 +219,7 @@ type site struct {
 	platform *shangcloudtest.Server
 	url      string
 	users    []string
-	store    *tokenstore.SQL
+	store    *sqlstore.Tokens
 	db       *sql.DB // of store
 	job      job
 
@@ -257,7 +257,7 @@ func newProcessSite(t testing.TB, d database, users int) *site {
 	db := open(t, d, dsn, 4)
 	table := newTable(t, db)
 	s.db = db
-	s.store = sameTable(t, d, db, table, key(0))
+	s.store = sameTokens(t, d, db, table, key(0))
 	for i := range users {
 		uid := int64(10001 + i)
 		s.platform.AddUser(shangcloudtest.User{ID: uid})
@@ -352,7 +352,7 @@ func (s *site) refreshed(t testing.TB, but string, limit time.Duration) {
 
 // locks describes SQLite's lock table, for the report of a failed test.
 func (s *site) locks() (text string) {
-	if s.job.Dialect == tokenstore.SQLite {
+	if s.job.Dialect == sqlstore.SQLite {
 		query := "SELECT group_concat(owner || ' until ' || until) FROM " + s.job.Table + "_lock"
 		if err := s.db.QueryRow(query).Scan(&text); err != nil {
 			text = err.Error()
@@ -462,7 +462,7 @@ func TestProcessesAreKilled(t *testing.T) {
 			if long {
 				kills = 60
 			}
-			if d.dialect == tokenstore.SQLite {
+			if d.dialect == sqlstore.SQLite {
 				if !long {
 					t.Skip("a lock of SQLite takes 20 seconds to end: SHANGCLOUD_LONG_TESTS=1")
 				}
@@ -506,7 +506,7 @@ func TestProcessesAreKilled(t *testing.T) {
 			}
 			for _, c := range children {
 				r := c.finish(t)
-				if d.dialect != tokenstore.SQLite { // there, calls wait for 10 seconds and fail
+				if d.dialect != sqlstore.SQLite { // there, calls wait for 10 seconds and fail
 					assert.Zero(t, r.Failures, "%q", r.Errors)
 				}
 			}

@@ -7,14 +7,13 @@ import (
 	"sync"
 	"testing"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/go-sql-driver/mysql"
 	"github.com/jackc/pgx/v5"
 	"github.com/stretchr/testify/require"
 )
 
-// proxy stands between client and server, and can be a network that loses
-// everything without telling either.
+// proxy stands between a client and its server. It can imitate a network that loses
+// everything and tells neither.
 type proxy struct {
 	dsn string
 
@@ -34,7 +33,7 @@ func newProxy(t testing.TB, d database, dsn string) *proxy {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	p := &proxy{}
-	if d.dialect == tokenstore.MySQL {
+	if d.driver == "mysql" {
 		conf, err := mysql.ParseDSN(dsn)
 		require.NoError(t, err)
 		network, addr = conf.Net, conf.Addr
@@ -98,7 +97,7 @@ func (c *pair) carry(to, from net.Conn) {
 	}
 }
 
-// swallow loses all that is said on the connections of now, their end included.
+// swallow loses everything on the present connections, their end included.
 func (p *proxy) swallow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,6 +17,7 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
@@ -51,16 +52,16 @@ var faultyBackends = []struct {
 	}},
 	{"PostgreSQL", func(t *testing.T) faultyBackend {
 		server := servers.NewPostgres(t)
-		return faultySQL(t, server, "pgx", state.PostgreSQL, func(ctx context.Context, admin *sql.DB) error {
+		return faultySQL(t, server, "pgx", sqlstore.PostgreSQL, func(ctx context.Context, admin *sql.DB) error {
 			_, err := admin.ExecContext(ctx, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'")
 			return err
 		})
 	}},
-	{"MariaDB", func(t *testing.T) faultyBackend { return faultyMariaDB(t, state.MariaDB) }},
-	{"MySQL", func(t *testing.T) faultyBackend { return faultyMariaDB(t, state.MySQL) }},
+	{"MariaDB", func(t *testing.T) faultyBackend { return faultyMariaDB(t, sqlstore.MariaDB) }},
+	{"MySQL", func(t *testing.T) faultyBackend { return faultyMariaDB(t, sqlstore.MySQL) }},
 }
 
-func faultyMariaDB(t *testing.T, d state.Dialect) faultyBackend {
+func faultyMariaDB(t *testing.T, d sqlstore.Dialect) faultyBackend {
 	return faultySQL(t, servers.NewMySQL(t), "mysql", d, func(ctx context.Context, admin *sql.DB) error {
 		rows, err := admin.QueryContext(ctx, "SELECT id FROM information_schema.processlist WHERE id <> CONNECTION_ID() AND user = 'root'")
 		if err != nil {
@@ -82,14 +83,14 @@ func faultyMariaDB(t *testing.T, d state.Dialect) faultyBackend {
 	})
 }
 
-func faultySQL(t *testing.T, server *servers.Instance, driver string, d state.Dialect, cut func(context.Context, *sql.DB) error) faultyBackend {
+func faultySQL(t *testing.T, server *servers.Instance, driver string, d sqlstore.Dialect, cut func(context.Context, *sql.DB) error) faultyBackend {
 	connect := func(conns int) *sql.DB {
 		db, err := openPool(driver, server.Address, conns)
 		require.NoError(t, err)
 		t.Cleanup(func() { assert.NoError(t, db.Close()) })
 		return db
 	}
-	s, err := state.NewSQL(connect(20), d, state.SQLConfig{})
+	s, err := sqlstore.NewStates(connect(20), d, sqlstore.Config{})
 	require.NoError(t, err)
 	require.NoError(t, s.CreateTable(t.Context()))
 	admin := connect(1)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
 	"github.com/stretchr/testify/assert"
@@ -35,7 +36,7 @@ func FuzzStateKeys(f *testing.F) {
 				if err := s.Put(t.Context(), key, []byte(key), time.Minute); err == nil {
 					put = append(put, key)
 				} else {
-					require.True(t, key == "" || len(key) > state.MaxSQLKey, "%s refuses %q: %v", name, key, err)
+					require.True(t, key == "" || len(key) > sqlstore.MaxKey, "%s refuses %q: %v", name, key, err)
 				}
 			}
 			for _, key := range put {

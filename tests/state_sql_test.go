@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/statetest"
 	"github.com/go-sql-driver/mysql"
@@ -20,37 +21,36 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stateDatabases are those of the token store, with the dialect that takes from
-// MariaDB what it can, and the one that takes it for a MySQL.
+// stateDatabases are those of the token store, and MariaDB with the dialect of MySQL,
+// too.
 var stateDatabases = func() (list []database) {
 	for _, d := range databases {
-		if d.name == mariaDB.name {
-			d.dialect = state.MariaDB
-			list = append(list, d)
-			d.name, d.dialect = "MySQL", state.MySQL
-		}
 		list = append(list, d)
+		if d.name == mariaDB.name {
+			d.name, d.dialect = "MySQL", sqlstore.MySQL
+			list = append(list, d)
+		}
 	}
 	return list
 }()
 
 // newStates returns a store in a new table, and its pool.
-func newStates(t testing.TB, d database, dsn string, conns int) (*state.SQL, *sql.DB, string) {
+func newStates(t testing.TB, d database, dsn string, conns int) (*sqlstore.States, *sql.DB, string) {
 	t.Helper()
 	db := open(t, d, dsn, conns)
 	table := newTable(t, db)
 	return sameStates(t, d, db, table), db, table
 }
 
-func sameStates(t testing.TB, d database, db *sql.DB, table string) *state.SQL {
+func sameStates(t testing.TB, d database, db *sql.DB, table string) *sqlstore.States {
 	t.Helper()
-	s, err := state.NewSQL(db, d.dialect, state.SQLConfig{Table: table})
+	s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: table})
 	require.NoError(t, err)
 	require.NoError(t, s.CreateTable(t.Context()))
 	return s
 }
 
-func TestSQLState(t *testing.T) {
+func TestStates(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		var dbs sync.Map // of the stores
 		statetest.Run(t, statetest.Backend{
@@ -61,12 +61,12 @@ func TestSQLState(t *testing.T) {
 				return first, sameStates(t, d, open(t, d, dsn, 8), table)
 			},
 			Down: func(t *testing.T) state.Store {
-				s, err := state.NewSQL(open(t, d, unreachable(t, d), 2), d.dialect, state.SQLConfig{})
+				s, err := sqlstore.NewStates(open(t, d, unreachable(t, d), 2), d.dialect, sqlstore.Config{})
 				require.NoError(t, err)
 				return s
 			},
 			Count: func(t *testing.T, a state.Store) (n int) {
-				_, err := a.(*state.SQL).DeleteExpired(t.Context())
+				_, err := a.(*sqlstore.States).DeleteExpired(t.Context())
 				require.NoError(t, err)
 				v, _ := dbs.Load(a)
 				place := v.([2]any)
@@ -81,33 +81,33 @@ func TestSQLState(t *testing.T) {
 func unreachable(t testing.TB, d database) string {
 	t.Helper()
 	switch d.dialect {
-	case state.PostgreSQL:
+	case sqlstore.PostgreSQL:
 		return "postgres://nobody@127.0.0.1:1/none?sslmode=disable"
-	case state.SQLite:
+	case sqlstore.SQLite:
 		return filepath.Join(t.TempDir(), "not", "there", "states.db")
 	}
 	return "nobody@tcp(127.0.0.1:1)/none"
 }
 
-// TestSQLStateIsolation has sessions that run everything at the strictest level.
-func TestSQLStateIsolation(t *testing.T) {
+// TestStates_isolation has sessions with the strictest isolation.
+func TestStates_isolation(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		strict := dsn
 		switch d.dialect {
-		case state.PostgreSQL:
+		case sqlstore.PostgreSQL:
 			strict = with(t, dsn, map[string]string{"default_transaction_isolation": "serializable"})
 			if d.name == pgBouncer.name {
 				t.Skip("PgBouncer takes no such parameter")
 			}
-		case state.MariaDB, state.MySQL:
+		case sqlstore.MariaDB, sqlstore.MySQL:
 			conf, err := mysql.ParseDSN(dsn)
 			require.NoError(t, err)
 			conf.Params = map[string]string{"tx_isolation": "'SERIALIZABLE'"}
 			strict = conf.FormatDSN()
 		}
 		s, _, table := newStates(t, d, dsn, 4)
-		stores := []*state.SQL{s, sameStates(t, d, open(t, d, strict, 8), table), sameStates(t, d, open(t, d, strict, 8), table)}
+		stores := []*sqlstore.States{s, sameStates(t, d, open(t, d, strict, 8), table), sameStates(t, d, open(t, d, strict, 8), table)}
 		for round := range 20 {
 			key := fmt.Sprint("key", round)
 			require.NoError(t, stores[round%3].Put(t.Context(), key, []byte("value"), time.Minute))
@@ -133,9 +133,9 @@ func TestSQLStateIsolation(t *testing.T) {
 	})
 }
 
-// TestSQLStateSweeps has logins that nobody finishes: as others start, they go, by an
-// index and in batches.
-func TestSQLStateSweeps(t *testing.T) {
+// TestStates_sweep has logins that nobody finishes. As others start, they are removed
+// in batches.
+func TestStates_sweep(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		s, db, table := newStates(t, d, d.dsn(t), 4)
 		const abandoned = 1000
@@ -143,7 +143,7 @@ func TestSQLStateSweeps(t *testing.T) {
 			require.NoError(t, s.Put(t.Context(), fmt.Sprint("gone", i), []byte("value"), time.Hour))
 		}
 		past := "UPDATE " + table + " SET expires_at = '2001-01-01 00:00:00'"
-		if d.dialect == state.SQLite {
+		if d.dialect == sqlstore.SQLite {
 			past = "UPDATE " + table + " SET expires_at = 1"
 		}
 		_, err := db.Exec(past)
@@ -198,8 +198,8 @@ func TestSQLStateSweeps(t *testing.T) {
 	})
 }
 
-// TestSQLStateUsesItsIndexes asks the databases how they would find rows.
-func TestSQLStateUsesItsIndexes(t *testing.T) {
+// TestStates_index asks the databases how they find expired rows.
+func TestStates_index(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		s, db, table := newStates(t, d, d.dsn(t), 4)
 		for i := range 2000 {
@@ -207,10 +207,10 @@ func TestSQLStateUsesItsIndexes(t *testing.T) {
 		}
 		var explain, analyze string
 		switch d.dialect {
-		case state.PostgreSQL:
+		case sqlstore.PostgreSQL:
 			analyze = "ANALYZE " + table
 			explain = "EXPLAIN SELECT ctid FROM " + table + " WHERE expires_at <= now() ORDER BY expires_at LIMIT 400 FOR UPDATE SKIP LOCKED"
-		case state.SQLite:
+		case sqlstore.SQLite:
 			analyze = "ANALYZE"
 			explain = "EXPLAIN QUERY PLAN DELETE FROM " + table + " WHERE rowid IN (SELECT rowid FROM " + table + " WHERE expires_at <= 5 ORDER BY expires_at LIMIT 400)"
 		default:
@@ -243,11 +243,10 @@ func TestSQLStateUsesItsIndexes(t *testing.T) {
 	})
 }
 
-// TestSQLStatePermissions has a database user with the rights that the documentation
-// names.
-func TestSQLStatePermissions(t *testing.T) {
+// TestStates_rights has a database user with the rights that docs/sql.md lists.
+func TestStates_rights(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
-		if d.dialect == state.SQLite || d.name == pgBouncer.name {
+		if d.dialect == sqlstore.SQLite || d.name == pgBouncer.name {
 			t.Skip("it knows no users of its own")
 		}
 		dsn := d.dsn(t)
@@ -258,7 +257,7 @@ func TestSQLStatePermissions(t *testing.T) {
 			require.NoError(t, err)
 		}
 		role := "s" + table[len(table)-20:]
-		if d.dialect == state.PostgreSQL {
+		if d.dialect == sqlstore.PostgreSQL {
 			exec("CREATE ROLE " + role + " LOGIN PASSWORD 'pw'")
 			t.Cleanup(func() { exec("DROP OWNED BY " + role + "; DROP ROLE " + role) })
 			u, err := url.Parse(dsn)
@@ -275,7 +274,7 @@ func TestSQLStatePermissions(t *testing.T) {
 		}
 		exec("GRANT SELECT, INSERT, UPDATE, DELETE ON " + table + " TO " + role)
 		limited := open(t, d, dsn, 4)
-		s, err := state.NewSQL(limited, d.dialect, state.SQLConfig{Table: table})
+		s, err := sqlstore.NewStates(limited, d.dialect, sqlstore.Config{Table: table})
 		require.NoError(t, err)
 		require.NoError(t, s.Put(t.Context(), "key", []byte("value"), time.Minute))
 		require.NoError(t, s.Put(t.Context(), "key", []byte("again"), time.Minute))
@@ -289,14 +288,15 @@ func TestSQLStatePermissions(t *testing.T) {
 	})
 }
 
-func TestSQLStateSchemaByHand(t *testing.T) {
+// TestStatesSchema runs the statements of Schema, as a migration would.
+func TestStatesSchema(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		db := open(t, d, d.dsn(t), 4)
-		s, err := state.NewSQL(db, d.dialect, state.SQLConfig{Table: newTable(t, db)})
+		s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: newTable(t, db)})
 		require.NoError(t, err)
-		require.Error(t, s.Put(t.Context(), "key", []byte("value"), time.Minute), "no table yet")
+		require.ErrorContains(t, s.Put(t.Context(), "key", []byte("value"), time.Minute), "call CreateTable")
 		_, found, err := s.Take(t.Context(), "key")
-		require.Error(t, err)
+		require.ErrorContains(t, err, "call CreateTable")
 		assert.False(t, found)
 		for range 2 {
 			for statement := range strings.SplitAfterSeq(s.Schema(), ";\n") {
@@ -312,7 +312,7 @@ func TestSQLStateSchemaByHand(t *testing.T) {
 		table := newTable(t, db)
 		for range 6 { // from everywhere at once
 			wg.Go(func() {
-				s, err := state.NewSQL(db, d.dialect, state.SQLConfig{Table: table})
+				s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: table})
 				require.NoError(t, err)
 				assert.NoError(t, s.CreateTable(t.Context()))
 			})
@@ -321,12 +321,12 @@ func TestSQLStateSchemaByHand(t *testing.T) {
 	})
 }
 
-// TestSQLStateTableNames uses a word of the language, a schema, and a long name.
-func TestSQLStateTableNames(t *testing.T) {
+// TestStates_tableNames has a name with its schema, and a long name.
+func TestStates_tableNames(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		db := open(t, d, dsn, 4)
-		schema := map[state.Dialect]string{state.PostgreSQL: "public", state.SQLite: "main"}[d.dialect]
+		schema := map[sqlstore.Dialect]string{sqlstore.PostgreSQL: "public", sqlstore.SQLite: "main"}[d.dialect]
 		if schema == "" {
 			conf, err := mysql.ParseDSN(dsn)
 			require.NoError(t, err)
@@ -345,22 +345,18 @@ func TestSQLStateTableNames(t *testing.T) {
 				require.NoError(t, err)
 			}
 		}
-		for _, bad := range []string{"States", "a b", "a;b", `a"b`, "a`b", "a.b.c", ".a", "1a", strings.Repeat("a", 59)} {
-			_, err := state.NewSQL(db, d.dialect, state.SQLConfig{Table: bad})
-			assert.ErrorContains(t, err, "SQLConfig.Table", bad)
-		}
 	})
 }
 
-// TestSQLStateTimeZones has sessions in other parts of the world.
-func TestSQLStateTimeZones(t *testing.T) {
+// TestStates_timeZones has sessions with other time zones.
+func TestStates_timeZones(t *testing.T) {
 	onEach(t, []database{stateDatabases[0], stateDatabases[1]}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		s, _, table := newStates(t, d, dsn, 4)
-		var stores []*state.SQL
+		var stores []*sqlstore.States
 		for _, zone := range []string{"+14:00", "-11:00"} {
 			there := dsn
-			if d.dialect == state.PostgreSQL {
+			if d.dialect == sqlstore.PostgreSQL {
 				there = with(t, dsn, map[string]string{"timezone": zone})
 			} else {
 				conf, err := mysql.ParseDSN(dsn)
@@ -383,14 +379,14 @@ func TestSQLStateTimeZones(t *testing.T) {
 	})
 }
 
-// TestSQLStateServerFallsSilent: contexts end calls, also where nothing comes back.
-func TestSQLStateServerFallsSilent(t *testing.T) {
+// TestStates_silentServer: contexts end calls to which the server does not answer.
+func TestStates_silentServer(t *testing.T) {
 	onEach(t, []database{stateDatabases[0], stateDatabases[1], stateDatabases[2]}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		_, _, table := newStates(t, d, dsn, 4)
-		p := newProxy(t, database{dialect: proxied(d)}, dsn)
+		p := newProxy(t, d, dsn)
 		db := open(t, d, p.dsn, 4)
-		s, err := state.NewSQL(db, d.dialect, state.SQLConfig{Table: table})
+		s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: table})
 		require.NoError(t, err)
 		require.NoError(t, s.Put(t.Context(), "key", []byte("value"), time.Minute))
 		p.swallow()
@@ -416,17 +412,9 @@ func TestSQLStateServerFallsSilent(t *testing.T) {
 	})
 }
 
-// proxied is the dialect that newProxy knows a database by.
-func proxied(d database) state.Dialect {
-	if d.dialect == state.MariaDB {
-		return state.MySQL
-	}
-	return d.dialect
-}
-
-// BenchmarkStateSQL is a whole login: a Put and the Take of the same key, beside the
-// pool that is given the same two statements.
-func BenchmarkStateSQL(b *testing.B) {
+// BenchmarkStates is a whole login: a Put and the Take of the same key, beside a pool
+// that runs the same two statements.
+func BenchmarkStates(b *testing.B) {
 	for _, d := range stateDatabases {
 		if d.name == "MySQL" || d.name == pgBouncer.name {
 			continue
@@ -448,10 +436,10 @@ func BenchmarkStateSQL(b *testing.B) {
 			place, now, then := "?", "UTC_TIMESTAMP(6)", "UTC_TIMESTAMP(6) + INTERVAL ? MICROSECOND"
 			put := "REPLACE INTO %s (state_key, value, expires_at) VALUES (?, ?, %s)"
 			switch d.dialect {
-			case state.PostgreSQL:
+			case sqlstore.PostgreSQL:
 				place, now, then = "$1", "clock_timestamp()", "clock_timestamp() + $3::bigint * interval '1 microsecond'"
 				put = "INSERT INTO %s (state_key, value, expires_at) VALUES ($1, $2, %s) ON CONFLICT (state_key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
-			case state.SQLite:
+			case sqlstore.SQLite:
 				now = "CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)"
 				then = now + " + ?"
 				put = "INSERT INTO %s (state_key, value, expires_at) VALUES (?, ?, %s) ON CONFLICT (state_key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at"
@@ -460,7 +448,7 @@ func BenchmarkStateSQL(b *testing.B) {
 			take := "DELETE FROM " + table + " WHERE state_key = " + place + " RETURNING value, expires_at > " + now
 			var writing sync.Mutex // SQLite has one writer at a time, whoever asks
 			benchmarkState(b, store, func(key string) error {
-				if d.dialect == state.SQLite {
+				if d.dialect == sqlstore.SQLite {
 					writing.Lock()
 					defer writing.Unlock()
 				}
@@ -475,9 +463,9 @@ func BenchmarkStateSQL(b *testing.B) {
 	}
 }
 
-// TestSQLStateCommitFails: a state counts as taken when the database has committed
-// that, which is after it has sent the row.
-func TestSQLStateCommitFails(t *testing.T) {
+// TestStatesTake_failedCommit: the row is sent before its removal is committed. A state
+// counts as taken only afterwards.
+func TestStatesTake_failedCommit(t *testing.T) {
 	t.Parallel()
 	s, db, table := newStates(t, postgreSQL, postgreSQL.dsn(t), 4)
 	_, err := db.Exec(`CREATE FUNCTION ` + table + `_f() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no'; END $$;

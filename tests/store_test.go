@@ -10,17 +10,17 @@ import (
 	"testing"
 	"time"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/go-sql-driver/mysql"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
 
-func TestTokensComeBackAsTheyWere(t *testing.T) {
+func TestTokens_roundTrip(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		for _, keys := range [][][]byte{nil, {key(0)}} {
-			s, _, _ := newSQL(t, d, 10, keys...)
+		{
+			s, _, _ := newTokens(t, d, 10)
 			u, ctx := s.User("10001"), t.Context()
 			tok, err := u.LoadToken(ctx)
 			require.NoError(t, err)
@@ -39,7 +39,7 @@ func TestTokensComeBackAsTheyWere(t *testing.T) {
 				assert.Equal(t, want, got)
 			}
 
-			require.NoError(t, u.SaveToken(ctx, nil))
+			require.NoError(t, u.DeleteToken(ctx))
 			tok, err = u.LoadToken(ctx)
 			require.NoError(t, err)
 			assert.Nil(t, tok)
@@ -47,16 +47,16 @@ func TestTokensComeBackAsTheyWere(t *testing.T) {
 	})
 }
 
-// TestKeys stores under keys that a careless database takes for one another, or
-// for a statement.
-func TestKeys(t *testing.T) {
+// TestTokens_keys has keys that a careless store takes for one another, or for a
+// statement.
+func TestTokens_keys(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, db, table := newSQL(t, d, 10, key(0))
+		s, db, table := newTokens(t, d, 10)
 		keys := []string{
 			"a", "A", "a ", " a", "a  ", "á", "a\u0301", "ａ", "ß", "ss", "SS", "i", "İ", "ı", "\x00", "a\x00", "a\x00b",
 			"'", "''", `"`, "`", `\`, `\'`, "%", "_", "?", "$1", ":a", "@a", "a;b", "--", "/*", "0x61", `\x61`, "1", "01", "1.0", "NULL", "TRUE",
 			"'; DROP TABLE " + table + "; --", `"); DELETE FROM ` + table + `; --`,
-			"小明", "👩‍👩‍👧", "\u202e", "\xff\xfe", strings.Repeat("k", tokenstore.MaxSQLKey), strings.Repeat("k", tokenstore.MaxSQLKey-1),
+			"小明", "👩‍👩‍👧", "\u202e", "\xff\xfe", strings.Repeat("k", sqlstore.MaxKey), strings.Repeat("k", sqlstore.MaxKey-1),
 		}
 		for i, k := range keys {
 			require.NoError(t, s.User(k).SaveToken(t.Context(), token(fmt.Sprint(i))), "%q", k)
@@ -71,7 +71,7 @@ func TestKeys(t *testing.T) {
 		for i := 0; i < len(keys); i += 3 {
 			var unlocks []func()
 			for _, k := range keys[i:min(i+3, len(keys))] {
-				unlock, err := s.User(k).LockToken(timeout(t, 5*time.Second))
+				unlock, err := s.User(k).LockToken(timeout(t, 5*time.Second), hold)
 				require.NoError(t, err, "%q", k)
 				unlocks = append(unlocks, unlock)
 			}
@@ -80,34 +80,33 @@ func TestKeys(t *testing.T) {
 			}
 		}
 		for i, k := range keys {
-			require.NoError(t, s.Delete(t.Context(), k))
+			require.NoError(t, s.User(k).DeleteToken(t.Context()))
 			var n int
 			require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+table).Scan(&n))
 			assert.Equal(t, len(keys)-i-1, n, "%q", k)
 		}
 
-		for _, k := range []string{"", strings.Repeat("k", tokenstore.MaxSQLKey+1)} {
+		for _, k := range []string{"", strings.Repeat("k", sqlstore.MaxKey+1)} {
 			_, err := s.User(k).LoadToken(t.Context())
 			assert.ErrorContains(t, err, "user key")
 			assert.ErrorContains(t, s.User(k).SaveToken(t.Context(), token("a")), "user key")
-			assert.ErrorContains(t, s.User(k).SaveToken(t.Context(), nil), "user key")
-			assert.ErrorContains(t, s.Delete(t.Context(), k), "user key")
-			_, err = s.User(k).LockToken(t.Context())
+			assert.ErrorContains(t, s.User(k).DeleteToken(t.Context()), "user key")
+			_, err = s.User(k).LockToken(t.Context(), hold)
 			assert.ErrorContains(t, err, "user key")
 		}
 	})
 }
 
-// TestTableNames uses names that are words of the language, and one with a schema.
-func TestTableNames(t *testing.T) {
+// TestTokens_tableNames has a word of SQL, a name with its schema, and a long name.
+func TestTokens_tableNames(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		db := open(t, d, dsn, 10)
 		schema := "main"
 		switch d.dialect {
-		case tokenstore.PostgreSQL:
+		case sqlstore.PostgreSQL:
 			schema = "public"
-		case tokenstore.MySQL:
+		case sqlstore.MariaDB:
 			conf, err := mysql.ParseDSN(dsn)
 			require.NoError(t, err)
 			schema = conf.DBName
@@ -118,16 +117,16 @@ func TestTableNames(t *testing.T) {
 			if d.name == pgBouncer.name && table == "order" {
 				continue // the same database as PostgreSQL's
 			}
-			s := sameTable(t, d, db, table)
+			s := sameTokens(t, d, db, table)
 			require.NoError(t, s.User("a").SaveToken(t.Context(), token(table)))
-			unlock, err := s.User("a").LockToken(t.Context())
+			unlock, err := s.User("a").LockToken(t.Context(), hold)
 			require.NoError(t, err)
 			unlock()
 			tok, err := s.User("a").LoadToken(t.Context())
 			require.NoError(t, err)
 			assert.Equal(t, token(table).AccessToken, tok.AccessToken)
 			q := `"`
-			if d.dialect == tokenstore.MySQL {
+			if d.driver == "mysql" {
 				q = "`"
 			}
 			if table != schema+"."+name {
@@ -137,29 +136,33 @@ func TestTableNames(t *testing.T) {
 		}
 
 		// With and without its schema, a table has the same locks.
-		plain := sameTable(t, d, db, name)
-		qualified := sameTable(t, d, db, schema+"."+name)
+		plain := sameTokens(t, d, db, name)
+		qualified := sameTokens(t, d, db, schema+"."+name)
 		tok, err := plain.User("a").LoadToken(t.Context())
 		require.NoError(t, err)
 		assert.Equal(t, token(schema+"."+name).AccessToken, tok.AccessToken)
-		unlock, err := plain.User("a").LockToken(t.Context())
+		unlock, err := plain.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		defer unlock()
-		_, err = qualified.User("a").LockToken(timeout(t, 300*time.Millisecond))
+		_, err = qualified.User("a").LockToken(timeout(t, 300*time.Millisecond), hold)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 	})
 }
 
-// TestSchemaByHand runs what Schema returns, as a migration would.
-func TestSchemaByHand(t *testing.T) {
+// TestTokensSchema runs the statements of Schema, as a migration would.
+func TestTokensSchema(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		db := open(t, d, d.dsn(t), 10)
-		s, err := tokenstore.NewSQL(db, d.dialect, tokenstore.SQLConfig{Table: newTable(t, db)})
+		s, err := sqlstore.NewTokens(db, d.dialect, sqlstore.Config{Table: newTable(t, db)})
 		require.NoError(t, err)
 		err = s.User("a").SaveToken(t.Context(), token("a"))
-		require.Error(t, err, "no table yet")
+		require.ErrorContains(t, err, "call CreateTable")
 		_, err = s.User("a").LoadToken(t.Context())
-		require.Error(t, err)
+		require.ErrorContains(t, err, "call CreateTable")
+		if d.driver != "mysql" { // whose locks need no table
+			_, err = s.User("a").LockToken(t.Context(), hold)
+			require.ErrorContains(t, err, "call CreateTable")
+		}
 		for range 2 {
 			for statement := range strings.SplitAfterSeq(s.Schema(), ";\n") {
 				if statement != "" {
@@ -176,7 +179,7 @@ func TestSchemaByHand(t *testing.T) {
 	})
 }
 
-func TestCreateTableFromEverywhere(t *testing.T) {
+func TestTokensCreateTable_concurrent(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		db := open(t, d, dsn, 10)
@@ -185,7 +188,7 @@ func TestCreateTableFromEverywhere(t *testing.T) {
 			var wg sync.WaitGroup
 			for range 8 {
 				other := open(t, d, dsn, 1)
-				s, err := tokenstore.NewSQL(other, d.dialect, tokenstore.SQLConfig{Table: table})
+				s, err := sqlstore.NewTokens(other, d.dialect, sqlstore.Config{Table: table})
 				require.NoError(t, err)
 				wg.Go(func() { assert.NoError(t, s.CreateTable(t.Context())) })
 			}
@@ -194,17 +197,18 @@ func TestCreateTableFromEverywhere(t *testing.T) {
 	})
 }
 
-// TestPermissions has a database user with the rights that the documentation names.
-func TestPermissions(t *testing.T) {
+// TestTokens_rights has a database user with the rights that docs/sql.md lists, and one
+// without them.
+func TestTokens_rights(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
-		s, db, table := newSQL(t, d, 10)
+		s, db, table := newTokens(t, d, 10)
 		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
 		role, dsn := "r"+table, d.dsn(t)
 		exec := func(statement string) {
 			_, err := db.Exec(statement)
 			require.NoError(t, err)
 		}
-		if d.dialect == tokenstore.MySQL {
+		if d.driver == "mysql" {
 			conf, err := mysql.ParseDSN(dsn)
 			require.NoError(t, err)
 			role = role[len(role)-20:]
@@ -223,23 +227,25 @@ func TestPermissions(t *testing.T) {
 			dsn = u.String()
 		}
 		limited := open(t, d, dsn, 10)
-		s, err := tokenstore.NewSQL(limited, d.dialect, tokenstore.SQLConfig{Table: table})
+		s, err := sqlstore.NewTokens(limited, d.dialect, sqlstore.Config{Table: table})
 		require.NoError(t, err)
-		unlock, err := s.User("a").LockToken(t.Context())
+		unlock, err := s.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		_, err = s.User("a").LoadToken(t.Context())
 		assert.NoError(t, err)
 		assert.NoError(t, s.User("a").SaveToken(t.Context(), token("b")))
 		unlock()
-		assert.NoError(t, s.Delete(t.Context(), "a"))
+		assert.NoError(t, s.User("a").DeleteToken(t.Context()))
+		exec("REVOKE INSERT ON " + table + " FROM " + role)
+		assert.ErrorContains(t, s.User("a").SaveToken(t.Context(), token("c")), "lacks a right")
 		require.NoError(t, limited.Close()) // a role in use can't be dropped
 	})
 }
 
-// TestUpdatedAt tells the rows apart that nobody uses.
-func TestUpdatedAt(t *testing.T) {
+// TestTokens_updatedAt: rows that are no longer used can be told apart.
+func TestTokens_updatedAt(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, db, table := newSQL(t, d, 10)
+		s, db, table := newTokens(t, d, 10)
 		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
 		_, err := db.Exec("UPDATE " + table + " SET updated_at = '2001-01-01 00:00:00'")
 		require.NoError(t, err)
@@ -253,12 +259,11 @@ func TestUpdatedAt(t *testing.T) {
 	})
 }
 
-// TestSecretsStayOut makes the database refuse a token and looks for it in all
-// that is printed.
-func TestSecretsStayOut(t *testing.T) {
+// TestTokensError makes the database refuse a token, and looks for the token in what is
+// printed.
+func TestTokensError(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		s, db, table := newSQL(t, d, 10, key(0))
-		plain := sameTable(t, d, db, table)
+		s, db, table := newTokens(t, d, 10)
 		// Columns that no token fits into: drivers and databases quote it.
 		drop := func() {
 			_, err := db.Exec("DROP TABLE " + table)
@@ -273,41 +278,48 @@ func TestSecretsStayOut(t *testing.T) {
 			drop()
 			_, err := db.Exec("CREATE TABLE " + table + " (" + columns + ")")
 			require.NoError(t, err)
-			errs = append(errs, plain.User("a").SaveToken(t.Context(), token("a")))
 			errs = append(errs, s.User("a").SaveToken(t.Context(), token("a")))
-			unlock, err := plain.User("a").LockToken(t.Context())
+			unlock, err := s.User("a").LockToken(t.Context(), hold)
 			require.NoError(t, err)
-			errs = append(errs, plain.User("a").SaveToken(t.Context(), token("a")))
+			errs = append(errs, s.User("a").SaveToken(t.Context(), token("a")))
 			unlock()
 		}
-		text := fmt.Sprintf("%v %+v %#v %s %q %v %+v %#v", s, s, s, s.User("a"), s.User("a"), *s.User("a"), errs, s.User("a"))
+		text := fmt.Sprintf("%v %+v %#v %s %q %v %+v %#v", s, s, s, s.User("a"), s.User("a"), s, errs, s.User("a"))
 		for _, err := range errs {
 			text += fmt.Sprintf("\n%v %+v %#v %q %s", err, err, err, err, err)
 		}
-		for _, secret := range []string{"access-a", "refresh-a", string(key(0)), "616363657373", "0x61", "[97 97", "97, 97", "{\""} {
+		for _, secret := range []string{"access-a", "refresh-a", "616363657373", "0x61", "[97 97", "97, 97", "{\""} {
 			assert.NotContains(t, text, secret)
 		}
-		if d.dialect != tokenstore.SQLite { // where columns take everything
+		if d.dialect != sqlstore.SQLite { // where columns take everything
 			assert.Error(t, errs[0])
 		}
 	})
 }
 
-// TestDelete ends a login while another process refreshes: it stays ended.
-func TestDelete(t *testing.T) {
+// TestTokensDelete deletes a token under the lock while another process refreshes it:
+// it stays deleted.
+func TestTokensDelete(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
 		one := open(t, d, dsn, 10)
 		table := newTable(t, one)
-		s := sameTable(t, d, one, table)
-		other := sameTable(t, d, open(t, d, dsn, 10), table)
-		require.NoError(t, s.Delete(t.Context(), "a"), "nothing to delete")
+		s := sameTokens(t, d, one, table)
+		other := sameTokens(t, d, open(t, d, dsn, 10), table)
+		require.NoError(t, s.User("a").DeleteToken(t.Context()), "there is no token")
 
 		require.NoError(t, s.User("a").SaveToken(t.Context(), token("old")))
-		unlock, err := other.User("a").LockToken(t.Context())
+		unlock, err := other.User("a").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		done := make(chan error)
-		go func() { done <- s.Delete(context.Background(), "a") }()
+		go func() {
+			unlock, err := s.User("a").LockToken(context.Background(), hold)
+			if err == nil {
+				err = s.User("a").DeleteToken(context.Background())
+				unlock()
+			}
+			done <- err
+		}()
 		select {
 		case <-done:
 			t.Fatal("it did not wait")
@@ -325,7 +337,7 @@ func TestDelete(t *testing.T) {
 
 // lockRows are the keys in SQLite's lock table.
 func lockRows(t testing.TB, d database, db *sql.DB, table string) (keys []string) {
-	if d.dialect != tokenstore.SQLite {
+	if d.dialect != sqlstore.SQLite {
 		return nil
 	}
 	rows, err := db.Query("SELECT user_key FROM " + table + "_lock")

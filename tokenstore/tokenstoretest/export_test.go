@@ -1,5 +1,0 @@
-package tokenstoretest
-
-import "time"
-
-func init() { patience = time.Second } // there is no database behind these stores
