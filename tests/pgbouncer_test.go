@@ -1,0 +1,114 @@
+package tests
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
+	_ "github.com/lib/pq" // the driver "postgres"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// throughPgBouncer are the settings of docs/sql.md. PgBouncer pools transactions.
+var throughPgBouncer = []struct {
+	name, driver, setting string
+	works                 bool
+}{
+	{"pgx exec", "pgx", "default_query_exec_mode=exec", true},
+	{"pgx simple_protocol", "pgx", "default_query_exec_mode=simple_protocol", true},
+	{"pgx default", "pgx", "", false},
+	{"pgx cache_describe", "pgx", "default_query_exec_mode=cache_describe", true},
+	{"lib/pq binary_parameters", "postgres", "binary_parameters=yes", true},
+	{"lib/pq default", "postgres", "", false},
+}
+
+// TestPgBouncer has many logins and refreshes at once, through more connections than
+// PgBouncer has to the server.
+func TestPgBouncer(t *testing.T) {
+	t.Parallel()
+	for _, c := range throughPgBouncer {
+		t.Run(c.name, func(t *testing.T) {
+			direct := open(t, postgreSQL, postgreSQL.dsn(t), 2)
+			statesTable, tokensTable := newTable(t, direct), newTable(t, direct)
+			u, err := url.Parse(pgBouncer.dsn(t))
+			require.NoError(t, err)
+			u.RawQuery = "sslmode=disable&" + c.setting
+			db := open(t, database{driver: c.driver}, u.String(), 40)
+			states, err := sqlstore.NewStates(db, sqlstore.PostgreSQL, sqlstore.Config{Table: statesTable})
+			require.NoError(t, err)
+			tokens, err := sqlstore.NewTokens(db, sqlstore.PostgreSQL, sqlstore.Config{Table: tokensTable})
+			require.NoError(t, err)
+			require.NoError(t, states.CreateTable(t.Context()))
+			require.NoError(t, tokens.CreateTable(t.Context()))
+
+			var mu sync.Mutex
+			var failures []error
+			var wg sync.WaitGroup
+			for worker := range 60 {
+				wg.Go(func() {
+					for round := range 20 {
+						key := fmt.Sprintf("%d-%d", worker, round)
+						err := errors.Join(loginOnce(timeout(t, 20*time.Second), states, key), refreshOnce(timeout(t, 20*time.Second), tokens.User(key)))
+						if err != nil {
+							mu.Lock()
+							failures = append(failures, err)
+							mu.Unlock()
+							return
+						}
+					}
+				})
+			}
+			wg.Wait()
+			if c.works {
+				assert.Empty(t, failures)
+				return
+			}
+			require.NotEmpty(t, failures)
+			for _, err := range failures {
+				text := err.Error()
+				if strings.Contains(text, "42P05") || strings.Contains(text, "26000") || strings.Contains(text, "08P01") {
+					assert.Contains(t, text, "default_query_exec_mode=exec (pgx) or binary_parameters=yes (lib/pq)")
+				} else {
+					t.Logf("another consequence: %v", err)
+				}
+			}
+		})
+	}
+}
+
+func loginOnce(ctx context.Context, states *sqlstore.States, key string) error {
+	if err := states.Put(ctx, key, []byte("\x00value"), time.Minute); err != nil {
+		return err
+	}
+	value, found, err := states.Take(ctx, key)
+	if err == nil && (!found || string(value) != "\x00value") {
+		err = fmt.Errorf("took %q %t", value, found)
+	}
+	return err
+}
+
+func refreshOnce(ctx context.Context, u sqlstore.UserTokens) error {
+	unlock, err := u.LockToken(ctx, hold)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if _, err := u.LoadToken(ctx); err != nil {
+		return err
+	}
+	if err := u.SaveToken(ctx, token("a")); err != nil {
+		return err
+	}
+	tok, err := u.LoadToken(ctx)
+	if err == nil && (tok == nil || tok.AccessToken != token("a").AccessToken) {
+		err = errors.New("the token was lost")
+	}
+	return err
+}
