@@ -1,23 +1,24 @@
-// Package tokenstoretest holds token stores to the contract of
-// [shangcloud.TokenStore] and, if they are one, of [shangcloud.TokenLocker]:
+// Package tokenstoretest tests token stores against the contract of
+// [oauth2login.TokenStore] and, if they implement it, of [oauth2login.TokenLocker]:
 //
 //	func TestStore(t *testing.T) {
-//		tokenstoretest.Run(t, func(t *testing.T) (a, b shangcloud.TokenStore) {
-//			db := openTestDatabase(t)
-//			user := newTestUser(t, db)
-//			return NewStore(db, user), NewStore(db, user)
+//		tokenstoretest.Run(t, tokenstoretest.Backend{
+//			Open: func(t *testing.T) (a, b oauth2login.TokenStore) {
+//				db := openTestDatabase(t)
+//				user := newTestUser(t, db)
+//				return NewStore(db, user), NewStore(db, user)
+//			},
 //		})
 //	}
 //
-// Run it with the race detector. What it can't see is what happens when a process
-// dies: that the lock ends by itself, and that no half of a token is left. A store
-// for earnest has tests of its own for that.
+// Run it with the race detector. It can't see what happens when a process dies: that
+// the lock ends, and that no half of a token is left. A store for production needs
+// tests of its own for that.
 package tokenstoretest
 
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"fmt"
 	"strings"
 	"sync"
@@ -25,42 +26,64 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/leak"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 )
 
-// patience is how long a call may take that has no reason to wait.
-var patience = 5 * time.Second
-
 const (
-	// queueing is how long a call may take that lines up behind many others.
+	// patience is how long a call may take that has no reason to wait.
+	patience = 5 * time.Second
+
+	// queueing is how long a call may take behind many others.
 	queueing = time.Minute
 
-	// shortly is how long a call is watched that has to wait.
+	// shortly is how long a call that has to wait is watched.
 	shortly = 100 * time.Millisecond
+
+	// longHold is the lifetime of a lock where a test does not watch it end. A
+	// provider asks for as much by default.
+	longHold = 25 * time.Second
+
+	// shortHold is the lifetime of a lock whose end a test waits for.
+	shortHold = time.Second
 )
 
-// Run tests a store. Each subtest calls open once, for two values of the store, as
-// two processes would have them: on one backend, for one user, of whom no token is
-// stored yet. They may be one and the same value if the store is a lone process's.
-// A store is a [shangcloud.TokenLocker] if both values are.
-//
-// The tokens are made up, and no two tests use the same.
-func Run(t *testing.T, open func(t *testing.T) (a, b shangcloud.TokenStore)) {
+// Backend describes the store under test.
+type Backend struct {
+	// Open returns two values of the store, as two processes have them: with
+	// connections of their own, for the token of one user. They may be the same
+	// value if the store belongs to one process. Each call returns a new place
+	// without a token. The locks are tested if both values are TokenLockers.
+	Open func(t *testing.T) (a, b oauth2login.TokenStore)
+
+	// Extra says that the store keeps the extras scope and id_token, as
+	// [github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore.Marshal] does. If
+	// false, this is not tested: encoding/json drops them.
+	Extra bool
+
+	// HoldEnds says that a lock ends after its lifetime even if its holder is alive.
+	// If false, this is not tested: file locks have no lifetime.
+	HoldEnds bool
+}
+
+// Run tests a store. All tokens are made up, and no two tests use the same.
+func Run(t *testing.T, b Backend) {
 	for _, test := range []struct {
 		name string
 		run  func(t *testing.T, s *stores)
 	}{
 		{"Miss", testMiss},
 		{"RoundTrip", testRoundTrip},
+		{"Extra", testExtra},
 		{"Replace", testReplace},
-		{"LoggedOut", testLoggedOut},
+		{"Delete", testDelete},
 		{"LoadedTokensStayAsTheyAre", testAlias},
 		{"Concurrent", testConcurrent},
 		{"Cancelled", testCancelled},
 		{"NothingSecretIsPrinted", testSecrets},
 	} {
-		t.Run(test.name, func(t *testing.T) { test.run(t, newStores(t, open)) })
+		t.Run(test.name, func(t *testing.T) { test.run(t, newStores(t, b)) })
 	}
 	for _, test := range []struct {
 		name string
@@ -70,39 +93,52 @@ func Run(t *testing.T, open func(t *testing.T) (a, b shangcloud.TokenStore)) {
 		{"WaitObeysContext", testLockContext},
 		{"HeldAfterContext", testLockOutlivesContext},
 		{"UnlockWakes", testUnlockWakes},
+		{"HeldForHold", testHeldForHold},
+		{"HoldEnds", testHoldEnds},
 	} {
-		t.Run("Lock/"+test.name, func(t *testing.T) {
-			s := newStores(t, open)
-			a, ok := s.a.(shangcloud.TokenLocker)
-			b, ok2 := s.b.(shangcloud.TokenLocker)
-			if !ok || !ok2 {
-				t.Skip("the store is no shangcloud.TokenLocker, and need not be")
-			}
-			test.run(t, &lockers{s, a, b})
-		})
+		t.Run("Lock/"+test.name, func(t *testing.T) { test.run(t, newLockers(t, b)) })
 	}
 }
 
 type stores struct {
-	t    *testing.T
-	a, b shangcloud.TokenStore
+	t       *testing.T
+	backend Backend
+	a, b    oauth2login.TokenStore
 }
 
-func newStores(t *testing.T, open func(t *testing.T) (a, b shangcloud.TokenStore)) *stores {
+func newStores(t *testing.T, b Backend) *stores {
 	t.Helper()
-	a, b := open(t)
-	if a == nil || b == nil {
-		t.Fatal("open returned no store")
+	first, second := b.Open(t)
+	if first == nil || second == nil {
+		t.Fatal("Open returned no store")
 	}
-	return &stores{t, a, b}
+	return &stores{t, b, first, second}
 }
 
-// limit gives a call as much time as it may take.
+func (s *stores) both() []oauth2login.TokenStore { return []oauth2login.TokenStore{s.a, s.b} }
+
+type lockers struct {
+	*stores
+	lockA, lockB oauth2login.TokenLocker
+}
+
+func newLockers(t *testing.T, b Backend) *lockers {
+	t.Helper()
+	s := newStores(t, b)
+	lockA, ok := s.a.(oauth2login.TokenLocker)
+	lockB, ok2 := s.b.(oauth2login.TokenLocker)
+	if !ok || !ok2 {
+		t.Skip("the store is no oauth2login.TokenLocker, and need not be")
+	}
+	return &lockers{s, lockA, lockB}
+}
+
+// limit returns a context for a call that has no reason to wait.
 func (s *stores) limit() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(s.t.Context(), patience)
 }
 
-func (s *stores) save(store shangcloud.TokenStore, tok *oauth2.Token) bool {
+func (s *stores) save(store oauth2login.TokenStore, tok *oauth2.Token) bool {
 	s.t.Helper()
 	ctx, cancel := s.limit()
 	defer cancel()
@@ -113,7 +149,7 @@ func (s *stores) save(store shangcloud.TokenStore, tok *oauth2.Token) bool {
 	return true
 }
 
-func (s *stores) load(store shangcloud.TokenStore) (*oauth2.Token, bool) {
+func (s *stores) load(store oauth2login.TokenStore) (*oauth2.Token, bool) {
 	s.t.Helper()
 	ctx, cancel := s.limit()
 	defer cancel()
@@ -126,7 +162,7 @@ func (s *stores) load(store shangcloud.TokenStore) (*oauth2.Token, bool) {
 }
 
 // check loads from store and compares.
-func (s *stores) check(store shangcloud.TokenStore, want *oauth2.Token) {
+func (s *stores) check(store oauth2login.TokenStore, want *oauth2.Token) {
 	s.t.Helper()
 	if got, ok := s.load(store); ok {
 		if diff := difference(got, want); diff != "" {
@@ -135,8 +171,8 @@ func (s *stores) check(store shangcloud.TokenStore, want *oauth2.Token) {
 	}
 }
 
-// difference tells in which field two tokens differ. An Expiry is one moment
-// whatever its time zone, to the microsecond: more is more than databases keep.
+// difference tells in which field two tokens differ. Expiry is compared as a moment,
+// whatever its time zone, to the microsecond: databases do not keep more.
 func difference(got, want *oauth2.Token) string {
 	switch {
 	case got == nil:
@@ -155,7 +191,7 @@ func difference(got, want *oauth2.Token) string {
 	return ""
 }
 
-// newToken returns a token that is whole if [whole] says so.
+// newToken returns a token whose parts whole recognizes.
 func newToken() *oauth2.Token {
 	secret := rand.Text()
 	return &oauth2.Token{
@@ -173,7 +209,7 @@ func whole(tok *oauth2.Token) bool {
 
 func testMiss(t *testing.T, s *stores) {
 	for range 2 {
-		for _, store := range []shangcloud.TokenStore{s.a, s.b} {
+		for _, store := range s.both() {
 			if tok, ok := s.load(store); ok && tok != nil {
 				t.Error("LoadToken found a token where none was saved")
 			}
@@ -204,14 +240,14 @@ func testRoundTrip(t *testing.T, s *stores) {
 		{"local time", oauth2.Token{AccessToken: "at", Expiry: time.Now().Add(time.Hour).Truncate(time.Microsecond)}},
 		{"nanoseconds", oauth2.Token{AccessToken: "at", Expiry: moment.Add(999)}},
 		{"no refresh token", oauth2.Token{AccessToken: "at", TokenType: "Bearer", Expiry: moment, ExpiresIn: 1}},
-		{"type in small letters", oauth2.Token{AccessToken: "at", TokenType: "bearer"}},
+		{"lower-case type", oauth2.Token{AccessToken: "at", TokenType: "bearer"}},
 		{"all characters", oauth2.Token{AccessToken: strings.ReplaceAll(visible.String(), " ", ""), RefreshToken: visible.String(), Expiry: moment}},
 		{"Unicode", oauth2.Token{AccessToken: "at", RefreshToken: "令牌 🔑 é"}},
 		{"16 KiB each", oauth2.Token{AccessToken: long.String(), RefreshToken: long.String()[1:], Expiry: moment}},
 		{"short again", oauth2.Token{AccessToken: "a", RefreshToken: "r", Expiry: moment}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := &stores{t, s.a, s.b}
+			s := &stores{t, s.backend, s.a, s.b}
 			if s.save(s.a, &c.tok) {
 				s.check(s.b, &c.tok)
 				s.check(s.a, &c.tok)
@@ -221,7 +257,7 @@ func testRoundTrip(t *testing.T, s *stores) {
 }
 
 func testReplace(_ *testing.T, s *stores) {
-	for _, store := range []shangcloud.TokenStore{s.a, s.b, s.b, s.a} {
+	for _, store := range []oauth2login.TokenStore{s.a, s.b, s.b, s.a} {
 		tok := newToken()
 		if !s.save(store, tok) {
 			return
@@ -231,15 +267,57 @@ func testReplace(_ *testing.T, s *stores) {
 	}
 }
 
-// testLoggedOut saves no token. What is loaded then may be an empty one: SaveToken
-// need not look at what it saves.
-func testLoggedOut(t *testing.T, s *stores) {
-	for _, store := range []shangcloud.TokenStore{s.a, s.b} {
-		if !s.save(s.a, newToken()) || !s.save(store, nil) {
+// testExtra saves what some providers send beside the token.
+func testExtra(t *testing.T, s *stores) {
+	if !s.backend.Extra {
+		t.Skip("Backend.Extra is false: the store need not keep extras")
+	}
+	for _, extra := range []map[string]any{
+		{"scope": "openid user:basic", "id_token": "e30.e30.c2ln"},
+		{"scope": "openid"},
+		{},
+	} {
+		tok := newToken().WithExtra(extra)
+		if !s.save(s.a, tok) {
 			return
 		}
-		if tok, ok := s.load(s.b); ok && tok != nil && *tok != (oauth2.Token{}) {
-			t.Error("LoadToken finds a token after SaveToken was given nil")
+		for _, store := range s.both() {
+			got, ok := s.load(store)
+			if !ok || got == nil {
+				t.Error("LoadToken finds no token")
+				return
+			}
+			for _, name := range []string{"scope", "id_token"} {
+				if got.Extra(name) != extra[name] {
+					t.Errorf("Extra(%q) is %v, want %v", name, got.Extra(name), extra[name])
+				}
+			}
+		}
+	}
+}
+
+// testDelete logs out: with a token and without one, in one process and in the other.
+func testDelete(t *testing.T, s *stores) {
+	remove := func(store oauth2login.TokenStore) bool {
+		ctx, cancel := s.limit()
+		defer cancel()
+		err := store.DeleteToken(ctx)
+		if err != nil {
+			t.Errorf("DeleteToken: %v", err)
+		}
+		return err == nil
+	}
+	if !remove(s.a) {
+		return
+	}
+	for _, store := range s.both() {
+		if !s.save(s.a, newToken()) || !remove(store) || !remove(store) {
+			return
+		}
+		for _, other := range s.both() {
+			if tok, ok := s.load(other); ok && tok != nil {
+				t.Error("LoadToken finds a token after DeleteToken")
+			}
 		}
 		tok := newToken()
 		if s.save(s.b, tok) {
@@ -248,7 +326,7 @@ func testLoggedOut(t *testing.T, s *stores) {
 	}
 }
 
-// testAlias has a token in use while its successor is saved.
+// testAlias checks that a token in use does not change when its successor is saved.
 func testAlias(t *testing.T, s *stores) {
 	first := newToken()
 	want := *first
@@ -267,17 +345,17 @@ func testAlias(t *testing.T, s *stores) {
 	}
 }
 
-// testConcurrent has both stores save and load at the same time. Every token that
-// is found must be one that was saved, whole.
+// testConcurrent saves and loads in both stores at the same time. Every loaded token
+// must be one that was saved, whole.
 func testConcurrent(t *testing.T, s *stores) {
 	const workers, rounds = 4, 25
 	var saved sync.Map
-	save := func(store shangcloud.TokenStore) bool {
+	save := func(store oauth2login.TokenStore) bool {
 		tok := newToken()
 		saved.Store(tok.AccessToken, *tok)
 		return s.save(store, tok)
 	}
-	check := func(store shangcloud.TokenStore) bool {
+	check := func(store oauth2login.TokenStore) bool {
 		got, ok := s.load(store)
 		if !ok {
 			return false
@@ -302,7 +380,7 @@ func testConcurrent(t *testing.T, s *stores) {
 		return
 	}
 	var wg sync.WaitGroup
-	for _, store := range []shangcloud.TokenStore{s.a, s.b} {
+	for _, store := range s.both() {
 		for range workers {
 			wg.Go(func() {
 				for i := 0; i < rounds && save(store); i++ {
@@ -320,45 +398,51 @@ func testConcurrent(t *testing.T, s *stores) {
 }
 
 func testCancelled(t *testing.T, s *stores) {
-	tok := newToken()
-	if !s.save(s.a, tok) {
+	if !s.save(s.a, newToken()) {
 		return
 	}
-	for name, call := range s.calls() {
+	for _, call := range s.calls() {
 		ctx, cancel := context.WithCancel(t.Context())
 		cancel()
 		start := time.Now()
-		if call(ctx) == nil {
-			t.Errorf("%s succeeds with a context that is done", name)
+		if call.run(ctx) == nil {
+			t.Errorf("%s succeeds with a context that is done", call.name)
 		}
 		if took := time.Since(start); took > patience {
-			t.Errorf("%s takes %v with a context that is done", name, took)
+			t.Errorf("%s takes %v with a context that is done", call.name, took)
 		}
-	}
-	if got, ok := s.load(s.b); ok && !whole(got) {
-		t.Error("a save that was given up leaves no whole token")
+		got, ok := s.load(s.b)
+		removed := got == nil && call.name == "DeleteToken" // it may have happened
+		if ok && !removed && !whole(got) {
+			t.Errorf("%s with a context that is done leaves no whole token", call.name)
+		}
 	}
 }
 
-// calls are those of the store that may fail.
-func (s *stores) calls() map[string]func(ctx context.Context) error {
-	calls := map[string]func(ctx context.Context) error{
-		"LoadToken": func(ctx context.Context) error {
+type call struct {
+	name string
+	run  func(ctx context.Context) error
+}
+
+// calls are the methods of the store.
+func (s *stores) calls() []call {
+	calls := []call{
+		{"LoadToken", func(ctx context.Context) error {
 			_, err := s.a.LoadToken(ctx)
 			return err
-		},
-		"SaveToken": func(ctx context.Context) error { return s.a.SaveToken(ctx, newToken()) },
+		}},
+		{"SaveToken", func(ctx context.Context) error { return s.a.SaveToken(ctx, newToken()) }},
 	}
-	if l, ok := s.a.(shangcloud.TokenLocker); ok {
-		calls["LockToken"] = func(ctx context.Context) error {
-			unlock, err := l.LockToken(ctx)
+	if l, ok := s.a.(oauth2login.TokenLocker); ok {
+		calls = append(calls, call{"LockToken", func(ctx context.Context) error {
+			unlock, err := l.LockToken(ctx, longHold)
 			if err == nil {
 				unlock()
 			}
 			return err
-		}
+		}})
 	}
-	return calls
+	return append(calls, call{"DeleteToken", func(ctx context.Context) error { return s.a.DeleteToken(ctx) }})
 }
 
 func testSecrets(t *testing.T, s *stores) {
@@ -367,55 +451,34 @@ func testSecrets(t *testing.T, s *stores) {
 		return
 	}
 	s.load(s.a)
-	check := func(what string, v any) {
-		t.Helper()
-		var texts []string
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
-			texts = append(texts, fmt.Sprintf(verb, v))
-		}
-		if text, err := json.Marshal(v); err == nil {
-			texts = append(texts, string(text))
-		}
-		for _, secret := range []string{tok.AccessToken, tok.RefreshToken} {
-			for _, form := range []string{
-				secret,
-				fmt.Sprintf("%x", secret),
-				strings.Trim(fmt.Sprintf("%v", []byte(secret)), "[]"),
-				strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", []byte(secret)), "[]byte{"), "}"),
-			} {
-				for _, text := range texts {
-					if strings.Contains(text, form) {
-						t.Errorf("%s prints a token", what)
-						return
-					}
-				}
-			}
-		}
-	}
-	check("the store", s.a)
-	check("the store", s.b)
-	check("a struct with the store", struct{ S shangcloud.TokenStore }{s.a})
-
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := s.a.SaveToken(ctx, tok); err != nil {
-		check("an error of SaveToken", err)
-	}
-	if _, err := s.a.LoadToken(ctx); err != nil {
-		check("an error of LoadToken", err)
+	_, loadErr := s.a.LoadToken(ctx)
+	for what, v := range map[string]any{
+		"a store":               s.a,
+		"another store":         s.b,
+		"a struct with a store": struct{ S oauth2login.TokenStore }{s.a},
+		"SaveToken's error":     s.a.SaveToken(ctx, tok),
+		"LoadToken's error":     loadErr,
+		"DeleteToken's error":   s.a.DeleteToken(ctx),
+	} {
+		if leak.Prints(v, tok.AccessToken, tok.RefreshToken) {
+			t.Errorf("%s prints a token", what)
+		}
 	}
 }
 
-type lockers struct {
-	*stores
-	lockA, lockB shangcloud.TokenLocker
+// lock takes the lock for longHold.
+func (s *lockers) lock(l oauth2login.TokenLocker, limit time.Duration) (unlock func(), ok bool) {
+	s.t.Helper()
+	return s.lockFor(l, limit, longHold)
 }
 
-func (s *lockers) lock(l shangcloud.TokenLocker, limit time.Duration) (unlock func(), ok bool) {
+func (s *lockers) lockFor(l oauth2login.TokenLocker, limit, hold time.Duration) (unlock func(), ok bool) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), limit)
 	defer cancel()
-	unlock, err := l.LockToken(ctx)
+	unlock, err := l.LockToken(ctx, hold)
 	if err != nil {
 		s.t.Errorf("LockToken: %v", err)
 		return nil, false
@@ -427,8 +490,8 @@ func (s *lockers) lock(l shangcloud.TokenLocker, limit time.Duration) (unlock fu
 	return unlock, true
 }
 
-// testExclusion lets many goroutines count in the stored token. If two of them
-// hold the lock at once, or one does not see what the last one saved, a step is lost.
+// testExclusion lets many goroutines count in the stored token. A step is lost if two of
+// them hold the lock at once, or if one does not see what the last one saved.
 func testExclusion(t *testing.T, s *lockers) {
 	const workers, rounds = 8, 10
 	if !s.save(s.a, newToken()) {
@@ -439,7 +502,7 @@ func testExclusion(t *testing.T, s *lockers) {
 		return
 	}
 	var inside atomic.Int32
-	step := func(l shangcloud.TokenLocker, store shangcloud.TokenStore) bool {
+	step := func(l oauth2login.TokenLocker, store oauth2login.TokenStore) bool {
 		unlock, ok := s.lock(l, queueing)
 		if !ok {
 			return false
@@ -453,7 +516,7 @@ func testExclusion(t *testing.T, s *lockers) {
 		if !ok || tok == nil {
 			return false
 		}
-		time.Sleep(time.Millisecond) // for others to come in, if they can
+		time.Sleep(time.Millisecond) // a faulty store lets another one in
 		next := *tok
 		next.ExpiresIn++
 		return s.save(store, &next)
@@ -475,14 +538,14 @@ func testExclusion(t *testing.T, s *lockers) {
 	s.check(s.b, &want)
 }
 
-// tryWhileHeld waits with ctx for a lock that is held, and reports whether it got
-// it, and how long that took. A store that does not heed ctx is told by free.
-func (s *lockers) tryWhileHeld(ctx context.Context, l shangcloud.TokenLocker, free func()) (locked bool, took time.Duration) {
+// tryWhileHeld waits with ctx for a lock that is held. It reports whether it got the
+// lock, and how long that took. If the store ignores ctx, free ends the wait.
+func (s *lockers) tryWhileHeld(ctx context.Context, l oauth2login.TokenLocker, free func()) (locked bool, took time.Duration) {
 	s.t.Helper()
 	start := time.Now()
 	done := make(chan func(), 1)
 	go func() {
-		unlock, err := l.LockToken(ctx)
+		unlock, err := l.LockToken(ctx, longHold)
 		if err != nil {
 			unlock = nil
 		}
@@ -502,14 +565,14 @@ func (s *lockers) tryWhileHeld(ctx context.Context, l shangcloud.TokenLocker, fr
 	return unlock != nil, time.Since(start)
 }
 
-// testLockContext has callers give up waiting. They must not hold, nor end, a lock.
+// testLockContext lets callers give up waiting. They must neither hold nor end a lock.
 func testLockContext(t *testing.T, s *lockers) {
 	unlock, ok := s.lock(s.lockA, patience)
 	if !ok {
 		return
 	}
 	unlock = sync.OnceFunc(unlock)
-	for name, l := range map[string]shangcloud.TokenLocker{"the same store": s.lockA, "another store": s.lockB} {
+	for name, l := range map[string]oauth2login.TokenLocker{"the same store": s.lockA, "another store": s.lockB} {
 		for _, how := range []string{"times out", "is cancelled"} {
 			ctx, cancel := context.WithTimeout(t.Context(), shortly)
 			if how == "is cancelled" {
@@ -533,7 +596,7 @@ func testLockContext(t *testing.T, s *lockers) {
 		}
 	}
 	unlock()
-	for _, l := range []shangcloud.TokenLocker{s.lockA, s.lockB, s.lockA} {
+	for _, l := range []oauth2login.TokenLocker{s.lockA, s.lockB, s.lockA} {
 		unlock, ok := s.lock(l, patience)
 		if !ok {
 			return
@@ -542,11 +605,11 @@ func testLockContext(t *testing.T, s *lockers) {
 	}
 }
 
-// testLockOutlivesContext has a refresh take all the time there is, so that ctx
-// ends, and its token be saved after that: the lock is to be held until then.
+// testLockOutlivesContext ends the context while the lock is held. The lock must last
+// until unlock: a refresh may take longer than the context of its caller.
 func testLockOutlivesContext(t *testing.T, s *lockers) {
 	ctx, cancel := context.WithCancel(t.Context())
-	unlock, err := s.lockA.LockToken(ctx)
+	unlock, err := s.lockA.LockToken(ctx, longHold)
 	cancel()
 	if err != nil {
 		t.Errorf("LockToken: %v", err)
@@ -574,7 +637,7 @@ func testUnlockWakes(t *testing.T, s *lockers) {
 	}
 	var wg sync.WaitGroup
 	var released atomic.Bool
-	for _, l := range []shangcloud.TokenLocker{s.lockA, s.lockB} {
+	for _, l := range []oauth2login.TokenLocker{s.lockA, s.lockB} {
 		wg.Go(func() {
 			if unlock, ok := s.lock(l, patience); ok {
 				if !released.Load() {
@@ -588,4 +651,45 @@ func testUnlockWakes(t *testing.T, s *lockers) {
 	released.Store(true)
 	unlock()
 	wg.Wait()
+}
+
+// testHeldForHold watches a lock for half of its lifetime.
+func testHeldForHold(t *testing.T, s *lockers) {
+	unlock, ok := s.lockFor(s.lockA, patience, 2*shortHold)
+	if !ok {
+		return
+	}
+	unlock = sync.OnceFunc(unlock)
+	ctx, cancel := context.WithTimeout(t.Context(), shortHold)
+	defer cancel()
+	if locked, took := s.tryWhileHeld(ctx, s.lockB, unlock); locked && !t.Failed() {
+		t.Errorf("a lock for %v is given to another caller after %v", 2*shortHold, took)
+	}
+	unlock()
+}
+
+// testHoldEnds lets a holder fall silent, and come back when another one has the lock.
+func testHoldEnds(t *testing.T, s *lockers) {
+	if !s.backend.HoldEnds {
+		t.Skip("Backend.HoldEnds is false: a lock need not end while its holder is alive")
+	}
+	late, ok := s.lockFor(s.lockA, patience, shortHold)
+	if !ok {
+		return
+	}
+	unlock, ok := s.lock(s.lockB, shortHold+patience)
+	late()
+	if !ok {
+		return
+	}
+	unlock = sync.OnceFunc(unlock)
+	ctx, cancel := context.WithTimeout(t.Context(), shortly)
+	defer cancel()
+	if locked, _ := s.tryWhileHeld(ctx, s.lockA, unlock); locked && !t.Failed() {
+		t.Error("unlock ends the lock of the next holder")
+	}
+	unlock()
+	if unlock, ok := s.lock(s.lockA, patience); ok {
+		unlock()
+	}
 }

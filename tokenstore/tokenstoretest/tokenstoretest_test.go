@@ -10,19 +10,20 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/tokenstoretest"
 	"github.com/stretchr/testify/assert"
 	"golang.org/x/oauth2"
 )
 
-// faulty is a store with something wrong. What is nil is right.
+// faulty is a store with something wrong. A nil field is right.
 type faulty struct {
-	inner *tokenstore.Memory
-	load  func(context.Context, *tokenstore.Memory) (*oauth2.Token, error)
-	save  func(context.Context, *tokenstore.Memory, *oauth2.Token) error
-	lock  func(context.Context, *tokenstore.Memory) (func(), error)
+	inner  *tokenstore.Memory
+	load   func(context.Context, *memory) (*oauth2.Token, error)
+	save   func(context.Context, *memory, *oauth2.Token) error
+	remove func(context.Context, *memory) error
+	lock   func(context.Context, *memory, time.Duration) (func(), error)
 }
 
 func (f *faulty) LoadToken(ctx context.Context) (*oauth2.Token, error) {
@@ -39,18 +40,64 @@ func (f *faulty) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	return f.inner.SaveToken(ctx, tok)
 }
 
-func (f *faulty) LockToken(ctx context.Context) (func(), error) {
-	if f.lock != nil {
-		return f.lock(ctx, f.inner)
+func (f *faulty) DeleteToken(ctx context.Context) error {
+	if f.remove != nil {
+		return f.remove(ctx, f.inner)
 	}
-	return f.inner.LockToken(ctx)
+	return f.inner.DeleteToken(ctx)
+}
+
+func (f *faulty) LockToken(ctx context.Context, hold time.Duration) (func(), error) {
+	if f.lock != nil {
+		return f.lock(ctx, f.inner, hold)
+	}
+	return f.inner.LockToken(ctx, hold)
+}
+
+// leased is a store whose locks end. If early is not nil, they end then; lateUnlock
+// makes a late unlock free the lock of the next holder.
+type leased struct {
+	memory
+	early      func(hold time.Duration) time.Duration
+	lateUnlock bool
+
+	turn chan struct{}
+}
+
+func newLeased() *leased { return &leased{turn: make(chan struct{}, 1)} }
+
+func (l *leased) LockToken(ctx context.Context, hold time.Duration) (func(), error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	select {
+	case l.turn <- struct{}{}:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	free := func() {
+		select {
+		case <-l.turn:
+		default:
+		}
+	}
+	if l.early != nil {
+		hold = l.early(hold)
+	}
+	if l.lateUnlock {
+		timer := time.AfterFunc(hold, free)
+		return func() { timer.Stop(); free() }, nil
+	}
+	free = sync.OnceFunc(free)
+	timer := time.AfterFunc(hold, free)
+	return func() { timer.Stop(); free() }, nil
 }
 
 type memory = tokenstore.Memory
 
-// lossy is a store that saves what change makes of a token.
-func lossy(change func(tok, old *oauth2.Token)) func() shangcloud.TokenStore {
-	return func() shangcloud.TokenStore {
+// lossy is a store that changes a token before it saves it.
+func lossy(change func(tok, old *oauth2.Token)) func() oauth2login.TokenStore {
+	return func() oauth2login.TokenStore {
 		return &faulty{inner: &memory{}, save: func(ctx context.Context, m *memory, tok *oauth2.Token) error {
 			old, _ := m.LoadToken(context.Background())
 			if tok = new(*tok); old == nil {
@@ -62,12 +109,12 @@ func lossy(change func(tok, old *oauth2.Token)) func() shangcloud.TokenStore {
 	}
 }
 
-// faults are stores with something wrong, by what finds it.
+// faults are stores with something wrong, and the subtest that finds it.
 var faults = []struct {
 	name, found string
-	open        func() shangcloud.TokenStore
+	open        func() oauth2login.TokenStore
 }{
-	{"a miss is an error", "Miss", func() shangcloud.TokenStore {
+	{"a miss is an error", "Miss", func() oauth2login.TokenStore {
 		return &faulty{inner: &memory{}, load: func(ctx context.Context, m *memory) (*oauth2.Token, error) {
 			tok, err := m.LoadToken(ctx)
 			if tok == nil && err == nil {
@@ -76,7 +123,7 @@ var faults = []struct {
 			return tok, err
 		}}
 	}},
-	{"a miss is an empty token", "Miss", func() shangcloud.TokenStore {
+	{"a miss is an empty token", "Miss", func() oauth2login.TokenStore {
 		return &faulty{inner: &memory{}, load: func(ctx context.Context, m *memory) (*oauth2.Token, error) {
 			tok, err := m.LoadToken(ctx)
 			if tok == nil {
@@ -110,12 +157,31 @@ var faults = []struct {
 		}
 	})},
 	{"varchar(4096)", "RoundTrip/16_KiB_each", lossy(func(tok, _ *oauth2.Token) { tok.AccessToken = tok.AccessToken[:min(4096, len(tok.AccessToken))] })},
+	{"encoding/json", "Extra", lossy(func(tok, _ *oauth2.Token) { *tok = *tok.WithExtra(nil) })},
+	{"scope only", "Extra", lossy(func(tok, _ *oauth2.Token) {
+		*tok = *tok.WithExtra(map[string]any{"scope": tok.Extra("scope")})
+	})},
+	{"the old extras are kept", "Extra", lossy(func(tok, old *oauth2.Token) {
+		if old.Extra("id_token") != nil {
+			*tok = *tok.WithExtra(map[string]any{"scope": old.Extra("scope"), "id_token": old.Extra("id_token")})
+		}
+	})},
 	{"the first token stays", "Replace", lossy(func(tok, old *oauth2.Token) {
 		if old.AccessToken != "" {
 			*tok = *old
 		}
 	})},
-	{"one token, overwritten", "LoadedTokensStayAsTheyAre", func() shangcloud.TokenStore {
+	{"delete does nothing", "Delete", removing(func(context.Context, *memory) error { return nil })},
+	{"delete saves an empty token", "Delete", removing(func(ctx context.Context, m *memory) error {
+		return m.SaveToken(ctx, &oauth2.Token{})
+	})},
+	{"delete of nothing is an error", "Delete", removing(func(ctx context.Context, m *memory) error {
+		if tok, _ := m.LoadToken(ctx); tok == nil {
+			return errors.New("no row")
+		}
+		return m.DeleteToken(ctx)
+	})},
+	{"one token, overwritten", "LoadedTokensStayAsTheyAre", func() oauth2login.TokenStore {
 		var mu sync.Mutex
 		var tok oauth2.Token
 		return &faulty{
@@ -136,7 +202,7 @@ var faults = []struct {
 			},
 		}
 	}},
-	{"two steps", "Concurrent", func() shangcloud.TokenStore {
+	{"two steps", "Concurrent", func() oauth2login.TokenStore {
 		return &faulty{inner: &memory{}, save: func(ctx context.Context, m *memory, tok *oauth2.Token) error {
 			half, _ := m.LoadToken(context.Background())
 			if half == nil {
@@ -148,14 +214,25 @@ var faults = []struct {
 			return m.SaveToken(ctx, tok)
 		}}
 	}},
-	{"no context", "Cancelled", func() shangcloud.TokenStore {
+	{"no context", "Cancelled", func() oauth2login.TokenStore {
 		return &faulty{inner: &memory{}, save: func(_ context.Context, m *memory, tok *oauth2.Token) error {
 			return m.SaveToken(context.Background(), tok)
 		}}
 	}},
-	{"prints itself", "NothingSecretIsPrinted", func() shangcloud.TokenStore { return &talkative{} }},
-	{"prints bytes", "NothingSecretIsPrinted", func() shangcloud.TokenStore { return &talkative{bytes: true} }},
-	{"tells in an error", "NothingSecretIsPrinted", func() shangcloud.TokenStore {
+	{"delete without context", "Cancelled", removing(func(_ context.Context, m *memory) error {
+		return m.DeleteToken(context.Background())
+	})},
+	{"a cancelled load deletes", "Cancelled", func() oauth2login.TokenStore {
+		return &faulty{inner: &memory{}, load: func(ctx context.Context, m *memory) (*oauth2.Token, error) {
+			if ctx.Err() != nil {
+				_ = m.DeleteToken(context.Background())
+			}
+			return m.LoadToken(ctx)
+		}}
+	}},
+	{"prints itself", "NothingSecretIsPrinted", func() oauth2login.TokenStore { return &talkative{} }},
+	{"prints bytes", "NothingSecretIsPrinted", func() oauth2login.TokenStore { return &talkative{bytes: true} }},
+	{"tells in an error", "NothingSecretIsPrinted", func() oauth2login.TokenStore {
 		return &faulty{inner: &memory{}, save: func(ctx context.Context, m *memory, tok *oauth2.Token) error {
 			if err := m.SaveToken(ctx, tok); err != nil {
 				return errors.New("UPDATE t SET token = '" + tok.RefreshToken + "': " + err.Error())
@@ -163,21 +240,21 @@ var faults = []struct {
 			return nil
 		}}
 	}},
-	{"no lock", "Lock/Exclusion", func() shangcloud.TokenStore {
-		return &faulty{inner: &memory{}, lock: func(ctx context.Context, _ *memory) (func(), error) { return func() {}, ctx.Err() }}
+	{"no lock", "Lock/Exclusion", func() oauth2login.TokenStore {
+		return &faulty{inner: &memory{}, lock: func(ctx context.Context, _ *memory, _ time.Duration) (func(), error) { return func() {}, ctx.Err() }}
 	}},
-	{"fails instead of waiting", "Lock/WaitObeysContext", func() shangcloud.TokenStore {
-		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory) (func(), error) {
+	{"fails instead of waiting", "Lock/WaitObeysContext", func() oauth2login.TokenStore {
+		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory, _ time.Duration) (func(), error) {
 			ctx, cancel := context.WithTimeout(ctx, time.Millisecond)
 			defer cancel()
-			return m.LockToken(ctx)
+			return m.LockToken(ctx, 0)
 		}}
 	}},
-	{"gives up, keeps the lock", "Lock/WaitObeysContext", func() shangcloud.TokenStore {
-		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory) (func(), error) {
+	{"gives up, keeps the lock", "Lock/WaitObeysContext", func() oauth2login.TokenStore {
+		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory, _ time.Duration) (func(), error) {
 			got := make(chan func(), 1)
 			go func() {
-				unlock, _ := m.LockToken(context.Background())
+				unlock, _ := m.LockToken(context.Background(), 0)
 				got <- unlock
 			}()
 			select {
@@ -188,14 +265,14 @@ var faults = []struct {
 			}
 		}}
 	}},
-	{"waits for ever", "Lock/WaitObeysContext", func() shangcloud.TokenStore {
-		return &faulty{inner: &memory{}, lock: func(_ context.Context, m *memory) (func(), error) {
-			return m.LockToken(context.Background())
+	{"waits for ever", "Lock/WaitObeysContext", func() oauth2login.TokenStore {
+		return &faulty{inner: &memory{}, lock: func(_ context.Context, m *memory, _ time.Duration) (func(), error) {
+			return m.LockToken(context.Background(), 0)
 		}}
 	}},
-	{"a transaction of the context", "Lock/HeldAfterContext", func() shangcloud.TokenStore {
-		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory) (func(), error) {
-			unlock, err := m.LockToken(ctx)
+	{"a transaction of the context", "Lock/HeldAfterContext", func() oauth2login.TokenStore {
+		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory, _ time.Duration) (func(), error) {
+			unlock, err := m.LockToken(ctx, 0)
 			if err == nil {
 				unlock = sync.OnceFunc(unlock)
 				context.AfterFunc(ctx, unlock)
@@ -203,12 +280,27 @@ var faults = []struct {
 			return unlock, err
 		}}
 	}},
-	{"never unlocks", "Lock/UnlockWakes", func() shangcloud.TokenStore {
-		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory) (func(), error) {
-			_, err := m.LockToken(ctx)
+	{"never unlocks", "Lock/UnlockWakes", func() oauth2login.TokenStore {
+		return &faulty{inner: &memory{}, lock: func(ctx context.Context, m *memory, _ time.Duration) (func(), error) {
+			_, err := m.LockToken(ctx, 0)
 			return func() {}, err
 		}}
 	}},
+	{"hold in milliseconds", "Lock/HeldForHold", func() oauth2login.TokenStore {
+		l := newLeased()
+		l.early = func(hold time.Duration) time.Duration { return hold / 1000 }
+		return l
+	}},
+	{"a lock for ever", "Lock/HoldEnds", func() oauth2login.TokenStore { return &memory{} }},
+	{"a late unlock", "Lock/HoldEnds", func() oauth2login.TokenStore {
+		l := newLeased()
+		l.lateUnlock = true
+		return l
+	}},
+}
+
+func removing(remove func(context.Context, *memory) error) func() oauth2login.TokenStore {
+	return func() oauth2login.TokenStore { return &faulty{inner: &memory{}, remove: remove} }
 }
 
 // talkative keeps the token in fields that fmt finds.
@@ -228,17 +320,29 @@ func (s *talkative) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	return s.memory.SaveToken(ctx, tok)
 }
 
-// TestFaultsAreFound runs the suite in a process of its own for each store with a
-// fault: there it has to fail.
-func TestFaultsAreFound(t *testing.T) {
+// open makes a Backend of one process.
+func open(newStore func() oauth2login.TokenStore) tokenstoretest.Backend {
+	return tokenstoretest.Backend{
+		Open: func(*testing.T) (a, b oauth2login.TokenStore) {
+			store := newStore()
+			return store, store
+		},
+		Extra:    true,
+		HoldEnds: true,
+	}
+}
+
+// TestRun_faulty_stores runs the suite in a process of its own for each store with a
+// fault. The suite has to fail there.
+func TestRun_faulty_stores(t *testing.T) {
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
-			run, _, _ := strings.Cut(fault.found, "RoundTrip/") // all of them: one may need what another saved
-			if run == "" {
+			run := fault.found
+			if strings.HasPrefix(run, "RoundTrip/") { // one case may need what another saved
 				run = "RoundTrip"
 			}
-			child := exec.Command(os.Args[0], "-test.run=^TestFaulty$/^"+run+"$", "-test.v")
+			child := exec.Command(os.Args[0], "-test.run=^TestFaulty$/^"+strings.ReplaceAll(run, "/", "$/^")+"$", "-test.v")
 			child.Env = append(os.Environ(), "TOKENSTORETEST_FAULT="+fault.name)
 			out, err := child.CombinedOutput()
 			assert.Error(t, err, "the suite passes")
@@ -247,22 +351,25 @@ func TestFaultsAreFound(t *testing.T) {
 	}
 }
 
-// TestFaulty is what TestFaultsAreFound runs.
+// TestFaulty runs in the processes of TestRun_faulty_stores.
 func TestFaulty(t *testing.T) {
 	for _, fault := range faults {
 		if fault.name == os.Getenv("TOKENSTORETEST_FAULT") {
-			tokenstoretest.Run(t, func(*testing.T) (a, b shangcloud.TokenStore) {
-				store := fault.open()
-				return store, store
-			})
+			tokenstoretest.Run(t, open(fault.open))
 		}
 	}
 }
 
-// TestNoLocker lets a store pass that has no lock.
-func TestNoLocker(t *testing.T) {
-	tokenstoretest.Run(t, func(*testing.T) (a, b shangcloud.TokenStore) {
-		store := struct{ shangcloud.TokenStore }{&tokenstore.Memory{}}
-		return store, store
+// TestRun_right_stores shows that the faults are found, not something else.
+func TestRun_right_stores(t *testing.T) {
+	t.Run("locks end", func(t *testing.T) {
+		tokenstoretest.Run(t, open(func() oauth2login.TokenStore { return newLeased() }))
+	})
+	t.Run("no lock, no extra", func(t *testing.T) {
+		b := open(func() oauth2login.TokenStore {
+			return struct{ oauth2login.TokenStore }{lossy(func(tok, _ *oauth2.Token) { *tok = *tok.WithExtra(nil) })()}
+		})
+		b.Extra, b.HoldEnds = false, false
+		tokenstoretest.Run(t, b)
 	})
 }

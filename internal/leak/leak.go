@@ -1,0 +1,34 @@
+// Package leak finds secrets in what values print.
+package leak
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+)
+
+// Prints reports whether package fmt, with any verb, or encoding/json prints one of
+// the secrets of v: as text, in hexadecimal, or as a list of bytes.
+func Prints(v any, secrets ...string) bool {
+	var texts []string
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {
+		texts = append(texts, fmt.Sprintf(verb, v))
+	}
+	if text, err := json.Marshal(v); err == nil {
+		texts = append(texts, string(text))
+	}
+	all := strings.Join(texts, "\n")
+	for _, secret := range secrets {
+		for _, form := range []string{
+			secret,
+			fmt.Sprintf("%x", secret),
+			strings.Trim(fmt.Sprint([]byte(secret)), "[]"),
+			strings.TrimSuffix(strings.TrimPrefix(fmt.Sprintf("%#v", []byte(secret)), "[]byte{"), "}"),
+		} {
+			if strings.Contains(all, form) {
+				return true
+			}
+		}
+	}
+	return false
+}
