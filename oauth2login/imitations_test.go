@@ -28,15 +28,15 @@ const (
 	imitatedSecret = "hush-hush"
 )
 
-// internet answers requests in process: it has a handler for each address. A request
-// for any other address fails the test.
-type internet struct {
+// internetTransport answers requests in process: it has a handler for each address. A
+// request for any other address fails the test.
+type internetTransport struct {
 	t        *testing.T
 	handlers map[string]http.HandlerFunc
 }
 
 func newInternet(t *testing.T, providers ...*imitation) *http.Client {
-	n := &internet{t: t, handlers: make(map[string]http.HandlerFunc)}
+	n := &internetTransport{t: t, handlers: make(map[string]http.HandlerFunc)}
 	for _, p := range providers {
 		n.handlers[p.endpoint.AuthURL] = p.authorize
 		n.handlers[p.endpoint.TokenURL] = p.token
@@ -45,7 +45,7 @@ func newInternet(t *testing.T, providers ...*imitation) *http.Client {
 	return &http.Client{Transport: n}
 }
 
-func (n *internet) RoundTrip(req *http.Request) (*http.Response, error) {
+func (n *internetTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	if req.Body == nil {
 		req.Body = http.NoBody
 	}

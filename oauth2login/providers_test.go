@@ -578,6 +578,11 @@ func TestNotServed(t *testing.T) {
 		return err
 	}
 	inner := map[string]any{"access_token": "a", "token_type": "user"}
+	t.Run("Slack's bot tokens", func(t *testing.T) {
+		err := login(t, endpoints.Slack, map[string]any{"ok": true, "access_token": "xoxb", "token_type": "bot"})
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.ErrorContains(t, err, "token_type is not Bearer")
+	})
 	t.Run("Slack's user tokens", func(t *testing.T) {
 		err := login(t, endpoints.Slack, map[string]any{"ok": true, "authed_user": inner})
 		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)

@@ -1,0 +1,141 @@
+package oauth2login_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// TestTokenAnswers has answers to a code in all shapes.
+func TestTokenAnswers(t *testing.T) {
+	const form = "application/x-www-form-urlencoded"
+	unusable := oauth2login.ErrUnavailable
+	cases := map[string]struct {
+		status            int
+		contentType, body string
+		want              error  // nil: the token is "t"
+		code              string // of an *oauth2.RetrieveError
+	}{
+		"JSON":                        {200, "application/json", `{"access_token":"t","token_type":"bearer"}`, nil, ""},
+		"JSON/no token_type":          {200, "application/json", `{"access_token":"t"}`, nil, ""},
+		"JSON/text/plain":             {200, "text/plain", `{"access_token":"t","token_type":"Bearer"}`, nil, ""},
+		"JSON/text/html":              {200, "text/html", `{"access_token":"t"}`, nil, ""},
+		"JSON/labelled as form":       {200, form, `{"access_token":"t"}`, nil, ""},
+		"JSON/no content type":        {200, "", `{"access_token":"t"}`, nil, ""},
+		"JSON/duplicate access_token": {200, "application/json", `{"access_token":"t","access_token":"u"}`, unusable, ""},
+		"JSON/other spelling":         {200, "application/json", `{"access_token":"t","Access_Token":"u"}`, unusable, ""},
+		"JSON/array":                  {200, "application/json", `[{"access_token":"t"}]`, unusable, ""},
+		"JSON/token with a line end":  {200, "application/json", `{"access_token":"t\nu"}`, unusable, ""},
+		"JSON/token_type mac":         {200, "application/json", `{"access_token":"t","token_type":"mac"}`, unusable, ""},
+		"JSON/error":                  {200, "application/json", `{"error":"invalid_grant"}`, nil, "invalid_grant"},
+		"JSON/error and token":        {200, "application/json", `{"error":"invalid_grant","access_token":"t"}`, nil, "invalid_grant"},
+		"form":                        {200, form, "access_token=t&token_type=bearer", nil, ""},
+		"form/charset":                {200, form + "; charset=utf-8", "access_token=t&scope=a+b\r\n", nil, ""},
+		"form/text/plain":             {200, "text/plain", "access_token=t", nil, ""},
+		"form/text/html":              {200, "text/html", "access_token=t", unusable, ""},
+		"form/labelled as JSON":       {200, "application/json", "access_token=t", unusable, ""},
+		"form/duplicate name":         {200, form, "access_token=t&scope=a&scope=b", unusable, ""},
+		"form/error":                  {200, form, "error=bad_verification_code", nil, "bad_verification_code"},
+		"empty":                       {200, "application/json", "", unusable, ""},
+		"refusal":                     {400, "application/json", `{"error":"invalid_grant"}`, nil, "invalid_grant"},
+		"out of order":                {503, "text/html", "<html>", unusable, ""},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			server := imitateGitLab(t)
+			internet := newInternet(t, server)
+			internet.Transport.(*internetTransport).handlers[server.endpoint.TokenURL] = func(w http.ResponseWriter, _ *http.Request) {
+				w.Header().Set("Content-Type", c.contentType)
+				w.WriteHeader(c.status)
+				fmt.Fprint(w, c.body)
+			}
+			p := newProvider(t, server.config("one"), internet)
+			v := newVisitor(t)
+			login, err := v.finishAt(p, v.startAt(p, internet))
+			switch {
+			case c.want != nil:
+				assert.ErrorIs(t, err, c.want)
+			case c.code != "":
+				var refused *oauth2.RetrieveError
+				require.ErrorAs(t, err, &refused)
+				assert.Equal(t, c.code, refused.ErrorCode)
+			default:
+				require.NoError(t, err)
+				assert.Equal(t, "t", login.Token.AccessToken)
+				assert.Equal(t, "Bearer", login.Token.Type())
+			}
+		})
+	}
+}
+
+// TestLifetimes has expires_in in all shapes.
+func TestLifetimes(t *testing.T) {
+	const year = 365 * 24 * time.Hour
+	cases := map[string]struct {
+		expiresIn     string        // "": absent
+		refresh       bool          // there is a refresh token
+		want, assumed time.Duration // 0: no expiry; the latter if WithAssumedLifetime is an hour
+	}{
+		"absent":                        {"", true, 0, time.Hour},
+		"null":                          {"null", true, 0, time.Hour},
+		"empty":                         {`""`, true, 0, time.Hour},
+		"0 without a refresh token":     {"0", false, 0, time.Hour},
+		`"0" without a refresh token`:   {`"0"`, false, 0, time.Hour},
+		"0 with a refresh token":        {"0", true, time.Second, time.Second},
+		"number":                        {"7200", true, 2 * time.Hour, 2 * time.Hour},
+		"string":                        {`"7200"`, true, 2 * time.Hour, 2 * time.Hour},
+		"fraction":                      {"7200.9", true, 2 * time.Hour, 2 * time.Hour},
+		"negative":                      {"-5", true, time.Second, time.Second},
+		"ten years":                     {"315360000", true, year, year},
+		"more than a float can count":   {"1e400", true, time.Hour, time.Hour},
+		"no number, an hour is assumed": {`"soon"`, true, time.Hour, time.Hour},
+	}
+	for name, c := range cases {
+		for _, row := range [][]oauth2login.ProviderOption{nil, {oauth2login.WithAssumedLifetime(time.Hour)}} {
+			want := c.want
+			if row != nil {
+				want = c.assumed
+			}
+			t.Run(fmt.Sprintf("%s/%d options", name, len(row)), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					tok := tokenWithLifetime(t, c.expiresIn, c.refresh, row)
+					lifetime := time.Duration(0)
+					if !tok.Expiry.IsZero() {
+						lifetime = time.Until(tok.Expiry)
+					}
+					assert.Equal(t, want, lifetime)
+				})
+			})
+		}
+	}
+}
+
+// tokenWithLifetime logs in at a provider with a certain expires_in in its answer.
+func tokenWithLifetime(t *testing.T, expiresIn string, refresh bool, row []oauth2login.ProviderOption) *oauth2.Token {
+	t.Helper()
+	server := imitateGitLab(t)
+	server.token_ = func(g *grant) map[string]any {
+		answer := map[string]any{"access_token": "t", "token_type": "Bearer"}
+		if expiresIn != "" {
+			answer["expires_in"] = json.RawMessage(expiresIn)
+		}
+		if refresh {
+			answer["refresh_token"] = server.refreshToken(g)
+		}
+		return answer
+	}
+	internet := newInternet(t, server)
+	p := newProvider(t, server.config("one"), internet, row...)
+	v := newVisitor(t)
+	login, err := v.finishAt(p, v.startAt(p, internet))
+	require.NoError(t, err)
+	return login.Token
+}
