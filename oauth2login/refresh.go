@@ -36,6 +36,7 @@ func (f *flight) fly() {
 
 func (f *flight) land(next *held, err error) {
 	f.err = err
+	f.log()
 	f.shared.landed(f, next, err)
 	f.result.Store(next)
 	if next == nil && f.isReady {
@@ -45,7 +46,6 @@ func (f *flight) land(next *held, err error) {
 		close(f.ready)
 	}
 	close(f.done)
-	f.log()
 	f.source.release(f.shared)
 }
 
@@ -129,14 +129,14 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 	}
 	defer unlock()
 	since := time.Now()
-	if h.unsaved {
+	if h.unsaved && (f.saveOnly || h.tok == nil || !h.isDue(time.Now())) {
 		err := f.save(h.tok)
-		h = h.afterSave(err)
-		if h.tok == nil || !h.isDue(time.Now()) || err != nil {
+		return h.afterSave(err), false, err
+	}
+	if !h.unsaved {
+		if h, err = f.load(h); err != nil || f.isGood(h) {
 			return h, false, err
 		}
-	} else if h, err = f.load(h); err != nil || f.isGood(h) {
-		return h, false, err
 	}
 	if now := time.Now(); now.Sub(since) > maxLockAge || now.Round(0).Sub(since.Round(0)) > maxLockAge {
 		return nil, true, f.source.p.errorf("token store: it is too slow", ErrTokenStore)

@@ -180,6 +180,8 @@ type flight struct {
 	forced bool  // the API rejected base
 	look   error // not nil: only look at the store; the error to keep if that is no help
 
+	saveOnly bool // base is new: save it, even if it is due
+
 	seen  *held  // the newest token that is known, once the store was read
 	asked string // the refresh token that was sent
 
@@ -287,7 +289,7 @@ func (shared *session) replace(s *TokenSource, h *held) *flight {
 		return nil
 	}
 	shared.unsaved = h
-	return shared.takeOff(s, h, &flight{after: shared.flight})
+	return shared.takeOff(s, h, &flight{after: shared.flight, saveOnly: true})
 }
 
 // takeOff starts a flight. The caller holds shared.mu.
@@ -384,5 +386,5 @@ func (shared *session) saveNow() *flight {
 	if shared.unsaved == nil {
 		return nil
 	}
-	return shared.takeOff(shared.source, shared.unsaved, &flight{after: shared.flight})
+	return shared.takeOff(shared.source, shared.unsaved, &flight{after: shared.flight, saveOnly: true})
 }

@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package oauth2login_test
 
 import (
 	"bytes"
@@ -8,84 +6,162 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net/http"
-	"slices"
+	"net/http/httptest"
+	"os"
+	"runtime"
+	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
 
-// inBubble runs f with a site whose platform needs no network and whose clock is
-// that of the bubble.
-func inBubble(t *testing.T, f func(t *testing.T, s *site), changes ...func(*shangcloud.Config)) {
+// tokenSite is a provider whose platform needs no network and whose clock is that of a
+// bubble.
+type tokenSite struct {
+	*oauth2login.Provider
+	platform *shangcloudtest.Server
+}
+
+func inTokenBubble(t *testing.T, f func(t *testing.T, s *tokenSite), changes ...func(*oauth2login.Options)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		platform := shangcloudtest.New()
 		defer platform.Close()
 		platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
 		platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明"})
-		changes := append(slices.Clone(changes), func(c *shangcloud.Config) {
-			c.HTTPClient = &http.Client{Transport: platform.Transport()}
-		})
-		f(t, newSiteAt(t, platform, changes...))
+		f(t, &tokenSite{tokenProvider(t, platform, changes...), platform})
+		synctest.Wait()
 	})
 }
 
-// memoryStore is a TokenStore that can fail and that counts.
-type memoryStore struct {
-	mu           sync.Mutex
-	tok          *oauth2.Token
-	loads, saves int
-	loadErr      error
-	saveErr      error
+// tokenProvider is one process of the application.
+func tokenProvider(t *testing.T, platform *shangcloudtest.Server, changes ...func(*oauth2login.Options)) *oauth2login.Provider {
+	t.Helper()
+	options := &oauth2login.Options{
+		HTTPClient: &http.Client{Transport: platform.Transport()},
+		Logger:     slog.New(slog.DiscardHandler),
+	}
+	for _, change := range changes {
+		change(options)
+	}
+	p, err := oauth2login.New(&oauth2.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback",
+		Endpoint: oauth2.Endpoint{AuthURL: platform.URL + "/oauth/authorize", TokenURL: platform.URL + "/oauth/token", AuthStyle: oauth2.AuthStyleInHeader},
+	}, options, oauth2login.WithAssumedLifetime(time.Hour))
+	require.NoError(t, err)
+	return p
 }
 
-func (m *memoryStore) LoadToken(context.Context) (*oauth2.Token, error) {
+// issued is a token that lives for an hour.
+func (s *tokenSite) issued() *oauth2.Token {
+	access, refresh := s.platform.Issue("demo", 10001, "user:basic")
+	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "Bearer", Expiry: time.Now().Add(time.Hour), ExpiresIn: 3600}
+}
+
+func (s *tokenSite) expired() *oauth2.Token {
+	tok := s.issued()
+	tok.Expiry = time.Now()
+	return tok
+}
+
+func (s *tokenSite) refreshes() int { return len(s.platform.Requests("/oauth/token")) }
+
+// fakeStore is a TokenStore that can fail and that counts.
+type fakeStore struct {
+	mu               sync.Mutex
+	tok              *oauth2.Token
+	loads, saves     int
+	loadErr, saveErr error
+	failSaves        int // that many saves fail
+	loading, saving  time.Duration
+}
+
+func (m *fakeStore) LoadToken(ctx context.Context) (*oauth2.Token, error) {
+	if err := rest(ctx, m.loading); err != nil {
+		return nil, err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.loads++
 	return m.tok, m.loadErr
 }
 
-func (m *memoryStore) SaveToken(_ context.Context, tok *oauth2.Token) error {
+func (m *fakeStore) SaveToken(ctx context.Context, tok *oauth2.Token) error {
+	if err := rest(ctx, m.saving); err != nil {
+		return err
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.saves++
 	if m.saveErr != nil {
-		if tok == nil {
-			return m.saveErr
-		}
 		return fmt.Errorf("%w: (%s, %s)", m.saveErr, tok.AccessToken, tok.RefreshToken)
+	}
+	if m.failSaves--; m.failSaves >= 0 {
+		return errors.New("deadlock detected: transaction rolled back")
 	}
 	m.tok = tok
 	return nil
 }
 
-func (m *memoryStore) set(change func()) {
+func (m *fakeStore) DeleteToken(context.Context) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.saveErr == nil {
+		m.tok = nil
+	}
+	return m.saveErr
+}
+
+// token is what is stored.
+func (m *fakeStore) token() *oauth2.Token {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.tok
+}
+
+func (m *fakeStore) set(change func()) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	change()
 }
 
-// lockedStore is a memoryStore with a lock.
-type lockedStore struct {
-	memoryStore
+// rest waits for d, or fails when ctx ends.
+func rest(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// lockingStore is a fakeStore with a lock.
+type lockingStore struct {
+	fakeStore
 	lock    chan struct{} // holds an element while locked
+	held    time.Duration // what the last caller asked for
 	lockErr error
 }
 
-func newLockedStore() *lockedStore { return &lockedStore{lock: make(chan struct{}, 1)} }
+func newLockingStore(tok *oauth2.Token) *lockingStore {
+	return &lockingStore{fakeStore: fakeStore{tok: tok}, lock: make(chan struct{}, 1)}
+}
 
-func (l *lockedStore) LockToken(ctx context.Context) (func(), error) {
+func (l *lockingStore) LockToken(ctx context.Context, hold time.Duration) (func(), error) {
+	l.set(func() { l.held = hold })
 	if l.lockErr != nil {
 		return nil, l.lockErr
 	}
@@ -97,97 +173,85 @@ func (l *lockedStore) LockToken(ctx context.Context) (func(), error) {
 	}
 }
 
-func TestExpired(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		now := time.Now()
-		for name, c := range map[string]struct {
-			tok  *oauth2.Token
-			want bool
-		}{
-			"none":                     {nil, true},
-			"empty":                    {&oauth2.Token{Expiry: now.Add(time.Hour)}, true},
-			"an hour left":             {&oauth2.Token{AccessToken: "a", Expiry: now.Add(time.Hour)}, false},
-			"61 seconds left":          {&oauth2.Token{AccessToken: "a", Expiry: now.Add(61 * time.Second)}, false},
-			"60 seconds left":          {&oauth2.Token{AccessToken: "a", Expiry: now.Add(60 * time.Second)}, true},
-			"past":                     {&oauth2.Token{AccessToken: "a", Expiry: now.Add(-time.Hour)}, true},
-			"never, as x/oauth2 means": {&oauth2.Token{AccessToken: "a"}, false},
-		} {
-			assert.Equal(t, c.want, shangcloud.Expired(c.tok), name)
-		}
-	})
-}
+// behind lets a refresh that nobody waits for end.
+func behind() { time.Sleep(time.Second); synctest.Wait() }
 
-func TestRefresh(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		store := &memoryStore{}
-		first := issue(s.platform)
-		src := s.TokenSource(first, store)
+func TestTokenSourceRefreshesBehind(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		first := s.issued()
+		store := &fakeStore{tok: first}
+		src := s.StoredTokens(store)
+		_, err := src.Token()
+		require.NoError(t, err)
 		time.Sleep(time.Hour - 61*time.Second)
 		tok, err := src.Token()
 		require.NoError(t, err)
 		assert.Same(t, first, tok)
-		assert.Zero(t, s.tokenRequests())
+		assert.Zero(t, s.refreshes())
 
 		time.Sleep(time.Second)
 		tok, err = src.Token()
 		require.NoError(t, err)
+		assert.Same(t, first, tok, "due, and handed out at once")
+		behind()
+		tok, err = src.Token()
+		require.NoError(t, err)
 		assert.NotEqual(t, first.AccessToken, tok.AccessToken)
 		assert.NotEqual(t, first.RefreshToken, tok.RefreshToken, "the platform rotates")
-		assert.Same(t, tok, store.tok, "saved before it was handed out")
-		again, err := src.Token()
-		require.NoError(t, err)
-		assert.Same(t, tok, again)
-		assert.Equal(t, 1, s.tokenRequests())
+		assert.Same(t, tok, store.token())
+		assert.Equal(t, 1, s.refreshes())
 	})
 }
 
-func TestEarlyRefreshIsAdjustable(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		src := s.TokenSource(issue(s.platform), nil)
-		time.Sleep(time.Hour - 10*time.Minute - 1)
-		_, err := src.Token()
-		require.NoError(t, err)
-		assert.Zero(t, s.tokenRequests())
-		time.Sleep(time.Nanosecond)
-		_, err = src.Token()
-		require.NoError(t, err)
-		assert.Equal(t, 1, s.tokenRequests())
-	}, func(c *shangcloud.Config) { c.EarlyRefresh = 10 * time.Minute })
-
-	c := valid()
-	c.EarlyRefresh = -1
-	_, err := shangcloud.New(c)
-	assert.ErrorContains(t, err, "EarlyRefresh")
+func TestTokenSourceEarlyRefresh(t *testing.T) {
+	for early, refreshed := range map[time.Duration]time.Duration{
+		10 * time.Minute: 50 * time.Minute,
+		0:                59 * time.Minute,
+		-1:               time.Hour, // only an expired token is refreshed
+	} {
+		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+			src := s.TokenSource(s.issued())
+			time.Sleep(refreshed - 1)
+			_, err := src.Token()
+			require.NoError(t, err)
+			behind()
+			assert.Zero(t, s.refreshes(), early)
+			_, err = src.Token()
+			require.NoError(t, err)
+			behind()
+			assert.Equal(t, 1, s.refreshes(), early)
+		}, func(o *oauth2login.Options) { o.EarlyRefresh = early })
+	}
 }
 
-// TestShortLives refreshes tokens that live for less than the early window at
-// half of their lives, and not at every call.
-func TestShortLives(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
+// Tokens that live for less than the early window are refreshed at half of their lives,
+// and not at every call.
+func TestTokenSourceShortLife(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = 10 * time.Second })
-		src := s.TokenSource(&oauth2.Token{AccessToken: "old", RefreshToken: issue(s.platform).RefreshToken, Expiry: time.Unix(1, 0)}, nil)
+		src := s.TokenSource(s.expired())
 		for range 30 {
 			_, err := src.Token()
 			require.NoError(t, err)
 			time.Sleep(time.Second)
 		}
-		assert.Equal(t, 6, s.tokenRequests())
+		assert.Equal(t, 6, s.refreshes())
 	})
 }
 
-// TestImpossibleLives has the token of a store claim to live for longer than can be
-// counted: it is refreshed on time all the same.
-func TestImpossibleLives(t *testing.T) {
+// A token of a store that claims to live for longer than can be counted is refreshed on
+// time all the same.
+func TestTokenSourceImpossibleLife(t *testing.T) {
 	for _, seconds := range []int64{math.MaxInt64, math.MaxInt64/int64(time.Second) + 1, 1 << 40, -1, math.MinInt64} {
-		inBubble(t, func(t *testing.T, s *site) {
-			tok := issue(s.platform)
+		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+			tok := s.issued()
 			tok.ExpiresIn = seconds
-			src := s.TokenSource(nil, &memoryStore{tok: tok})
+			src := s.StoredTokens(&fakeStore{tok: tok})
 			time.Sleep(time.Until(tok.Expiry) - 61*time.Second)
 			got, err := src.Token()
 			require.NoError(t, err)
 			assert.Equal(t, tok.AccessToken, got.AccessToken, seconds)
-			time.Sleep(time.Second)
+			time.Sleep(time.Minute + time.Second)
 			got, err = src.Token()
 			require.NoError(t, err)
 			assert.NotEqual(t, tok.AccessToken, got.AccessToken, seconds)
@@ -195,43 +259,56 @@ func TestImpossibleLives(t *testing.T) {
 	}
 }
 
-// TestNobodyWaitsForAValidToken lets 8 callers ask in the early window, while the
-// platform takes 200 ms.
-func TestNobodyWaitsForAValidToken(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		src := s.TokenSource(issue(s.platform), nil)
-		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 200 * time.Millisecond})
-		time.Sleep(time.Hour - 30*time.Second)
-		var mu sync.Mutex
-		waited := 0
-		for range 8 {
-			go func() {
-				start := time.Now()
-				tok, err := src.Token()
-				assert.NoError(t, err)
-				assert.True(t, tok.Expiry.After(time.Now()))
-				if time.Since(start) > 0 {
-					mu.Lock()
-					defer mu.Unlock()
-					waited++
-				}
-			}()
+// The platform's own JSON has expires_in and no expiry: nobody knows since when it counts.
+func TestTokenSourceOfUnclearAge(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		old := &oauth2.Token{AccessToken: "of last week", RefreshToken: s.issued().RefreshToken, ExpiresIn: 3600}
+		for _, src := range []*oauth2login.TokenSource{s.TokenSource(old), s.StoredTokens(&fakeStore{tok: &oauth2.Token{AccessToken: "of last week", RefreshToken: s.issued().RefreshToken, ExpiresIn: 3600}})} {
+			tok, err := src.Token()
+			require.NoError(t, err)
+			assert.NotEqual(t, "of last week", tok.AccessToken)
 		}
-		time.Sleep(time.Second)
-		mu.Lock()
-		defer mu.Unlock()
-		assert.Equal(t, 1, waited)
-		assert.Equal(t, 1, s.tokenRequests())
 	})
 }
 
-func TestAllWaitForAnExpiredToken(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		src := s.TokenSource(issue(s.platform), nil)
+func TestTokenSourceNobodyWaitsForAValidToken(t *testing.T) {
+	for name, fault := range map[string]shangcloudtest.Fault{
+		"slow":   {Delay: 9 * time.Second},
+		"silent": {Hang: true},
+	} {
+		for _, stored := range []bool{false, true} {
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				first := s.issued()
+				src := s.TokenSource(first)
+				if stored {
+					src = s.StoredTokens(newLockingStore(first))
+				}
+				time.Sleep(time.Hour - 50*time.Second)
+				s.platform.Fault("/oauth/token", fault)
+				var wg sync.WaitGroup
+				for range 8 {
+					wg.Go(func() {
+						start := time.Now()
+						tok, err := src.Token()
+						assert.NoError(t, err, name)
+						assert.Same(t, first, tok, name)
+						assert.Zero(t, time.Since(start), name)
+					})
+				}
+				wg.Wait()
+				time.Sleep(30 * time.Second)
+			})
+		}
+	}
+}
+
+func TestTokenSourceAllWaitForAnExpiredToken(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		src := s.TokenSource(s.issued())
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 3 * time.Second})
 		time.Sleep(2 * time.Hour)
 
-		// The one who triggers the refresh gives up, and so does another.
+		// The caller that starts the refresh gives up, and so does another one.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
@@ -251,11 +328,81 @@ func TestAllWaitForAnExpiredToken(t *testing.T) {
 			}()
 		}
 		time.Sleep(5 * time.Second)
-		assert.Equal(t, 1, s.tokenRequests())
+		assert.Equal(t, 1, s.refreshes())
 	})
 }
 
-func TestPlatformDownWhileTheTokenIsValid(t *testing.T) {
+// A caller without a deadline waits for 5 seconds longer than a request may take.
+func TestTokenSourceWaitEnds(t *testing.T) {
+	for _, timeout := range []time.Duration{0, 20 * time.Second, time.Minute} {
+		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+			store := newLockingStore(s.expired())
+			store.lock <- struct{}{} // another process has stopped
+			start := time.Now()
+			_, err := s.StoredTokens(store).Token()
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			want := timeout
+			if want == 0 {
+				want = 10 * time.Second
+			}
+			assert.Equal(t, want+5*time.Second, time.Since(start))
+			assert.Equal(t, want+15*time.Second, store.held)
+			time.Sleep(5 * time.Minute)
+		}, func(o *oauth2login.Options) { o.Timeout = timeout })
+	}
+}
+
+// A refresh has the whole time-out for itself, however long the lock took.
+func TestTokenSourceTimeoutIsForTheRequest(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		store.lock <- struct{}{} // another process: slow, suspended, or killed
+		time.AfterFunc(9500*time.Millisecond, func() { <-store.lock })
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 5 * time.Second})
+		src := s.StoredTokens(store)
+		for range 3 {
+			_, err := src.Token()
+			assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired)
+		}
+		time.Sleep(20 * time.Second)
+		_, err := src.Token()
+		require.NoError(t, err)
+		assert.Equal(t, 1, s.refreshes())
+	})
+}
+
+func TestTokenSourceTimeoutIsAdjustable(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		src := s.TokenSource(s.expired())
+		s.platform.Handle("/oauth/token", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			recorded := httptest.NewRecorder() // rotated at once; the answer takes 12 seconds
+			s.platform.Handle("/oauth/token", nil)
+			s.platform.ServeHTTP(recorded, r)
+			time.Sleep(12 * time.Second)
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.Copy(w, recorded.Body)
+		}))
+		_, err := src.Token()
+		assert.NoError(t, err)
+	}, func(o *oauth2login.Options) { o.Timeout = 20 * time.Second })
+}
+
+// A lock that is old by the time the store has answered is given back, and tried again.
+func TestTokenSourceOldLock(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		src := s.StoredTokens(store)
+		looks := 0
+		store.loading = 2900 * time.Millisecond
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) { looks = store.loads }})
+		_, err := src.Token()
+		require.NoError(t, err)
+		assert.Equal(t, 2, looks, "once to look, once under the lock")
+		assert.Empty(t, store.lock)
+	})
+}
+
+func TestTokenSourcePauses(t *testing.T) {
 	for name, fault := range map[string]shangcloudtest.Fault{
 		"503":      {Status: 503},
 		"confused": {Status: 500, Body: `{"error":"invalid_grant"}`},
@@ -265,9 +412,9 @@ func TestPlatformDownWhileTheTokenIsValid(t *testing.T) {
 		"silent":   {Hang: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, s *site) {
-				first := issue(s.platform)
-				src := s.TokenSource(first, nil)
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				first := s.issued()
+				src := s.TokenSource(first)
 				s.platform.Fault("/oauth/token", fault)
 				time.Sleep(time.Hour - 60*time.Second)
 				for time.Until(first.Expiry) > 0 {
@@ -276,128 +423,179 @@ func TestPlatformDownWhileTheTokenIsValid(t *testing.T) {
 					assert.Same(t, first, tok)
 					time.Sleep(100 * time.Millisecond)
 				}
-				// After 0, 1, 3, 7, 15, 31 seconds, or less often where each
-				// try takes ten.
-				assert.LessOrEqual(t, s.tokenRequests(), 6)
-				assert.GreaterOrEqual(t, s.tokenRequests(), 3)
+				assert.LessOrEqual(t, s.refreshes(), 7)
+				assert.GreaterOrEqual(t, s.refreshes(), 3)
 
-				_, err := src.Token()
-				assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
-				assert.NotErrorIs(t, err, shangcloud.ErrLoginRequired)
-				time.Sleep(100 * time.Millisecond) // let a try that took as long as we waited end
+				for range 600 { // a minute with an expired token
+					_, err := src.Token()
+					assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+					assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired)
+					time.Sleep(100 * time.Millisecond)
+				}
+				assert.LessOrEqual(t, s.refreshes(), 11)
 				s.platform.ClearFaults()
-				_, err = src.Token()
-				assert.NoError(t, err, "no pause once the token has expired")
+				time.Sleep(40 * time.Second)
+				_, err := src.Token()
+				assert.NoError(t, err, "no pause is longer than 30 seconds and a quarter")
 			})
 		})
 	}
 }
 
-// TestPausesEnd: the pauses of a platform that was down for long are not longer than 30
-// seconds.
-func TestPausesEnd(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		src := s.TokenSource(issue(s.platform), nil)
-		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 503})
-		for range 30 * 60 {
-			_, err := src.Token()
-			require.NoError(t, err)
-			time.Sleep(time.Second)
-		}
-		s.platform.ClearFaults()
-		before := s.tokenRequests()
-		for range 30 {
-			_, err := src.Token()
-			require.NoError(t, err)
-			time.Sleep(time.Second)
-		}
-		_, err := src.Token()
-		require.NoError(t, err)
-		synctest.Wait()
-		assert.Equal(t, before+1, s.tokenRequests())
-	}, func(c *shangcloud.Config) { c.EarlyRefresh = 59 * time.Minute })
+// Callers of one user, each with a source of its own, share the pause.
+func TestTokenSourcePauseIsShared(t *testing.T) {
+	for name, fault := range map[string]shangcloudtest.Fault{"503": {Status: 503}, "429": {Status: 429}, "cut": {Drop: true}} {
+		t.Run(name, func(t *testing.T) {
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				store := newLockingStore(s.expired())
+				s.platform.Fault("/oauth/token", fault)
+				var wg sync.WaitGroup
+				for range 50 {
+					wg.Go(func() {
+						for end := time.Now().Add(time.Minute); time.Now().Before(end); time.Sleep(500 * time.Millisecond) {
+							_, err := s.StoredTokens(store).Token()
+							assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+						}
+					})
+				}
+				wg.Wait()
+				assert.LessOrEqual(t, s.refreshes(), 10)
+				assert.LessOrEqual(t, store.loads, 2*s.refreshes()+70, "the store is looked at every second")
+			})
+		})
+	}
 }
 
-// TestOneHalfIsNew has another process store a token that differs from ours by one of
-// its two halves only.
-func TestOneHalfIsNew(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		s.platform.Configure(func(c *shangcloudtest.Settings) { c.KeepRefreshTokens = true })
-		store := &memoryStore{tok: issue(s.platform)}
-		src := s.TokenSource(nil, store)
-		_, err := src.Token()
-		require.NoError(t, err)
-		time.Sleep(2 * time.Hour)
-		next := *issue(s.platform)
-		next.RefreshToken = store.tok.RefreshToken
-		store.set(func() { store.tok = &next })
-		tok, err := src.Token()
-		require.NoError(t, err)
-		assert.Same(t, &next, tok)
-		assert.Zero(t, s.tokenRequests())
-	})
-	inBubble(t, func(t *testing.T, s *site) {
-		store := &memoryStore{tok: issue(s.platform)}
-		src := s.TokenSource(nil, store)
-		_, err := src.Token()
-		require.NoError(t, err)
-		s.platform.Revoke(10001)
-		time.Sleep(2 * time.Hour)
-		_, err = src.Token()
-		require.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-		next := *store.tok
-		next.RefreshToken = issue(s.platform).RefreshToken
-		store.set(func() { store.tok = &next })
-		time.Sleep(time.Minute)
-		_, err = src.Token()
-		assert.NoError(t, err)
-	})
-}
-
-func TestRefusalIsRemembered(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		src := s.TokenSource(issue(s.platform), nil)
-		time.Sleep(time.Hour - 30*time.Second)
-		s.platform.Revoke(10001)
-		for range 3 {
+func TestTokenSourceRetryAfter(t *testing.T) {
+	for asked, pause := range map[string]time.Duration{"120": 2 * time.Minute, "86400": 5 * time.Minute} {
+		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+			s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 503, Header: http.Header{"Retry-After": {asked}}})
+			src := s.TokenSource(s.expired())
+			for start := time.Now(); time.Since(start) < pause; time.Sleep(time.Second) {
+				_, err := src.Token()
+				assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+			}
+			assert.Equal(t, 1, s.refreshes())
 			_, err := src.Token()
-			assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-			var re *oauth2.RetrieveError
-			require.ErrorAs(t, err, &re)
-			assert.Equal(t, "invalid_grant", re.ErrorCode)
-		}
-		assert.Equal(t, 1, s.tokenRequests())
-
-		require.NoError(t, src.SetToken(t.Context(), issue(s.platform)), "the user has logged in again")
-		_, err := src.Token()
-		assert.NoError(t, err)
-	})
+			assert.Error(t, err)
+			assert.Equal(t, 2, s.refreshes())
+		})
+	}
 }
 
-// TestLoggedInAgainElsewhere has a login refused, and another process store the
-// token of a new one.
-func TestLoggedInAgainElsewhere(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		store := newLockedStore()
-		store.tok = issue(s.platform)
-		src := s.TokenSource(nil, store)
+// During a pause another process may refresh the token.
+func TestTokenSourcePauseEndsWithANewToken(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		src := s.StoredTokens(store)
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 503, Header: http.Header{"Retry-After": {"300"}}})
 		_, err := src.Token()
-		require.NoError(t, err)
-		s.platform.Revoke(10001)
-		time.Sleep(2 * time.Hour)
-		for range 100 {
-			_, err = src.Token()
-			assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-			time.Sleep(time.Second)
-		}
-		assert.Equal(t, 1, s.tokenRequests())
-		assert.Less(t, store.loads, 12, "the store is asked now and then")
-
-		next := issue(s.platform)
+		require.Error(t, err)
+		next := s.issued()
 		store.set(func() { store.tok = next })
-		time.Sleep(30 * time.Second)
+		time.Sleep(2 * time.Second)
+		_, _ = src.Token() // looks behind
+		behind()
 		tok, err := src.Token()
 		require.NoError(t, err)
+		assert.Same(t, next, tok)
+	})
+}
+
+// A store may hold a token that differs from ours in one of its two halves only.
+func TestTokenSourceOneHalfIsNew(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Configure(func(c *shangcloudtest.Settings) { c.KeepRefreshTokens = true })
+		store := &fakeStore{tok: s.issued()}
+		src := s.StoredTokens(store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		time.Sleep(2 * time.Hour)
+		next := s.issued()
+		next.RefreshToken = store.tok.RefreshToken
+		store.set(func() { store.tok = next })
+		tok, err := src.Token()
+		require.NoError(t, err)
+		assert.Same(t, next, tok)
+		assert.Zero(t, s.refreshes())
+	})
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := &fakeStore{tok: s.issued()}
+		src := s.StoredTokens(store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		s.platform.Revoke(10001)
+		time.Sleep(2 * time.Hour)
+		_, err = src.Token()
+		require.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+		next := *store.tok
+		next.RefreshToken = s.issued().RefreshToken
+		store.set(func() { store.tok = &next })
+		_, err = src.Token()
+		assert.NoError(t, err)
+	})
+}
+
+func TestTokenSourceRefusal(t *testing.T) {
+	for name, body := range map[string]string{
+		"standard":        "",
+		"GitHub's words":  `{"error":"bad_refresh_token"}`,
+		"others' words":   `{"error":"invalid_request","error_description":"session not found"}`,
+		"an unknown code": `{"error":"token_revoked"}`,
+	} {
+		for _, stored := range []bool{false, true} {
+			t.Run(name, func(t *testing.T) {
+				inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+					store := newLockingStore(s.issued())
+					src := func() *oauth2login.TokenSource { return s.StoredTokens(store) } // one a request
+					if !stored {
+						alone := s.TokenSource(store.tok)
+						src = func() *oauth2login.TokenSource { return alone }
+					}
+					time.Sleep(2 * time.Hour)
+					s.platform.Revoke(10001)
+					if body != "" {
+						s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 400, Body: body})
+					}
+					for range 30 {
+						_, err := src().Token()
+						assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+						var re *oauth2.RetrieveError
+						require.ErrorAs(t, err, &re)
+						time.Sleep(time.Second)
+					}
+					assert.Equal(t, 1, s.refreshes(), "it is not asked again")
+
+					s.platform.ClearFaults()
+					next := s.issued()
+					require.NoError(t, src().SetToken(t.Context(), next), "the user has logged in again")
+					tok, err := src().Token()
+					require.NoError(t, err)
+					assert.Same(t, next, tok)
+					time.Sleep(time.Hour)
+					_, err = src().Token()
+					assert.NoError(t, err)
+				})
+			})
+		}
+	}
+}
+
+func TestTokenSourceLoggedInAgainElsewhere(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.issued())
+		src := s.StoredTokens(store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		s.platform.Revoke(10001)
+		time.Sleep(2 * time.Hour)
+		_, err = src.Token()
+		require.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+
+		next := s.issued()
+		store.set(func() { store.tok = next })
+		tok, err := src.Token()
+		require.NoError(t, err, "at once")
 		assert.Same(t, next, tok)
 		time.Sleep(2 * time.Hour)
 		_, err = src.Token()
@@ -405,81 +603,136 @@ func TestLoggedInAgainElsewhere(t *testing.T) {
 	})
 }
 
-// TestSetTokenAfterRefusal: with a new login all is well, at once and later.
-func TestSetTokenAfterRefusal(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		for _, store := range []shangcloud.TokenStore{nil, &memoryStore{}} {
-			src := s.TokenSource(issue(s.platform), store)
-			s.platform.Revoke(10001)
-			time.Sleep(2 * time.Hour)
+// The application's credentials are wrong: no user can help, and it is no storm.
+func TestTokenSourceWrongClientCredentials(t *testing.T) {
+	var log bytes.Buffer
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		src := s.TokenSource(s.expired())
+		require.NoError(t, s.SetClientSecret("wrong"))
+		for range 100 {
 			_, err := src.Token()
-			require.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-			next := issue(s.platform)
-			require.NoError(t, src.SetToken(t.Context(), next))
-			tok, err := src.Token()
-			require.NoError(t, err)
-			assert.Same(t, next, tok)
-			time.Sleep(time.Hour)
-			tok, err = src.Token()
-			require.NoError(t, err)
-			assert.NotEqual(t, next.AccessToken, tok.AccessToken)
+			require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
+			assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired)
+			var re *oauth2.RetrieveError
+			require.ErrorAs(t, err, &re)
+			assert.Equal(t, "invalid_client", re.ErrorCode)
 		}
-	})
+		assert.Equal(t, 1, s.refreshes())
+		require.NoError(t, s.SetClientSecret("hush-hush"))
+		time.Sleep(2 * time.Second)
+		_, err := src.Token()
+		assert.NoError(t, err)
+	}, func(o *oauth2login.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+	assert.Contains(t, log.String(), "check the client ID and the client secret")
 }
 
-// TestSavedBeforeUse: nobody has a new token before it is saved, however long that takes.
-func TestSavedBeforeUse(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		tok := issue(s.platform)
-		tok.Expiry = time.Now()
-		store := &slowStore{memoryStore{tok: tok}, 3 * time.Second}
+// No caller has a new token before it is saved, however long that takes.
+func TestTokenSourceSavesBeforeUse(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := &fakeStore{tok: s.expired(), saving: 2 * time.Second}
 		start := time.Now()
-		got, err := s.TokenSource(nil, store).Token()
+		got, err := s.StoredTokens(store).Token()
 		require.NoError(t, err)
-		assert.Equal(t, 3*time.Second, time.Since(start))
-		assert.Same(t, got, store.tok)
+		assert.Equal(t, 2*time.Second, time.Since(start))
+		assert.Same(t, got, store.token())
 	})
 }
 
-// TestLockThatIsNotToBeHad: a refresh that waits for a lock ends, and the next one is
-// another try.
-func TestLockThatIsNotToBeHad(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		store := newLockedStore()
-		store.tok = issue(s.platform)
-		store.tok.Expiry = time.Now()
+// A save that fails is tried again under the lock: another process must not use the old
+// refresh token meanwhile.
+func TestTokenSourceSavesAgainUnderTheLock(t *testing.T) {
+	for _, failures := range []int{1, 3} {
+		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+			store := newLockingStore(s.expired())
+			store.failSaves = failures
+			other := tokenProvider(t, s.platform) // another process
+			var wg sync.WaitGroup
+			for _, p := range []*oauth2login.Provider{s.Provider, other} {
+				wg.Go(func() {
+					_, err := p.StoredTokens(store).Token()
+					assert.NoError(t, err, failures)
+				})
+			}
+			wg.Wait()
+			assert.Equal(t, 1, s.refreshes())
+		})
+	}
+}
+
+func TestTokenSourceLockIsNotToBeHad(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
 		store.lock <- struct{}{}
-		src := s.TokenSource(nil, store)
+		src := s.StoredTokens(store)
 		_, err := src.Token()
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		<-store.lock
 		time.Sleep(time.Minute)
 		_, err = src.Token()
 		assert.NoError(t, err)
-		assert.Len(t, store.lock, 0, "and it is given back")
-	})
-	inBubble(t, func(t *testing.T, s *site) {
-		store := newLockedStore()
-		store.lock <- struct{}{} // for good: whoever waited on would be found in the bubble
-		_, err := s.TokenSource(&oauth2.Token{RefreshToken: "rt"}, store).Token()
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Empty(t, store.lock, "and it is given back")
 	})
 }
 
-// TestSavingHasItsOwnTime takes nearly all of the refresh's time before there is
-// something to save, and then has a store that hangs.
-func TestSavingHasItsOwnTime(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
+// While the lock is awaited, the store is looked at.
+func TestTokenSourceLookWhileLocked(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		good := s.issued()
+		store := newLockingStore(good)
+		store.lock <- struct{}{} // a suspended process, or a file system that is read-only
+		start := time.Now()
+		tok, err := s.StoredTokens(store).Token()
+		require.NoError(t, err, "a good stored token needs no lock")
+		assert.Same(t, good, tok)
+		assert.Zero(t, time.Since(start))
+
+		store.tok = s.expired()
+		time.AfterFunc(3500*time.Millisecond, func() { store.set(func() { store.tok = good }) })
+		tok, err = s.StoredTokens(store).Token()
+		require.NoError(t, err)
+		assert.Same(t, good, tok)
+		assert.Equal(t, 4*time.Second, time.Since(start))
+		assert.Zero(t, s.refreshes())
+		<-store.lock
+		synctest.Wait()
+	})
+}
+
+// Where nothing can be locked or written, a refresh goes on without, and is logged once.
+func TestTokenSourceReadOnlyStore(t *testing.T) {
+	var log bytes.Buffer
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		for _, cause := range []error{&fs.PathError{Op: "open", Path: "/data/t.lock", Err: syscall.EROFS}, &fs.PathError{Op: "open", Path: "/data/t.lock", Err: syscall.EACCES}} {
+			store := newLockingStore(s.expired())
+			store.lockErr, store.saveErr = cause, cause
+			src := s.StoredTokens(store)
+			tok, err := src.Token()
+			require.NoError(t, err)
+			for range 10 {
+				time.Sleep(time.Minute)
+				again, err := s.StoredTokens(store).Token()
+				require.NoError(t, err)
+				assert.Same(t, tok, again, "it lives in this process")
+			}
+		}
+		assert.Equal(t, 2, s.refreshes())
+	}, func(o *oauth2login.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	assert.Equal(t, 1, strings.Count(log.String(), "can't be written"), log.String())
+	assert.Contains(t, log.String(), "read-only file system")
+}
+
+// A store may hang. Loading and saving have limits of their own.
+func TestTokenSourceSlowStore(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 9900 * time.Millisecond})
-		store := &slowStore{memoryStore: memoryStore{tok: issue(s.platform)}, saving: 4 * time.Second}
-		src := s.TokenSource(nil, store)
-		time.Sleep(2 * time.Hour)
-		_, err := src.Token()
-		assert.ErrorIs(t, err, context.DeadlineExceeded, "this caller has waited for 10 seconds")
+		store := newLockingStore(s.expired())
+		store.saving = 2900 * time.Millisecond
+		src := s.StoredTokens(store)
 		tok, err := src.Token()
 		require.NoError(t, err)
-		assert.Same(t, tok, store.tok)
+		assert.Same(t, tok, store.token(), "what was left of other limits does not matter")
 
 		s.platform.ClearFaults()
 		store.saving = time.Hour
@@ -487,240 +740,190 @@ func TestSavingHasItsOwnTime(t *testing.T) {
 		start := time.Now()
 		_, err = src.Token()
 		require.NoError(t, err, "kept, though not saved")
-		assert.Equal(t, 5*time.Second, time.Since(start))
-	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.DiscardHandler) })
-}
+		assert.LessOrEqual(t, time.Since(start), 8*time.Second)
 
-// slowStore takes its time to save, as long as it is let.
-type slowStore struct {
-	memoryStore
-	saving time.Duration
-}
-
-func (s *slowStore) SaveToken(ctx context.Context, tok *oauth2.Token) error {
-	select {
-	case <-time.After(s.saving):
-		return s.memoryStore.SaveToken(ctx, tok)
-	case <-ctx.Done():
-		return ctx.Err()
-	}
-}
-
-// TestOtherRefusals are the application's fault or the platform's: no reason to
-// send the user to log in, and asked again.
-func TestOtherRefusals(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		src := s.TokenSource(issue(s.platform), nil)
-		time.Sleep(2 * time.Hour)
-		s.SetClientSecret("wrong")
-		_, err := src.Token()
-		assert.NotErrorIs(t, err, shangcloud.ErrLoginRequired)
-		var re *oauth2.RetrieveError
-		require.ErrorAs(t, err, &re)
-		assert.Equal(t, "invalid_client", re.ErrorCode)
-		s.SetClientSecret("hush-hush")
-		_, err = src.Token()
-		assert.NoError(t, err)
+		store = newLockingStore(s.expired())
+		store.loading = time.Hour
+		start = time.Now()
+		_, err = s.StoredTokens(store).Token()
+		assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
+		assert.Equal(t, 3*time.Second, time.Since(start))
 	})
 }
 
-func TestNoRefreshToken(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		tok := issue(s.platform)
+func TestTokenSourceNoRefreshToken(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		tok := s.issued()
 		tok.RefreshToken = ""
-		src := s.TokenSource(tok, nil)
-		time.Sleep(time.Hour - 1)
-		got, err := src.Token()
-		require.NoError(t, err, "good to its last moment")
-		assert.Same(t, tok, got)
-		time.Sleep(time.Nanosecond)
-		_, err = src.Token()
-		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-		assert.Zero(t, s.tokenRequests())
+		for _, src := range []*oauth2login.TokenSource{s.TokenSource(tok), s.StoredTokens(&fakeStore{tok: tok})} {
+			time.Sleep(time.Until(tok.Expiry) - 1)
+			got, err := src.Token()
+			require.NoError(t, err, "good to its last moment")
+			assert.Same(t, tok, got)
+			time.Sleep(2 * time.Second)
+			_, err = src.Token()
+			assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+			tok.Expiry = time.Now().Add(time.Hour)
+		}
+		assert.Zero(t, s.refreshes())
 	})
 }
 
-func TestAnswerWithoutRefreshTokenKeepsTheOld(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
+func TestTokenSourceAnswerWithoutRefreshToken(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.KeepRefreshTokens = true })
-		first := issue(s.platform)
-		src := s.TokenSource(first, nil)
+		first := s.issued()
+		src := s.TokenSource(first)
 		for range 3 {
 			time.Sleep(time.Hour)
 			tok, err := src.Token()
 			require.NoError(t, err)
-			assert.Equal(t, first.RefreshToken, tok.RefreshToken)
+			assert.Equal(t, first.RefreshToken, tok.RefreshToken, "the old one stays in force")
 		}
 	})
 }
 
-// TestLifetimes sends every shape of expires_in.
-func TestLifetimes(t *testing.T) {
-	const year = 365 * 24 * time.Hour
-	for shape, want := range map[string]time.Duration{
-		`"expires_in":3600`:                   time.Hour,
-		`"expires_in":1`:                      time.Second,
-		`"expires_in":"7200"`:                 2 * time.Hour,
-		`"expires_in":" 7200 "`:               2 * time.Hour,
-		`"expires_in":59.9`:                   59 * time.Second,
-		`"expires_in":3.6e3`:                  time.Hour,
-		`"expires_in":0`:                      time.Second,
-		`"expires_in":-1`:                     time.Second,
-		`"expires_in":"-86400"`:               time.Second,
-		`"expires_in":-9223372036854775809`:   time.Second,
-		`"expires_in":0.5`:                    time.Second,
-		`"expires_in":31536001`:               year,
-		`"expires_in":4294967297`:             year,
-		`"expires_in":9223372036854775807`:    year,
-		`"expires_in":99999999999999999999`:   year,
-		`"expires_in":1e300`:                  year,
-		`"expires_in":1e999`:                  time.Hour,
-		`"expires_in":null`:                   time.Hour,
-		`"expires_in":"soon"`:                 time.Hour,
-		`"expires_in":""`:                     time.Hour,
-		`"expires_in":"NaN"`:                  time.Hour,
-		`"expires_in":"Inf"`:                  time.Hour,
-		`"expires_in":true`:                   time.Hour,
-		`"expires_in":{}`:                     time.Hour,
-		`"expires_in":[3600]`:                 time.Hour,
-		`"expiry":"2036-01-01T00:00:00Z"`:     time.Hour,
-		`"scope":"user:basic","id_token":"x"`: time.Hour,
-	} {
-		inBubble(t, func(t *testing.T, s *site) {
-			s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 200, Body: `{"access_token":"at","token_type":"bEaReR",` + shape + `}`})
-			tok, err := s.TokenSource(&oauth2.Token{RefreshToken: "rt"}, nil).Token()
-			require.NoError(t, err, shape)
-			assert.Equal(t, want, time.Until(tok.Expiry), shape)
-			assert.Equal(t, "rt", tok.RefreshToken, shape)
-			if shape == `"scope":"user:basic","id_token":"x"` {
-				assert.Equal(t, "user:basic", tok.Extra("scope"), "what else the answer says is kept")
-			}
-		})
-	}
-}
-
-func TestSavingFails(t *testing.T) {
+func TestTokenSourceSavingFails(t *testing.T) {
 	var log bytes.Buffer
 	full := errors.New("disk full")
-	inBubble(t, func(t *testing.T, s *site) {
-		store := &memoryStore{saveErr: full}
-		first := issue(s.platform)
-		src := s.TokenSource(first, store)
-		time.Sleep(2 * time.Hour)
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		first := s.expired()
+		store := newLockingStore(first)
+		store.saveErr = full
+		src := s.StoredTokens(store)
 		tok, err := src.Token()
 		require.NoError(t, err, "it is handed out all the same")
 		assert.NotEqual(t, first.AccessToken, tok.AccessToken)
-		assert.Equal(t, 1, store.saves)
 		assert.Contains(t, log.String(), "token store: save: it failed with *errors.errorString")
-		assert.NotContains(t, log.String(), "disk full", "its own text may quote the token, in some form")
+		assert.NotContains(t, log.String(), "disk full", "its own text may quote the token")
 		assert.NotContains(t, log.String(), tok.AccessToken)
 		assert.NotContains(t, log.String(), tok.RefreshToken)
-
-		again, err := src.Token()
-		require.NoError(t, err)
-		assert.Same(t, tok, again)
-		assert.Equal(t, 2, store.saves, "saved again at the next call")
+		saves := store.saves
 		for range 100 {
-			_, err := src.Token()
+			again, err := s.StoredTokens(store).Token()
 			require.NoError(t, err)
+			assert.Same(t, tok, again, "for every source on an equal store")
 		}
-		assert.Equal(t, 2, store.saves, "and then after a pause")
+		synctest.Wait()
+		assert.Equal(t, saves, store.saves, "after a pause only")
 
 		store.set(func() { store.saveErr = nil })
-		time.Sleep(time.Second)
-		_, err = src.Token()
+		time.Sleep(2 * time.Second)
+		_, err = s.StoredTokens(store).Token()
 		require.NoError(t, err)
-		assert.Equal(t, 3, store.saves)
-		assert.Same(t, tok, store.tok)
-		for range 100 {
-			_, err := src.Token()
-			require.NoError(t, err)
-		}
-		assert.Equal(t, 3, store.saves)
-		assert.Equal(t, 1, s.tokenRequests())
-	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+		behind()
+		assert.Same(t, tok, store.token())
+		assert.Equal(t, 1, s.refreshes())
+	}, func(o *oauth2login.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 }
 
-// TestUnsavedTokenIsDue has a token expire that could not be saved: it is
-// refreshed, not the older one in the store.
-func TestUnsavedTokenIsDue(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		first := issue(s.platform)
-		store := &memoryStore{tok: first, saveErr: errors.New("read-only")}
-		src := s.TokenSource(nil, store)
-		for range 4 {
+// The text of an error is printed if it is known to be harmless.
+func TestTokenSourceTellsTheReason(t *testing.T) {
+	for want, cause := range map[string]error{
+		"token store: save: rename /data/t.tmp /data/t: device or resource busy": &os.LinkError{Op: "rename", Old: "/data/t.tmp", New: "/data/t", Err: syscall.EBUSY},
+		"token store: save: open /data/t.tmp: no space left on device":           &fs.PathError{Op: "open", Path: "/data/t.tmp", Err: syscall.ENOSPC},
+		"token store: save: the server answered NOAUTH":                          safeError("the server answered NOAUTH"),
+		"token store: save: it failed with *errors.errorString":                  errors.New("hush"),
+	} {
+		var log bytes.Buffer
+		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+			err := s.StoredTokens(&fakeStore{saveErr: cause}).SetToken(t.Context(), s.issued())
+			assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
+			assert.ErrorContains(t, err, want)
+			assert.Contains(t, log.String(), want)
+			assert.NotContains(t, log.String(), "hush")
+		}, func(o *oauth2login.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
+	}
+}
+
+// safeError is an error of a store that vouches for its text.
+type safeError string
+
+func (e safeError) Error() string    { return "redisstore: " + string(e) }
+func (e safeError) SafeText() string { return string(e) }
+
+// A token that could not be saved is refreshed when it is due, and not the older one in
+// the store.
+func TestTokenSourceUnsavedTokenIsDue(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		first := s.expired()
+		store := newLockingStore(first)
+		store.saveErr = errors.New("down")
+		for i := range 4 {
+			_, err := s.StoredTokens(store).Token()
+			require.NoError(t, err, i)
 			time.Sleep(2 * time.Hour)
-			_, err := src.Token()
-			require.NoError(t, err)
 		}
-		assert.Equal(t, 4, s.tokenRequests())
-		assert.Same(t, first, store.tok)
-	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.DiscardHandler) })
+		assert.Same(t, first, store.token())
+		store.saveErr = nil
+		_, err := s.StoredTokens(store).Token()
+		require.NoError(t, err, "no refresh token was used twice")
+		assert.NotSame(t, first, store.token())
+	})
 }
 
-func TestAnotherProcessHasRefreshed(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		store := &memoryStore{tok: issue(s.platform)}
-		one, two := s.TokenSource(nil, store), s.TokenSource(nil, store)
-		for _, src := range []*shangcloud.TokenSource{one, two} {
-			tok, err := src.Token()
-			require.NoError(t, err)
-			assert.Same(t, store.tok, tok)
-		}
+func TestTokenSourceAnotherProcessHasRefreshed(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := &fakeStore{tok: s.issued()}
+		one, two := s.StoredTokens(store), tokenProvider(t, s.platform).StoredTokens(store)
 		for range 5 {
-			time.Sleep(time.Hour)
 			a, err := one.Token()
 			require.NoError(t, err)
 			b, err := two.Token()
 			require.NoError(t, err)
 			assert.Same(t, a, b)
+			time.Sleep(time.Hour)
 		}
-		assert.Equal(t, 5, s.tokenRequests())
-		assert.Equal(t, 5, store.saves)
+		assert.Equal(t, 4, s.refreshes())
+		assert.Equal(t, 4, store.saves)
 	})
 }
 
-// TestManySourcesUnderALock has 10 processes with 10 callers each on one token,
-// with rotation and reuse detection: one refresh for each token that is due.
-func TestManySourcesUnderALock(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
+// crowd has 10 processes with 10 callers each use the token of one store for a while.
+func crowd(t *testing.T, s *tokenSite, store oauth2login.TokenStore) {
+	var wg sync.WaitGroup
+	for range 10 {
+		p := tokenProvider(t, s.platform)
+		src := p.StoredTokens(store)
+		for range 10 {
+			wg.Go(func() {
+				for range 1000 {
+					tok, err := src.Token()
+					if !assert.NoError(t, err) {
+						return
+					}
+					assert.True(t, tok.Expiry.After(time.Now()))
+					time.Sleep(100 * time.Millisecond)
+				}
+			})
+		}
+	}
+	wg.Wait()
+}
+
+// With rotation and reuse detection there is one refresh for each token that is due.
+func TestTokenSourceManyProcesses(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = 10 * time.Second })
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 50 * time.Millisecond})
-		store := newLockedStore()
-		store.tok = issue(s.platform)
-		store.tok.Expiry = time.Now().Add(time.Second)
+		store := newLockingStore(s.expired())
 		begin := time.Now()
-		var wg sync.WaitGroup
-		for range 10 {
-			src := s.TokenSource(nil, store)
-			for range 10 {
-				wg.Go(func() {
-					for range 1000 {
-						tok, err := src.Token()
-						if !assert.NoError(t, err) {
-							return
-						}
-						assert.True(t, tok.Expiry.After(time.Now()))
-						time.Sleep(100 * time.Millisecond)
-					}
-				})
-			}
-		}
-		wg.Wait()
+		crowd(t, s, store)
 		// A token is due at half of its 10 seconds.
-		assert.InDelta(t, time.Since(begin).Seconds()/5, s.tokenRequests(), 2)
-		assert.Equal(t, store.saves, s.tokenRequests())
+		assert.InDelta(t, time.Since(begin).Seconds()/5, s.refreshes(), 2)
+		assert.Equal(t, store.saves, s.refreshes())
 	})
 }
 
-// TestManySourcesWithoutALock has 10 processes with 10 callers each refresh the
-// same token at once, on a platform that refuses a used refresh token and does no
-// more: those who are refused find the token of the one who was not.
-func TestManySourcesWithoutALock(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
+// Without a lock, on a platform that refuses a used refresh token and does no more, those
+// who are refused find the token of the one who was not.
+func TestTokenSourceManyProcessesWithoutALock(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		var mu sync.Mutex
-		var current string
 		refused := 0
+		first := s.issued()
+		first.Expiry = time.Now().Add(time.Second)
+		current := first.RefreshToken
 		s.platform.Handle("/oauth/token", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			time.Sleep(50 * time.Millisecond)
 			mu.Lock()
@@ -728,88 +931,66 @@ func TestManySourcesWithoutALock(t *testing.T) {
 			if r.FormValue("refresh_token") != current {
 				refused++
 				w.WriteHeader(http.StatusBadRequest)
-				io.WriteString(w, `{"error":"invalid_grant"}`)
+				_, _ = io.WriteString(w, `{"error":"invalid_grant"}`)
 				return
 			}
 			var access string
 			access, current = s.platform.Issue("demo", 10001, "user:basic")
-			fmt.Fprintf(w, `{"access_token":%q,"refresh_token":%q,"token_type":"Bearer","expires_in":10}`, access, current)
+			_, _ = fmt.Fprintf(w, `{"access_token":%q,"refresh_token":%q,"token_type":"Bearer","expires_in":10}`, access, current)
 		}))
-		first := issue(s.platform)
-		first.Expiry, current = time.Now().Add(time.Second), first.RefreshToken
-		store := &memoryStore{tok: first}
-		var wg sync.WaitGroup
-		for range 10 {
-			src := s.TokenSource(nil, store)
-			for range 10 {
-				wg.Go(func() {
-					for range 1000 {
-						tok, err := src.Token()
-						if !assert.NoError(t, err) {
-							return
-						}
-						assert.True(t, tok.Expiry.After(time.Now()))
-						time.Sleep(100 * time.Millisecond)
-					}
-				})
-			}
-		}
-		wg.Wait()
+		crowd(t, s, &fakeStore{tok: first})
 		assert.NotZero(t, refused, "they did meet")
 	})
 }
 
-// TestRefusedWithoutALock has another process use the refresh token and save its
-// new token a moment later.
-func TestRefusedWithoutALock(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
+// Another process may have used the refresh token and save its new token a moment later.
+func TestTokenSourceRefusedWithoutALock(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		old := &oauth2.Token{AccessToken: "old", RefreshToken: "used", Expiry: time.Now().Add(-time.Hour)}
-		store := &memoryStore{tok: old}
-		newer := issue(s.platform)
+		store := &fakeStore{tok: old}
+		newer := s.issued()
 		time.AfterFunc(500*time.Millisecond, func() { store.set(func() { store.tok = newer }) })
-		tok, err := s.TokenSource(nil, store).Token()
+		tok, err := s.StoredTokens(store).Token()
 		require.NoError(t, err)
 		assert.Same(t, newer, tok)
-		assert.Equal(t, 1, s.tokenRequests())
+		assert.Equal(t, 1, s.refreshes())
 
-		// Nobody else has: then the login is over, and this is known soon.
 		store.set(func() { store.tok = old })
 		start := time.Now()
-		_, err = s.TokenSource(nil, store).Token()
-		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-		assert.Equal(t, 1500*time.Millisecond, time.Since(start))
+		_, err = s.StoredTokens(store).Token()
+		assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+		assert.Equal(t, 1500*time.Millisecond, time.Since(start), "it is over, and that is known soon")
 	})
 }
 
-func TestLoggedOutElsewhere(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		store := &memoryStore{tok: issue(s.platform)}
-		src := s.TokenSource(nil, store)
+func TestTokenSourceLoggedOutElsewhere(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := &fakeStore{tok: s.issued()}
+		src := s.StoredTokens(store)
 		_, err := src.Token()
 		require.NoError(t, err)
 		store.set(func() { store.tok = nil })
 		time.Sleep(2 * time.Hour)
 		_, err = src.Token()
-		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-		assert.Zero(t, s.tokenRequests(), "a login that was ended is not revived")
-		assert.Nil(t, store.tok)
+		assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+		assert.Zero(t, s.refreshes(), "a login that was ended is not revived")
+		assert.Nil(t, store.token())
 
-		store.set(func() { store.tok = issue(s.platform) })
+		store.set(func() { store.tok = s.issued() })
 		_, err = src.Token()
 		assert.NoError(t, err, "the user has logged in again, elsewhere")
 	})
 }
 
-func TestTokenStoreDown(t *testing.T) {
-	for name, down := range map[string]func(*lockedStore){
-		"load": func(l *lockedStore) { l.loadErr = errors.New("down: hush") },
-		"lock": func(l *lockedStore) { l.lockErr = errors.New("down: hush") },
+func TestTokenSourceStoreDown(t *testing.T) {
+	for name, down := range map[string]func(*lockingStore){
+		"load": func(l *lockingStore) { l.loadErr = errors.New("down: hush") },
+		"lock": func(l *lockingStore) { l.lockErr = errors.New("down: hush") },
 	} {
 		t.Run(name, func(t *testing.T) {
-			inBubble(t, func(t *testing.T, s *site) {
-				store := newLockedStore()
-				store.tok = issue(s.platform)
-				src := s.TokenSource(nil, store)
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				store := newLockingStore(s.issued())
+				src := s.StoredTokens(store)
 				first, err := src.Token()
 				require.NoError(t, err)
 				down(store)
@@ -819,39 +1000,40 @@ func TestTokenStoreDown(t *testing.T) {
 				assert.Same(t, first, tok)
 				time.Sleep(time.Hour)
 				_, err = src.Token()
-				assert.ErrorIs(t, err, shangcloud.ErrTokenStore)
-				assert.NotErrorIs(t, err, shangcloud.ErrLoginRequired)
+				assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
+				assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired)
 				assert.NotContains(t, fmt.Sprintf("%v %#v", err, err), "hush")
-				assert.Zero(t, s.tokenRequests(), "what may be in the store already is not refreshed blindly")
+				assert.Zero(t, s.refreshes(), "what may be in the store already is not refreshed blindly")
 			})
 		})
 	}
 }
 
-func TestLaggingReplica(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		first := issue(s.platform)
-		store := &memoryStore{tok: first}
-		src := s.TokenSource(nil, store)
-		time.Sleep(time.Hour)
-		_, err := src.Token()
-		require.NoError(t, err)
+func TestTokenSourceLaggingReplica(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		first := s.issued()
+		store := &fakeStore{tok: first}
+		src := s.StoredTokens(store)
+		for range 2 {
+			_, err := src.Token()
+			require.NoError(t, err, "the used refresh token is not sent again")
+			time.Sleep(time.Hour)
+		}
 		store.set(func() { store.tok = first }) // the replica has not heard yet
-		time.Sleep(time.Hour)
-		_, err = src.Token()
+		_, err := src.Token()
 		assert.NoError(t, err, "the used refresh token is not sent again")
 	})
 }
 
 func TestSetToken(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		store := &memoryStore{}
-		src := s.TokenSource(nil, store)
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(nil)
+		src := s.StoredTokens(store)
 		_, err := src.Token()
-		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-		first := issue(s.platform)
+		assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+		first := s.issued()
 		require.NoError(t, src.SetToken(t.Context(), first))
-		assert.Same(t, first, store.tok)
+		assert.Same(t, first, store.token())
 		tok, err := src.Token()
 		require.NoError(t, err)
 		assert.Same(t, first, tok)
@@ -861,72 +1043,311 @@ func TestSetToken(t *testing.T) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
 		go src.Token()
 		synctest.Wait()
-		second := issue(s.platform)
+		second := s.issued()
 		require.NoError(t, src.SetToken(t.Context(), second))
 		tok, err = src.Token()
 		require.NoError(t, err)
 		assert.Same(t, second, tok)
-		assert.Same(t, second, store.tok)
+		assert.Same(t, second, store.token())
 
 		store.saveErr = errors.New("full")
-		third := issue(s.platform)
+		third := s.issued()
 		err = src.SetToken(t.Context(), third)
-		assert.ErrorIs(t, err, shangcloud.ErrTokenStore)
+		assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
 		assert.ErrorIs(t, err, store.saveErr)
 		assert.NotContains(t, err.Error(), third.AccessToken)
 		store.set(func() { store.saveErr = nil })
-		time.Sleep(time.Second)
+		time.Sleep(2 * time.Second)
 		tok, err = src.Token()
 		require.NoError(t, err)
+		behind()
 		assert.Same(t, third, tok)
-		assert.Same(t, third, store.tok)
-	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.DiscardHandler) })
+		assert.Same(t, third, store.token(), "saved later")
+
+		assert.Error(t, src.SetToken(t.Context(), nil))
+		assert.Error(t, src.SetToken(t.Context(), &oauth2.Token{RefreshToken: "rt"}))
+	})
 }
 
-// TestSetNoToken logs the user out, here and in the store.
-func TestSetNoToken(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		store := &memoryStore{}
-		src := s.TokenSource(nil, store)
-		require.NoError(t, src.SetToken(t.Context(), issue(s.platform)))
-		require.NoError(t, src.SetToken(t.Context(), nil))
-		assert.Nil(t, store.tok)
+func TestSetTokenInMemoryDuringARefresh(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		src := s.TokenSource(s.expired())
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
+		go src.Token()
+		synctest.Wait()
+		next := s.issued()
+		require.NoError(t, src.SetToken(t.Context(), next))
+		time.Sleep(5 * time.Second)
+		tok, err := src.Token()
+		require.NoError(t, err)
+		assert.Same(t, next, tok, "the older login's answer does not replace it")
+	})
+}
+
+func TestDelete(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(nil)
+		src := s.StoredTokens(store)
+		require.NoError(t, src.SetToken(t.Context(), s.issued()))
+		require.NoError(t, src.Delete(t.Context()))
+		assert.Nil(t, store.token())
 		for range 2 {
 			tok, err := src.Token()
 			assert.Nil(t, tok)
-			assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+			assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
 		}
 
-		require.NoError(t, src.SetToken(t.Context(), issue(s.platform)))
-		store.saveErr = errors.New("full")
-		store.tok = issue(s.platform)
-		assert.ErrorIs(t, src.SetToken(t.Context(), nil), shangcloud.ErrTokenStore)
+		require.NoError(t, src.SetToken(t.Context(), s.issued()))
+		store.saveErr = errors.New("down")
+		assert.ErrorIs(t, src.Delete(t.Context()), oauth2login.ErrTokenStore)
+		for range 3 {
+			tok, err := s.StoredTokens(store).Token()
+			assert.Nil(t, tok, "logged out in this process all the same")
+			assert.Error(t, err)
+		}
 		store.set(func() { store.saveErr = nil })
-		time.Sleep(time.Second)
+		time.Sleep(time.Minute)
 		tok, err := src.Token()
 		assert.Nil(t, tok)
-		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-		assert.Nil(t, store.tok, "it is saved later")
-		assert.Zero(t, s.tokenRequests())
+		assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+		assert.Nil(t, store.token(), "it is removed later")
+		assert.Zero(t, s.refreshes())
 
-		src = s.TokenSource(issue(s.platform), nil)
-		require.NoError(t, src.SetToken(t.Context(), nil))
+		src = s.TokenSource(s.issued())
+		require.NoError(t, src.Delete(t.Context()))
 		_, err = src.Token()
-		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-	}, func(c *shangcloud.Config) { c.Logger = slog.New(slog.DiscardHandler) })
+		assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+	})
 }
 
 func TestSetTokenObeysItsContext(t *testing.T) {
-	inBubble(t, func(t *testing.T, s *site) {
-		src := s.TokenSource(issue(s.platform), nil)
-		require.NoError(t, src.SetToken(t.Context(), issue(s.platform)))
-		time.Sleep(2 * time.Hour)
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		src := s.StoredTokens(store)
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Hang: true})
 		go src.Token()
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		assert.ErrorIs(t, src.SetToken(ctx, issue(s.platform)), context.DeadlineExceeded)
+		next := s.issued()
+		assert.ErrorIs(t, src.SetToken(ctx, next), context.DeadlineExceeded)
 		time.Sleep(time.Minute)
+		assert.Same(t, next, store.token(), "it is saved all the same")
+	})
+}
+
+// An API path that always answers 401 must not make a storm of refreshes.
+func TestRejectedTokens(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Handle("/api/always401", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
+		store := newLockingStore(s.issued())
+		get := func(path string) int {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.platform.URL+path, strings.NewReader("{}"))
+			require.NoError(t, err)
+			req.Header.Set("Content-Type", "application/json")
+			res, err := s.Client(s.StoredTokens(store)).Do(req)
+			require.NoError(t, err)
+			defer res.Body.Close()
+			return res.StatusCode
+		}
+		for range 300 { // 5 minutes
+			assert.Equal(t, http.StatusUnauthorized, get("/api/always401"))
+			assert.Equal(t, http.StatusOK, get("/api/user/info"))
+			time.Sleep(time.Second)
+		}
+		assert.LessOrEqual(t, s.refreshes(), 11)
+		assert.GreaterOrEqual(t, s.refreshes(), 1)
+
+		s.platform.ExpireTokens()
+		time.Sleep(time.Minute)
+		assert.Equal(t, http.StatusOK, get("/api/user/info"), "a token that was revoked is replaced")
+	})
+}
+
+// Application code may hang, panic, or end its goroutine.
+func TestTokenSourceForeignCode(t *testing.T) {
+	for name, misbehave := range map[string]func(){
+		"panics":             func() { panic("hush") },
+		"ends its goroutine": runtime.Goexit,
+	} {
+		for method, store := range map[string]func(*oauth2.Token) oauth2login.TokenStore{
+			"load": func(tok *oauth2.Token) oauth2login.TokenStore {
+				return &foreignStore{fakeStore{tok: tok}, misbehave, nil, nil}
+			},
+			"save": func(tok *oauth2.Token) oauth2login.TokenStore {
+				return &foreignStore{fakeStore{tok: tok}, nil, misbehave, nil}
+			},
+			"lock": func(tok *oauth2.Token) oauth2login.TokenStore {
+				return &foreignStore{fakeStore{tok: tok}, nil, nil, misbehave}
+			},
+		} {
+			t.Run(method+" "+name, func(t *testing.T) {
+				inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+					src := s.StoredTokens(store(s.expired()))
+					_, err := src.Token()
+					if method == "save" {
+						assert.NoError(t, err, "the token is there, though not saved")
+						return
+					}
+					assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
+					assert.NotContains(t, err.Error(), "hush")
+					time.Sleep(time.Minute)
+					_, err = src.Token()
+					assert.ErrorIs(t, err, oauth2login.ErrTokenStore, "and it is not wedged")
+				})
+			})
+		}
+		t.Run("transport "+name, func(t *testing.T) {
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				src := s.TokenSource(s.expired())
+				for range 2 {
+					_, err := src.Token()
+					assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+					time.Sleep(time.Minute)
+				}
+			}, func(o *oauth2login.Options) {
+				o.HTTPClient = &http.Client{Transport: transportFunc(func(*http.Request) (*http.Response, error) {
+					misbehave()
+					return nil, nil
+				})}
+			})
+		})
+	}
+}
+
+type transportFunc func(*http.Request) (*http.Response, error)
+
+func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// foreignStore misbehaves in some of its methods.
+type foreignStore struct {
+	fakeStore
+	load, save, lock func()
+}
+
+func (f *foreignStore) LoadToken(ctx context.Context) (*oauth2.Token, error) {
+	if f.load != nil {
+		f.load()
+	}
+	return f.fakeStore.LoadToken(ctx)
+}
+
+func (f *foreignStore) SaveToken(ctx context.Context, tok *oauth2.Token) error {
+	if f.save != nil {
+		f.save()
+	}
+	return f.fakeStore.SaveToken(ctx, tok)
+}
+
+func (f *foreignStore) LockToken(context.Context, time.Duration) (func(), error) {
+	if f.lock != nil {
+		f.lock()
+	}
+	return func() {}, nil
+}
+
+// A token source of the application that hangs leaves one goroutine, not one a call.
+func TestClientOfAHangingSource(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		var calls atomic.Int32
+		hc := s.Client(sourceFunc(func() (*oauth2.Token, error) {
+			calls.Add(1)
+			time.Sleep(time.Hour)
+			return s.issued(), nil
+		}))
+		for range 10 {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+			req, err := http.NewRequestWithContext(ctx, http.MethodGet, s.platform.URL, nil)
+			require.NoError(t, err)
+			_, err = hc.Do(req)
+			assert.ErrorIs(t, err, context.DeadlineExceeded)
+			cancel()
+		}
+		assert.Equal(t, int32(1), calls.Load())
+		time.Sleep(time.Hour)
+	})
+}
+
+type sourceFunc func() (*oauth2.Token, error)
+
+func (f sourceFunc) Token() (*oauth2.Token, error) { return f() }
+
+func TestShutdownWaitsForARefresh(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.issued())
+		src := s.StoredTokens(store)
+		time.Sleep(time.Hour - 30*time.Second)
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 5 * time.Second})
+		old, err := src.Token() // and the refresh goes on behind
+		require.NoError(t, err)
+		synctest.Wait()
+		start := time.Now()
+		require.NoError(t, s.Shutdown(t.Context()))
+		assert.Equal(t, 5*time.Second, time.Since(start))
+		assert.NotEqual(t, old.AccessToken, store.token().AccessToken, "what was sent is saved")
+
+		time.Sleep(2 * time.Hour)
+		_, err = src.Token()
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.ErrorContains(t, err, "shutting down")
+		assert.Equal(t, 1, s.refreshes(), "nothing is sent any more")
+		assert.NoError(t, s.Shutdown(t.Context()), "again")
+	})
+}
+
+func TestShutdownSavesWhatIsUnsaved(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		store.saveErr = errors.New("down")
+		tok, err := s.StoredTokens(store).Token()
+		require.NoError(t, err)
+		assert.ErrorIs(t, s.Shutdown(t.Context()), oauth2login.ErrTokenStore)
+		store.set(func() { store.saveErr = nil })
+		require.NoError(t, s.Shutdown(t.Context()))
+		assert.Same(t, tok, store.token())
+	})
+}
+
+func TestShutdownObeysItsContext(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		src := s.TokenSource(s.expired())
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 5 * time.Second})
+		go src.Token()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		assert.ErrorIs(t, s.Shutdown(ctx), context.DeadlineExceeded)
+		require.NoError(t, s.Shutdown(t.Context()))
+	})
+}
+
+func TestObserve(t *testing.T) {
+	var events []oauth2login.Event
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		src := s.TokenSource(s.expired())
+		_, err := src.Token()
+		require.NoError(t, err)
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: 503, Delay: 2 * time.Second})
+		time.Sleep(2 * time.Hour)
+		_, err = src.Token()
+		require.Error(t, err)
+		s.platform.Revoke(10001)
+		time.Sleep(time.Minute)
+		_, err = src.Token()
+		require.Error(t, err)
+		require.Len(t, events, 3)
+		for i, outcome := range []string{"ok", "unavailable", "refused"} {
+			assert.Equal(t, outcome, events[i].Outcome)
+			assert.Equal(t, "refresh", events[i].Kind)
+			assert.Equal(t, "shangcloud.test", events[i].Host)
+			assert.Equal(t, "demo", events[i].ClientID)
+			assert.Equal(t, outcome == "ok", events[i].Err == nil)
+		}
+		assert.Equal(t, 2*time.Second, events[1].Duration)
+	}, func(o *oauth2login.Options) {
+		o.Observe = func(_ context.Context, e oauth2login.Event) {
+			events = append(events, e)
+			panic("a metrics library that fails")
+		}
 	})
 }
