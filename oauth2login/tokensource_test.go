@@ -459,6 +459,7 @@ func TestTokenSourcePauseIsShared(t *testing.T) {
 					})
 				}
 				wg.Wait()
+				behind()
 				assert.LessOrEqual(t, s.refreshes(), 10)
 				assert.LessOrEqual(t, store.loads, 2*s.refreshes()+70, "the store is looked at every second")
 			})
