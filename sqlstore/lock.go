@@ -95,12 +95,19 @@ func (s *Tokens) lock(ctx context.Context, key string, hold time.Duration) (unlo
 		return nil, err
 	}
 	s.setHeld(t, h)
-	return sync.OnceFunc(func() {
+	end := sync.OnceFunc(func() {
 		h.giveBack()
 		s.setHeld(t, nil)
 		leave(t.taken)
 		leaveQueue()
-	}), nil
+	})
+	// The database ends the lock of a process that falls silent. This ends the lock,
+	// and frees the connection, of a caller who does.
+	lifetime := time.AfterFunc(hold, end)
+	return func() {
+		lifetime.Stop()
+		end()
+	}, nil
 }
 
 // acquire tries to get the lock until ctx is done. Between two tries it keeps no

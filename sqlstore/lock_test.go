@@ -158,6 +158,31 @@ func TestLock_queue(t *testing.T) {
 	})
 }
 
+// TestLock_lifetime: a lock that is not given back ends after the time that its caller
+// named, and so does its use of a connection.
+func TestLock_lifetime(t *testing.T) {
+	for _, d := range allDialects {
+		synctest.Test(t, func(t *testing.T) {
+			tokens, _, db := scriptedTokens(t, d, unlocked)
+			begin := time.Now()
+			late, err := tokens.User("a").LockToken(t.Context(), time.Minute)
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
+			defer cancel()
+			unlock, err := tokens.User("a").LockToken(ctx, time.Minute)
+			require.NoError(t, err)
+			assert.Equal(t, time.Minute, time.Since(begin))
+			late()
+			ctx, cancel = context.WithTimeout(t.Context(), time.Second)
+			defer cancel()
+			_, err = tokens.User("a").LockToken(ctx, time.Minute)
+			assert.ErrorIs(t, err, context.DeadlineExceeded, "a late unlock does not end the next lock")
+			unlock()
+			assert.Zero(t, db.Stats().InUse)
+		})
+	}
+}
+
 // TestLock_lost has the statements of a held lock fail, one after the other.
 func TestLock_lost(t *testing.T) {
 	for _, d := range withSessions {

@@ -158,9 +158,9 @@ func (u UserTokens) DeleteToken(ctx context.Context) error {
 }
 
 // LockToken implements [oauth2login.TokenLocker]; hold is between one millisecond and
-// one day, and MySQL rounds it up to seconds. The lock is not reentrant. A second call
-// of unlock does nothing. After a failure of the lock's connection, LoadToken is an
-// error until unlock is called; SaveToken and DeleteToken use another connection.
+// one day. The lock is not reentrant. It ends after hold, and a later call of unlock
+// does nothing. If the lock's connection fails, LoadToken is an error until unlock is
+// called; SaveToken and DeleteToken use another connection.
 func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error) {
 	if err := u.check(); err != nil {
 		return nil, err

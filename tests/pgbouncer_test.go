@@ -53,7 +53,7 @@ func TestPgBouncer(t *testing.T) {
 			var wg sync.WaitGroup
 			for worker := range 60 {
 				wg.Go(func() {
-					for round := range 20 {
+					for round := range 8 {
 						key := fmt.Sprintf("%d-%d", worker, round)
 						err := errors.Join(loginOnce(timeout(t, 20*time.Second), states, key), refreshOnce(timeout(t, 20*time.Second), tokens.User(key)))
 						if err != nil {

@@ -16,6 +16,7 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
@@ -24,6 +25,7 @@ import (
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 // faultyBackend is a store, the server behind it, and how to cut the store's
@@ -121,7 +123,8 @@ func TestStateStoreFaults(t *testing.T) {
 	}
 }
 
-// impatience is what calls have while the server is down, which it is for longer.
+// impatience is the time that calls have while the server is down. It is down for
+// longer.
 const (
 	impatience = 500 * time.Millisecond
 	outage     = 800 * time.Millisecond
@@ -137,8 +140,9 @@ type faultRun struct {
 }
 
 func newFaultProvider(t *testing.T, platform *shangcloudtest.Server, store state.Store) *shangcloud.Provider {
-	p, err := shangcloud.New(shangcloud.Config{
-		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback", BaseURL: platform.URL,
+	p, err := shangcloud.New(&oauth2.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback", Endpoint: shangcloud.EndpointAt(platform.URL),
+	}, &oauth2login.Options{
 		HTTPClient: &http.Client{Transport: platform.Transport()}, States: store, Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
@@ -151,7 +155,7 @@ func runFault(t *testing.T, store state.Store, begin, end func()) {
 	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: 10001})
 	r := &faultRun{t: t, provider: newFaultProvider(t, platform, store), platform: platform}
-	// States of this one are never in the store.
+	// The states of this provider are never in the store.
 	stranger := newFaultProvider(t, platform, state.NewMemory(0))
 
 	const logins = 1000
@@ -201,7 +205,7 @@ func runFault(t *testing.T, store state.Store, begin, end func()) {
 	assert.NotZero(t, r.completed.Load())
 	assert.NotZero(t, r.unavailable.Load())
 
-	// And then all is well, with nobody doing anything about it.
+	// The store recovers by itself.
 	begun := time.Now()
 	for well := 0; well < 50; well++ {
 		l := r.start(r.provider, time.Second)
@@ -242,7 +246,7 @@ func (r *faultRun) start(p *shangcloud.Provider, limit time.Duration) *faultLogi
 	}
 	w, err := r.call(limit, jar, "https://app.example/login", func(w http.ResponseWriter, req *http.Request) error { return p.StartLogin(w, req) })
 	if err != nil {
-		assert.ErrorIs(r.t, err, shangcloud.ErrStateStore)
+		assert.ErrorIs(r.t, err, oauth2login.ErrStateStore)
 		assert.Empty(r.t, w.Header().Get("Location"))
 		assert.Empty(r.t, w.Result().Cookies())
 		r.unavailable.Add(1)
@@ -256,38 +260,40 @@ func (r *faultRun) start(p *shangcloud.Provider, limit time.Duration) *faultLogi
 	return &faultLogin{jar, callbackURL}
 }
 
-func (r *faultRun) finishOnce(l *faultLogin, limit time.Duration) error {
-	_, err := r.call(limit, l.jar, l.callbackURL, func(w http.ResponseWriter, req *http.Request) error {
-		login, err := r.provider.FinishLogin(w, req)
+func (r *faultRun) finishOnce(l *faultLogin, limit time.Duration) (login *oauth2login.Login, err error) {
+	_, err = r.call(limit, l.jar, l.callbackURL, func(w http.ResponseWriter, req *http.Request) error {
+		var err error
+		login, err = r.provider.FinishLogin(w, req)
 		if (login != nil) == (err != nil) {
 			err = errors.Join(err, errors.New("a login with an error, or neither"))
 		}
 		return err
 	})
-	return err
+	return login, err
 }
 
-// finish sends the callback several times at once. At most one is accepted. Another
-// one may find the state gone, if it was taken by one that was accepted, or that
-// does not know what became of it; one alone may not.
+// finish sends the callback several times at once. At most one is accepted, and others
+// get a copy of its result. One may find the state gone if another one has taken it, or
+// does not know whether it has; one alone may not.
 func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 	var wg sync.WaitGroup
-	errs := make([]error, times)
+	errs, logins := make([]error, times), make([]*oauth2login.Login, times)
 	for i := range times {
-		wg.Go(func() { errs[i] = r.finishOnce(l, limit) })
+		wg.Go(func() { logins[i], errs[i] = r.finishOnce(l, limit) })
 	}
 	wg.Wait()
 	accepted, unknown, gone, spent := 0, 0, 0, 0
-	for _, err := range errs {
+	for i, err := range errs {
 		switch {
+		case err == nil && logins[i].Repeated:
 		case err == nil:
 			accepted++
-		case errors.Is(err, shangcloud.ErrStateStore):
+		case errors.Is(err, oauth2login.ErrStateStore):
 			unknown++
-		case errors.Is(err, shangcloud.ErrStateNotFound):
+		case errors.Is(err, oauth2login.ErrStateNotFound):
 			gone++
-		case errors.Is(err, shangcloud.ErrUnavailable):
-			spent++ // it has taken the state, and then its time was over
+		case errors.Is(err, oauth2login.ErrUnavailable):
+			spent++ // its time was over after it had taken the state
 		default:
 			assert.NoError(r.t, err)
 		}
@@ -302,12 +308,11 @@ func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 	return accepted == 1
 }
 
-// finishStranger brings a login back whose state was never stored: its cookie is
-// right.
+// finishStranger finishes a login with the right cookie whose state was never stored.
 func (r *faultRun) finishStranger(l *faultLogin, limit time.Duration) {
 	if !assert.NotNil(r.t, l) {
 		return
 	}
-	err := r.finishOnce(l, limit)
-	assert.True(r.t, errors.Is(err, shangcloud.ErrStateNotFound) || errors.Is(err, shangcloud.ErrStateStore), "%v", err)
+	_, err := r.finishOnce(l, limit)
+	assert.True(r.t, errors.Is(err, oauth2login.ErrStateNotFound) || errors.Is(err, oauth2login.ErrStateStore), "%v", err)
 }
