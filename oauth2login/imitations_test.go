@@ -370,6 +370,7 @@ func (p *imitation) refreshToken(g *grant) string {
 func (p *imitation) form(r *http.Request) url.Values {
 	assert.Equal(p.t, http.MethodPost, r.Method)
 	assert.Equal(p.t, "application/x-www-form-urlencoded", r.Header.Get("Content-Type"))
+	assert.Contains(p.t, r.Header.Get("Accept"), "application/json")
 	assert.Empty(p.t, r.URL.RawQuery)
 	assert.NoError(p.t, r.ParseForm())
 	p.once(r.PostForm)
