@@ -14,7 +14,7 @@ func TestTokens(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		for _, conns := range []int{1, 10} {
 			t.Run(fmt.Sprintf("two pools of %d", conns), func(t *testing.T) {
-				testTokens(t, 2, func(t *testing.T) (a, b oauth2login.TokenStore) {
+				testTokens(t, func(t *testing.T) (a, b oauth2login.TokenStore) {
 					dsn := d.dsn(t)
 					db := open(t, d, dsn, conns)
 					table := newTable(t, db)
@@ -23,13 +23,13 @@ func TestTokens(t *testing.T) {
 				})
 			})
 			t.Run(fmt.Sprintf("one pool of %d", conns), func(t *testing.T) {
-				testTokens(t, 1, func(t *testing.T) (a, b oauth2login.TokenStore) {
+				testTokens(t, func(t *testing.T) (a, b oauth2login.TokenStore) {
 					s, db, table := newTokens(t, d, conns)
 					return s.User("a"), sameTokens(t, d, db, table).User("a")
 				})
 			})
 			t.Run(fmt.Sprintf("one store with a pool of %d", conns), func(t *testing.T) {
-				testTokens(t, 1, func(t *testing.T) (a, b oauth2login.TokenStore) {
+				testTokens(t, func(t *testing.T) (a, b oauth2login.TokenStore) {
 					s, _, _ := newTokens(t, d, conns)
 					return s.User("a"), s.User("a")
 				})
@@ -38,8 +38,6 @@ func TestTokens(t *testing.T) {
 	})
 }
 
-// testTokens expects locks to end between processes only. In one process a holder keeps
-// its turn until unlock.
-func testTokens(t *testing.T, processes int, open func(t *testing.T) (a, b oauth2login.TokenStore)) {
-	tokenstoretest.Run(t, tokenstoretest.Backend{Open: open, Extra: true, HoldEnds: processes > 1})
+func testTokens(t *testing.T, open func(t *testing.T) (a, b oauth2login.TokenStore)) {
+	tokenstoretest.Run(t, tokenstoretest.Backend{Open: open, Extra: true, HoldEnds: true})
 }
