@@ -1,5 +1,5 @@
-// Package seal encrypts what leaves an application's hands and has to come back as
-// it was: a token in a database, a login in a browser's cookie.
+// Package seal encrypts data that leaves the application and has to come back
+// unchanged: a token in a database, a login in a browser's cookie.
 package seal
 
 import (
@@ -13,51 +13,52 @@ import (
 	"fmt"
 )
 
-// What is sealed looks like this:
+// Sealed data has this layout:
 //
 //	V1 | key ID (8 bytes) | nonce (12 bytes) | ciphertext | tag (16 bytes)
 //
-// The key ID is a hash of the key, so it need not be told or configured, and the
-// right one of several keys is found without trying them all.
+// The key ID is a hash of the key, so it needs no configuration. Open uses it to
+// find the right key without trying all of them.
 const (
-	// V1 is the first byte of all that is sealed.
+	// V1 is the first byte of sealed data.
 	V1 = 0x01
 
-	// KeySize is that of AES-256, in bytes.
+	// KeySize is the size of a key in bytes: that of AES-256.
 	KeySize = 32
 
-	// Overhead is how many bytes longer than data what is sealed is.
+	// Overhead is the number of bytes that Seal adds.
 	Overhead = headerSize + 12 + 16
 
 	keyIDSize  = 8
 	headerSize = 1 + keyIDSize
 )
 
-// What Open fails with.
+// The errors of [Keys.Open].
 var (
-	ErrFormat     = errors.New("not sealed at all")
-	ErrUnknownKey = errors.New("sealed with a key that is not there")
+	ErrFormat     = errors.New("not in the sealed format")
+	ErrUnknownKey = errors.New("sealed with an unknown key")
 	ErrAltered    = errors.New("altered, or sealed for another place")
 )
 
 type keyID [keyIDSize]byte
 
-// Keys seal with the first of them and open with all. They are safe for concurrent
-// use.
+// Keys is a list of keys. The first key seals, all of them open. Keys are safe for
+// concurrent use.
 //
-// Every place has a key of its own (HKDF with SHA-256), and random nonces are safe
-// for 2³² messages under one key (NIST SP 800-38D, section 8.3): that is a limit of
-// what is sealed for one place, not of all.
+// Each place has its own key, derived with HKDF and SHA-256. Random nonces are safe
+// for 2³² messages under one key (NIST SP 800-38D, section 8.3), so this limit
+// applies to each place alone.
 type Keys struct {
 	first keyID
 	byID  map[keyID][]byte
 }
 
-// New refuses keys that are not 32 bytes long, all zeros, or there twice. The error
-// says which, by its index, and does not quote it.
+// New returns a copy of the keys. It refuses an empty list, a key that does not have
+// [KeySize] bytes, a key of zeros, and a duplicate. The error names the key by its
+// index and does not quote it.
 func New(keys [][]byte) (*Keys, error) {
 	if len(keys) == 0 {
-		return nil, errors.New("there is no key")
+		return nil, errors.New("no key is given")
 	}
 	k := &Keys{first: idOf(keys[0]), byID: make(map[keyID][]byte)}
 	for i, key := range keys {
@@ -69,7 +70,7 @@ func New(keys [][]byte) (*Keys, error) {
 		}
 		id := idOf(key)
 		if k.byID[id] != nil {
-			return nil, fmt.Errorf("key %d is there twice", i)
+			return nil, fmt.Errorf("key %d is a duplicate", i)
 		}
 		k.byID[id] = bytes.Clone(key)
 	}
@@ -81,15 +82,16 @@ func idOf(key []byte) keyID {
 	return keyID(h[:keyIDSize])
 }
 
-// Seal encrypts data for a place, which begins with what it is for: it opens nowhere
-// else.
+// Seal encrypts data for one place, for example the name of a table and the ID of a
+// user. The data opens only with the same key and the same place. The first part of a
+// place names its purpose, so that different purposes never share a place.
 func (k *Keys) Seal(data []byte, place ...string) []byte {
 	header := append(make([]byte, 0, len(data)+Overhead), V1)
 	header = append(header, k.first[:]...)
 	return aeadFor(k.byID[k.first], place).Seal(header, nil, data, header)
 }
 
-// Open undoes Seal.
+// Open decrypts data that [Keys.Seal] encrypted for the same place.
 func (k *Keys) Open(sealed []byte, place ...string) ([]byte, error) {
 	if len(sealed) < Overhead || sealed[0] != V1 {
 		return nil, ErrFormat
@@ -106,25 +108,25 @@ func (k *Keys) Open(sealed []byte, place ...string) ([]byte, error) {
 	return data, nil
 }
 
-// aeadFor returns AES-256-GCM with the key of a place. A length before each part
-// keeps places apart that would read the same.
+// aeadFor returns AES-256-GCM with the key of a place. The length before each part
+// distinguishes the places ("ab", "c") and ("a", "bc").
 func aeadFor(key []byte, place []string) cipher.AEAD {
 	var info []byte
 	for _, part := range place {
 		info = binary.BigEndian.AppendUint64(info, uint64(len(part)))
 		info = append(info, part...)
 	}
-	own, err := hkdf.Expand(sha256.New, key, string(info), KeySize)
+	placeKey, err := hkdf.Expand(sha256.New, key, string(info), KeySize)
 	if err != nil {
-		panic(err) // the size is right
+		panic(err) // cannot happen: KeySize is valid
 	}
-	block, err := aes.NewCipher(own)
+	block, err := aes.NewCipher(placeKey)
 	if err != nil {
-		panic(err) // the size is right
+		panic(err) // cannot happen: KeySize is valid
 	}
 	aead, err := cipher.NewGCMWithRandomNonce(block)
 	if err != nil {
-		panic(err) // the block size is right
+		panic(err) // cannot happen: AES has the block size of GCM
 	}
 	return aead
 }

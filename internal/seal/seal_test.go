@@ -11,21 +11,13 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func key(c string) []byte { return []byte(strings.Repeat(c, seal.KeySize)) }
-
-func newKeys(t testing.TB, keys ...[]byte) *seal.Keys {
-	k, err := seal.New(keys)
-	require.NoError(t, err)
-	return k
-}
-
-func TestSealAndOpen(t *testing.T) {
+func TestSealRoundTrip(t *testing.T) {
 	one, both := newKeys(t, key("1")), newKeys(t, key("2"), key("1"))
 	for _, plain := range []string{"", "hush-hush", strings.Repeat("long ", 10_000)} {
 		sealed := one.Seal([]byte(plain), "table", "user")
 		assert.Len(t, sealed, len(plain)+seal.Overhead)
 		assert.NotContains(t, string(sealed), "hush")
-		assert.NotEqual(t, sealed, one.Seal([]byte(plain), "table", "user"), "a nonce is used once")
+		assert.NotEqual(t, sealed, one.Seal([]byte(plain), "table", "user"), "each call takes a new nonce")
 		for _, k := range []*seal.Keys{one, both} {
 			got, err := k.Open(sealed, "table", "user")
 			require.NoError(t, err)
@@ -36,7 +28,7 @@ func TestSealAndOpen(t *testing.T) {
 	}
 }
 
-func TestPlacesAreApart(t *testing.T) {
+func TestOpenForAnotherPlace(t *testing.T) {
 	k := newKeys(t, key("1"))
 	sealed := k.Seal([]byte("hush"), "table", "user")
 	for _, place := range [][]string{{"table", "User"}, {"table2", "user"}, {"user", "table"}, {"tableuser"}, {"tableu", "ser"}, {"table", "user", ""}, {"table"}, nil} {
@@ -45,7 +37,7 @@ func TestPlacesAreApart(t *testing.T) {
 	}
 }
 
-func TestAltered(t *testing.T) {
+func TestOpenAlteredData(t *testing.T) {
 	k := newKeys(t, key("1"))
 	sealed := k.Seal([]byte("hush"), "place")
 	for i := range sealed {
@@ -62,17 +54,17 @@ func TestAltered(t *testing.T) {
 	assert.Error(t, err)
 }
 
-func TestKeysAreChecked(t *testing.T) {
+func TestNewWithUnusableKeys(t *testing.T) {
 	for name, keys := range map[string][][]byte{
-		"none":      nil,
-		"nil":       {nil},
-		"AES-128":   {key("1")[:16]},
-		"31":        {key("1")[:31]},
-		"33":        {append(key("1"), 1)},
-		"second":    {key("1"), []byte("secret")},
-		"zeros":     {make([]byte, seal.KeySize)},
-		"twice":     {key("1"), key("1")},
-		"twice, on": {key("1"), key("2"), key("1")},
+		"empty list":              nil,
+		"nil key":                 {nil},
+		"16 bytes":                {key("1")[:16]},
+		"31 bytes":                {key("1")[:31]},
+		"33 bytes":                {append(key("1"), 1)},
+		"second key is too short": {key("1"), []byte("secret")},
+		"zeros":                   {make([]byte, seal.KeySize)},
+		"duplicate":               {key("1"), key("1")},
+		"duplicate further on":    {key("1"), key("2"), key("1")},
 	} {
 		_, err := seal.New(keys)
 		require.Error(t, err, name)
@@ -81,20 +73,19 @@ func TestKeysAreChecked(t *testing.T) {
 	}
 }
 
-// TestKeysAreCopied has a caller wipe a key.
-func TestKeysAreCopied(t *testing.T) {
+func TestNewCopiesKeys(t *testing.T) {
 	mine := key("1")
 	k := newKeys(t, mine)
-	clear(mine)
+	clear(mine) // the caller wipes its key
 	_, err := newKeys(t, key("1")).Open(k.Seal([]byte("hush"), "place"), "place")
 	assert.NoError(t, err)
 }
 
-// kept was sealed once, with key("1") for "place". It has to open for ever.
-const kept = "016c811d31325837ee9f9f9af24fb3bb2bdbe7d69c2b445d82848da85fbf1c81b31cb52e9204e6b8bc"
+// oldData was sealed with key("1") for "place". Every later version must open it.
+const oldData = "016c811d31325837ee9f9f9af24fb3bb2bdbe7d69c2b445d82848da85fbf1c81b31cb52e9204e6b8bc"
 
-func TestOldValuesOpen(t *testing.T) {
-	sealed, err := hex.DecodeString(kept)
+func TestOpenOldData(t *testing.T) {
+	sealed, err := hex.DecodeString(oldData)
 	require.NoError(t, err)
 	plain, err := newKeys(t, key("2"), key("1")).Open(sealed, "place")
 	require.NoError(t, err)
@@ -103,7 +94,7 @@ func TestOldValuesOpen(t *testing.T) {
 
 func FuzzOpen(f *testing.F) {
 	k := newKeys(f, key("1"))
-	sealed, err := hex.DecodeString(kept)
+	sealed, err := hex.DecodeString(oldData)
 	require.NoError(f, err)
 	f.Add(sealed)
 	f.Add(sealed[:9])
