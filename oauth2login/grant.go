@@ -66,7 +66,7 @@ func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 		return err
 	}
 	status, code, hint := re.Response.StatusCode, re.ErrorCode, ""
-	if p.learnsStyle() && mayRefuseStyle(status, code) {
+	if p.mayBeStyle(re) {
 		hint = "; set Endpoint.AuthStyle: the next request sends the client credentials in the other style"
 	}
 	switch {
@@ -85,9 +85,11 @@ func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 	return err
 }
 
-// learnsStyle reports whether p does not know yet how the provider takes credentials.
-func (p *Provider) learnsStyle() bool {
-	return p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" && !p.style.proven.Load()
+// mayBeStyle reports whether a refusal may be due to the place of the credentials. While
+// p does not know how the provider takes them, it is no verdict on a code or a token.
+func (p *Provider) mayBeStyle(re *oauth2.RetrieveError) bool {
+	return p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" &&
+		!p.style.proven.Load() && re.Response != nil && mayRefuseStyle(re.Response.StatusCode, re.ErrorCode)
 }
 
 // styleMemory finds out how a provider takes the client's credentials if

@@ -533,6 +533,41 @@ func TestCredentialStyleStays(t *testing.T) {
 	}
 }
 
+// TestFirstRefreshAtFormOnlyProvider is a program that was started anew: its first request
+// is a refresh, in the wrong style. No login may be lost by that.
+func TestFirstRefreshAtFormOnlyProvider(t *testing.T) {
+	for name, c := range map[string]struct {
+		status int
+		answer map[string]any
+	}{
+		"invalid_client":  {401, map[string]any{"error": "invalid_client"}},
+		"invalid_request": {400, map[string]any{"error": "invalid_request"}},
+		"no code":         {400, map[string]any{"message": "missing client id"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				server := imitateGitLab(t)
+				server.rotates = false // the first request does not use the token up
+				server.formOnly = true
+				server.failure = func(string) (int, map[string]any) { return c.status, c.answer }
+				p := newProvider(t, server.config("one"), newInternet(t, server))
+				stored := &oauth2.Token{AccessToken: "a", RefreshToken: server.refreshToken(new(grant)), Expiry: time.Unix(1, 0)}
+				store := new(tokenstore.Memory)
+				require.NoError(t, store.SaveToken(t.Context(), stored))
+				src := p.StoredTokens(store)
+				_, err := src.Token()
+				require.Error(t, err)
+				assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired)
+				assert.ErrorContains(t, err, "Endpoint.AuthStyle")
+				time.Sleep(time.Minute) // the pause after a failure
+				tok, err := src.Token()
+				require.NoError(t, err)
+				assert.NotEqual(t, "a", tok.AccessToken)
+			})
+		})
+	}
+}
+
 // TestBadCodeProvesNoStyle brings a wrong code first. That says nothing about the place
 // of the credentials, which stay in the header.
 func TestBadCodeProvesNoStyle(t *testing.T) {

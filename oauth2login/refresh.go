@@ -255,7 +255,7 @@ func (f *flight) refresh(h *held) (*held, error) {
 func (p *Provider) refreshFailed(ctx context.Context, err error) error {
 	err = p.callFailed(ctx, "refresh", err)
 	re, ok := isRefusal(err)
-	if !ok || errors.Is(err, ErrClientCredentials) {
+	if !ok || errors.Is(err, ErrClientCredentials) || p.mayBeStyle(re) {
 		return err
 	}
 	// "invalid_grant: The provided authorization grant … or refresh token is invalid,
