@@ -2,6 +2,7 @@ package tokenstore_test
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log"
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"golang.org/x/oauth2"
@@ -23,35 +25,36 @@ func ExampleFile() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer os.RemoveAll(dir) // in earnest, a directory in os.UserConfigDir()
+	defer os.RemoveAll(dir) // a real program uses a directory in os.UserConfigDir()
 	ctx := context.Background()
 
 	program := func() error {
-		provider, err := shangcloud.New(shangcloud.Config{
+		provider, err := shangcloud.New(&oauth2.Config{
 			ClientID:    "demo",
 			RedirectURL: "http://127.0.0.1/callback",
-			BaseURL:     platform.URL, // leave out for ShangCloud itself
-		})
+			Endpoint:    shangcloud.EndpointAt(platform.URL), // leave out for ShangCloud itself
+		}, nil)
 		if err != nil {
 			return err
 		}
+		defer provider.Shutdown(ctx)
 		file, err := tokenstore.NewFile(filepath.Join(dir, "demo", "token.json"))
 		if err != nil {
 			return err
 		}
-		src := provider.TokenSource(nil, file)
-		if _, err := src.TokenContext(ctx); errors.Is(err, shangcloud.ErrLoginRequired) {
+		src := provider.StoredTokens(file)
+		if _, err := src.TokenContext(ctx); errors.Is(err, oauth2login.ErrLoginRequired) {
 			fmt.Println("Please log in.")
-			authURL, err := provider.AuthCodeURL(ctx)
+			authURL, err := provider.StartUnbound(ctx)
 			if err != nil {
 				return err
 			}
 			back := userLogsIn(authURL) // in a browser, which comes back to 127.0.0.1
-			tok, err := provider.Exchange(ctx, back.Get("state"), back.Get("code"))
+			login, err := provider.FinishUnbound(ctx, back)
 			if err != nil {
 				return err
 			}
-			if err := src.SetToken(ctx, tok); err != nil {
+			if err := src.SetToken(ctx, login.Token); err != nil {
 				return err
 			}
 		}
@@ -73,34 +76,32 @@ func ExampleFile() {
 	// Hello, 小明
 }
 
-// Logging out. The lock lets a refresh that another process has begun end first:
-// otherwise that would save its token afterwards.
-func ExampleFile_SaveToken_logout() {
-	dir, err := os.MkdirTemp("", "example")
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer os.RemoveAll(dir)
+// A token in any store, encrypted for one user of one provider.
+func ExampleEncrypted() {
 	ctx := context.Background()
-	file, err := tokenstore.NewFile(filepath.Join(dir, "token.json"))
+	key := make([]byte, 32) // a real program loads it from its secrets
+	rand.Read(key)
+	keys, err := tokenstore.NewKeys(key)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := file.SaveToken(ctx, &oauth2.Token{AccessToken: "secret"}); err != nil {
-		log.Fatal(err)
-	}
+	row := &tokenstore.Memory{} // or sqlstore's Tokens.User("10001")
 
-	unlock, err := file.LockToken(ctx)
+	store := tokenstore.Encrypted(row, keys, "shangcloud", "10001")
+	if err := store.SaveToken(ctx, &oauth2.Token{AccessToken: "secret"}); err != nil {
+		log.Fatal(err)
+	}
+	tok, err := store.LoadToken(ctx)
 	if err != nil {
 		log.Fatal(err)
 	}
-	defer unlock()
-	if err := file.SaveToken(ctx, nil); err != nil {
-		log.Fatal(err)
-	}
-	tok, err := file.LoadToken(ctx)
-	fmt.Println(tok == nil, err)
-	// Output: true <nil>
+	fmt.Println(tok.AccessToken)
+
+	_, err = tokenstore.Encrypted(row, keys, "shangcloud", "10002").LoadToken(ctx)
+	fmt.Println(err)
+	// Output:
+	// secret
+	// tokenstore: encrypted: the stored token is not this user's at this provider, or was altered
 }
 
 // examplePlatform stands in for ShangCloud, and userLogsIn for the user and the

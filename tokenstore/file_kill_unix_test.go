@@ -12,67 +12,38 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// TestKilledWhileSaving kills a program that saves one token after the other, at
-// random moments. The file then holds the token it saved last, whole, or the one
-// it was saving, whole; and its lock is free.
-func TestKilledWhileSaving(t *testing.T) {
+// TestFile_killed_while_saving kills a program that saves one token after the other. The
+// file then holds the token that was saved last, or the one that was being saved, whole.
+// The lock is free.
+//
+// The test goes on until enough programs were killed in the middle of a write, however
+// long that takes on this machine.
+func TestFile_killed_while_saving(t *testing.T) {
 	if dir := childDir(t); dir != "" {
-		f := fileAt(t, filepath.Join(dir, "token.json"))
-		first, err := strconv.ParseInt(os.Getenv("FIRST"), 10, 64)
-		require.NoError(t, err)
-		for number := first; ; number++ {
-			unlock, err := f.LockToken(t.Context())
-			require.NoError(t, err)
-			require.NoError(t, f.SaveToken(t.Context(), wholeToken(number)))
-			fmt.Println(number)
-			unlock()
-		}
+		saveForEver(t, dir)
 	}
-	kills := 100
+	wanted := 30
 	if long() {
-		kills = 1000
+		wanted = 500
 	}
 	dir := t.TempDir()
 	f := fileAt(t, filepath.Join(dir, "token.json"))
-	begin := time.Now()
-	var saved, inWrite, newer int64
-	var slowest time.Duration
-	for range kills {
-		c := child(t, dir, fmt.Sprint("FIRST=", saved+1))
-		c.Stderr = os.Stderr
-		out, err := c.StdoutPipe()
-		require.NoError(t, err)
-		require.NoError(t, c.Start())
-		lines := bufio.NewScanner(out)
-		// Not before the first save: the program has begun.
-		require.True(t, lines.Scan())
-		go func() {
-			time.Sleep(time.Duration(mathrand.IntN(10_000)) * time.Microsecond)
-			c.Process.Kill()
-		}()
-		for ok := true; ok; ok = lines.Scan() {
-			saved, err = strconv.ParseInt(lines.Text(), 10, 64)
-			require.NoError(t, err, lines.Text())
-		}
-		require.ErrorContains(t, c.Wait(), "killed")
-
+	var saved, kills, inWrite, newer int64
+	for ; inWrite < int64(wanted); kills++ {
+		saved = killWhileSaving(t, dir, saved)
 		if _, err := os.Lstat(filepath.Join(dir, "token.json.tmp")); err == nil {
 			inWrite++
 		}
-		start := time.Now()
-		unlock, err := f.LockToken(t.Context())
-		require.NoError(t, err)
-		slowest = max(slowest, time.Since(start))
+		unlock := lock(t, f)
 		tok, err := f.LoadToken(t.Context())
 		require.NoError(t, err)
 		unlock()
 		require.NoError(t, checkWhole(tok))
 		if tok.ExpiresIn == saved+1 {
-			newer++ // killed between the rename and its being told
+			newer++ // killed after the rename, before the report
 			saved++
 		}
 		require.Equal(t, saved, tok.ExpiresIn, "what was saved is not lost")
@@ -81,8 +52,51 @@ func TestKilledWhileSaving(t *testing.T) {
 		require.Equal(t, os.FileMode(0o600), info.Mode())
 		require.LessOrEqual(t, len(listing(t, dir)), 3, "leftovers do not add up")
 	}
-	assert.Less(t, slowest, time.Second, "the lock ends with its holder")
-	assert.Positive(t, inWrite, "no program was killed in the middle of a write: the test shows nothing")
-	t.Logf("%d kills in %v: %d while writing, %d between rename and report; %d tokens saved; the lock was free after %v at most",
-		kills, time.Since(begin).Round(time.Millisecond), inWrite, newer, saved, slowest)
+	t.Logf("%d kills: %d while writing, %d between rename and report; %d tokens saved", kills, inWrite, newer, saved)
+}
+
+// saveForEver saves whole tokens and reports their numbers, from FIRST on.
+func saveForEver(t *testing.T, dir string) {
+	f := fileAt(t, filepath.Join(dir, "token.json"))
+	first, err := strconv.ParseInt(os.Getenv("FIRST"), 10, 64)
+	require.NoError(t, err)
+	for number := first; ; number++ {
+		unlock := lock(t, f)
+		require.NoError(t, f.SaveToken(t.Context(), wholeToken(number)))
+		fmt.Println(number)
+		unlock()
+	}
+}
+
+// killWhileSaving starts a program that saves, and kills it after its first save, as soon
+// as it writes again. It returns the last number that the program reported.
+func killWhileSaving(t *testing.T, dir string, saved int64) int64 {
+	t.Helper()
+	c := child(t, dir, fmt.Sprint("FIRST=", saved+1))
+	c.Stderr = os.Stderr
+	out, err := c.StdoutPipe()
+	require.NoError(t, err)
+	require.NoError(t, c.Start())
+	lines := bufio.NewScanner(out)
+	require.True(t, lines.Scan(), "the program has not begun")
+	stopped := make(chan struct{})
+	go func() {
+		defer close(stopped)
+		end := time.Now().Add(patience)
+		for time.Now().Before(end) {
+			if _, err := os.Lstat(filepath.Join(dir, "token.json.tmp")); err == nil {
+				break
+			}
+		}
+		// Sometimes a little later: in the middle of the write, the sync or the rename.
+		time.Sleep(time.Duration(mathrand.IntN(500)) * time.Microsecond)
+		_ = c.Process.Kill()
+	}()
+	for ok := true; ok; ok = lines.Scan() {
+		saved, err = strconv.ParseInt(lines.Text(), 10, 64)
+		require.NoError(t, err, lines.Text())
+	}
+	<-stopped
+	require.ErrorContains(t, c.Wait(), "killed")
+	return saved
 }

@@ -23,6 +23,7 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/stretchr/testify/assert"
@@ -30,9 +31,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// The tests below have 4 processes share the token files of several users. The
-// platform, in the parent, rotates refresh tokens and ends a login when an old one
-// is used. Tokens live for a second and are due after half of it.
+// In the tests below 4 processes share the token files of several users. The platform, in
+// the parent, rotates refresh tokens and ends a login when an old one is used. Tokens live
+// for a second and are due after half of it.
 const (
 	processes  = 4
 	goroutines = 100 // of each process, on the first user's file
@@ -50,8 +51,8 @@ type party struct {
 	url      string
 	files    []*tokenstore.File
 
-	// gate is read-locked while the platform works on a refresh: whoever locks
-	// it stops time there.
+	// gate is read-locked while the platform works on a refresh. A test that locks
+	// it stops the platform.
 	gate sync.RWMutex
 
 	mu        sync.Mutex
@@ -64,7 +65,7 @@ type party struct {
 	children  map[string]*process
 }
 
-// login is what the platform knows of a user's.
+// login is what the platform knows of a user's login.
 type login struct {
 	user      int
 	refresh   string // the one in force
@@ -73,7 +74,7 @@ type login struct {
 	refreshes int
 	access    map[string]bool
 	soonest   time.Duration // between an answer and the next request
-	takenOver chan struct{} // closed by the next refresh, if anybody waits
+	takenOver chan struct{} // closed by the next refresh; may be nil
 }
 
 // arrival is a refresh request.
@@ -184,7 +185,7 @@ func (p *party) start(name string) {
 	require.NoError(p.t, c.Start())
 	child := &process{c, stdin, make(chan struct{})}
 	p.children[name] = child
-	p.t.Cleanup(func() { c.Process.Kill() }) // if the test ends early
+	p.t.Cleanup(func() { _ = c.Process.Kill() }) // if the test ends early
 	go func() {
 		defer close(child.done)
 		for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -192,7 +193,7 @@ func (p *party) start(name string) {
 				p.mu.Lock()
 				p.seen[token] = true
 				p.mu.Unlock()
-			} else if lines.Text() != "PASS" {
+			} else if !ofTesting(lines.Text()) {
 				p.t.Errorf("%s: %s", name, lines.Text())
 			}
 		}
@@ -228,7 +229,6 @@ func (p *party) end() (refreshes int) {
 		require.NoError(p.t, err)
 		assert.Equal(p.t, l.refresh, tok.RefreshToken, "the last token is the one that is saved")
 		assert.Positive(p.t, l.refreshes)
-		// With a request for each token that is due, and none before.
 		assert.GreaterOrEqual(p.t, l.soonest, lifetime/2-10*time.Millisecond, "a token was refreshed that was not due")
 		assert.Len(p.t, l.access, l.refreshes)
 		refreshes += l.refreshes
@@ -244,7 +244,7 @@ func (p *party) end() (refreshes int) {
 	time.Sleep(lifetime)
 	provider := providerOf(p.t, p.url, "parent")
 	for _, f := range p.files {
-		_, err := provider.TokenSource(nil, f).Token()
+		_, err := provider.StoredTokens(f).Token()
 		assert.NoError(p.t, err, "the login is not lost")
 	}
 	p.mu.Lock()
@@ -260,13 +260,8 @@ func (p *party) end() (refreshes int) {
 func providerOf(t *testing.T, url, name string) *shangcloud.Provider {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxIdleConnsPerHost = goroutines
-	provider, err := shangcloud.New(shangcloud.Config{
-		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "http://127.0.0.1/", BaseURL: url,
-		HTTPClient: &http.Client{Transport: named{name, transport}},
-	})
-	require.NoError(t, err)
 	t.Cleanup(transport.CloseIdleConnections)
-	return provider
+	return newProvider(t, url, named{name, transport})
 }
 
 // named tells the platform which process a request is from.
@@ -281,8 +276,8 @@ func (n named) RoundTrip(r *http.Request) (*http.Response, error) {
 	return n.base.RoundTrip(r)
 }
 
-// beProcess is one of the processes: it asks for tokens all the time, until its
-// input is closed.
+// beProcess is one of the processes. It asks for tokens until its input is closed, and
+// then shuts down in an orderly way.
 func beProcess(t *testing.T, dir string) {
 	provider := providerOf(t, os.Getenv("URL"), os.Getenv("NAME"))
 	users, err := strconv.Atoi(os.Getenv("USERS"))
@@ -295,7 +290,7 @@ func beProcess(t *testing.T, dir string) {
 	var wg sync.WaitGroup
 	var seen sync.Map
 	for user := range users {
-		src := provider.TokenSource(nil, fileAt(t, filepath.Join(dir, fmt.Sprintf("%d.json", user))))
+		src := provider.StoredTokens(fileAt(t, filepath.Join(dir, fmt.Sprintf("%d.json", user))))
 		n := others
 		if user == 0 {
 			n = goroutines
@@ -316,11 +311,12 @@ func beProcess(t *testing.T, dir string) {
 		}
 	}
 	wg.Wait()
+	require.NoError(t, provider.Shutdown(contextFor(t, patience)))
 }
 
-// TestProcessesShareFiles has 4 processes with 100 goroutines each on one file, and
+// TestFile_shared_by_processes has 4 processes with 100 goroutines each on one file, and
 // with some more on each of many others.
-func TestProcessesShareFiles(t *testing.T) {
+func TestFile_shared_by_processes(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)
 		return
@@ -335,19 +331,19 @@ func TestProcessesShareFiles(t *testing.T) {
 	}
 	time.Sleep(duration)
 	refreshes := p.end()
-	// Each was handed out; those that were stored in the beginning had expired.
-	assert.Len(t, p.seen, refreshes, "one refresh for each token that anybody had")
+	// The last token of each user may have come too late for anybody.
+	assert.GreaterOrEqual(t, len(p.seen), refreshes-users, "a token was refreshed that nobody had")
 	t.Logf("%d users, %d processes: %d refreshes in about %v", users, processes, refreshes, duration)
 }
 
-// TestProcessesAreKilled kills one process after the other, in turn
+// TestFile_processes_are_killed kills one process after the other, in turn
 //
 //   - while its refresh request is under way and has not reached the platform, and
 //   - as soon as the new token is in the file, while the lock may still be held,
 //
-// and starts another. Whatever the platform has granted to anybody has been saved
-// by then: what happens otherwise is shown by TestKilledBeforeTheSave.
-func TestProcessesAreKilled(t *testing.T) {
+// and starts another. All that the platform has granted has been saved by then. See
+// TestFile_killed_before_the_save for the other case.
+func TestFile_processes_are_killed(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)
 		return
@@ -378,15 +374,14 @@ func TestProcessesAreKilled(t *testing.T) {
 			select {
 			case <-takenOver:
 				slowest = max(slowest, time.Since(start))
-			case <-time.After(10 * time.Second):
+			case <-time.After(patience):
 				t.Fatal("the others do not go on")
 			}
 		}
 		p.start(fmt.Sprint("successor ", i))
 	}
 	refreshes := p.end()
-	assert.Less(t, slowest, 5*time.Second)
-	t.Logf("%d kills, %d users, %d refreshes; what a dead process had begun was done by another %v later at most",
+	t.Logf("%d kills, %d users, %d refreshes; another process took over after %v at most",
 		kills, users, refreshes, slowest.Round(time.Millisecond))
 }
 
@@ -394,7 +389,7 @@ func TestProcessesAreKilled(t *testing.T) {
 func (p *party) stopBeforeRequest() arrival {
 	p.gate.Lock()
 	p.awaitSaves()
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p.mu.Lock()
 		for _, a := range p.waiting {
 			if p.children[a.by] != nil && a.login != nil {
@@ -411,7 +406,7 @@ func (p *party) stopBeforeRequest() arrival {
 // stopAfterSave closes the gate while a token is being saved, and returns the
 // process that has saved it.
 func (p *party) stopAfterSave() string {
-	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p.gate.Lock()
 		if last := p.awaitSaves(); last != nil && p.children[last.by] != nil {
 			return last.by
@@ -422,10 +417,10 @@ func (p *party) stopAfterSave() string {
 	return ""
 }
 
-// awaitSaves waits until the files hold all that was granted, and returns the login
-// that it had to wait for longest.
+// awaitSaves waits until the files hold all tokens that were granted. It returns the login
+// whose token came last, or nil if it had to wait for none.
 func (p *party) awaitSaves() (last *login) {
-	end := time.Now().Add(10 * time.Second)
+	end := time.Now().Add(patience)
 	for _, l := range p.logins {
 		for {
 			tok, err := p.files[l.user].LoadToken(p.t.Context())
@@ -440,11 +435,10 @@ func (p *party) awaitSaves() (last *login) {
 	return last
 }
 
-// TestKilledBeforeTheSave is about what no client can help: a process dies when the
-// platform has taken its refresh token and its new one is saved nowhere. The next
-// use of the old one looks like theft, and the login ends: at once, with an error
-// that says so, and nobody waits for the dead.
-func TestKilledBeforeTheSave(t *testing.T) {
+// TestFile_killed_before_the_save shows the loss that no client can prevent: a process dies
+// when the platform has taken its refresh token and the new one is saved nowhere. The next
+// use of the old one looks like theft, and the platform ends the login. The error says so.
+func TestFile_killed_before_the_save(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)
 		return
@@ -467,11 +461,9 @@ func TestKilledBeforeTheSave(t *testing.T) {
 	p.kill("victim")
 	p.gate.Unlock()
 
-	start := time.Now()
-	src := providerOf(t, direct, "parent").TokenSource(nil, p.files[0])
+	src := providerOf(t, direct, "parent").StoredTokens(p.files[0])
 	_, err := src.Token()
-	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-	assert.Less(t, time.Since(start), 5*time.Second)
+	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
 	assert.Len(t, p.refused, 1)
 
 	access, refresh := p.platform.Issue("demo", 10001)

@@ -4,7 +4,7 @@ package tokenstore_test
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -15,21 +15,20 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/leak"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
 
-// TestFileMode has a umask that would let everybody read and write.
-func TestFileMode(t *testing.T) {
+// TestFile_modes sets a umask that takes no right away.
+func TestFile_modes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := filepath.Join(t.TempDir(), "not", "there")
 	f := fileAt(t, filepath.Join(dir, "token.json"))
-	unlock, err := f.LockToken(t.Context())
-	require.NoError(t, err)
-	defer unlock()
+	defer lock(t, f)()
 	require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "at"}))
 	for path, want := range map[string]os.FileMode{
 		filepath.Dir(dir):                     0o700 | os.ModeDir,
@@ -43,9 +42,9 @@ func TestFileMode(t *testing.T) {
 	}
 }
 
-// TestUnsafeFile arranges what File refuses. Every error names the path, its mode
-// and what to do.
-func TestUnsafeFile(t *testing.T) {
+// TestUnsafeFileError arranges token files that are refused. Every error names the path,
+// its mode and a remedy.
+func TestUnsafeFileError(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		arrange func(t *testing.T, path string)
@@ -69,15 +68,11 @@ func TestUnsafeFile(t *testing.T) {
 			require.NoError(t, os.Remove(path))
 			require.NoError(t, os.Mkdir(path, 0o700))
 		}, "is not a regular file", "0700", false},
-		{"named pipe", func(t *testing.T, path string) { // to open it would wait for a writer
+		{"named pipe", func(t *testing.T, path string) { // opening it would wait for a writer
 			require.NoError(t, os.Remove(path))
 			require.NoError(t, syscall.Mkfifo(path, 0o600))
 		}, "is not a regular file", "0600", false},
-		{"another user's", func(t *testing.T, path string) {
-			if err := os.Chown(path, 12345, -1); err != nil {
-				skip(t, "giving a file away needs root: %v", err)
-			}
-		}, "belongs to user 12345", "0600", false},
+		{"another user's", giveAway, "belongs to user 12345", "0600", false},
 		{"open directory", func(t *testing.T, path string) {
 			require.NoError(t, os.Chmod(filepath.Dir(path), 0o777))
 		}, "lets others replace the files in it", "0777", false},
@@ -85,7 +80,7 @@ func TestUnsafeFile(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			f := newFile(t)
 			require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "old", RefreshToken: "hush-hush"}))
-			path := onlyFile(t, f)
+			path := pathOf(t, f)
 			c.arrange(t, path)
 			before := listing(t, filepath.Dir(path))
 			check := func(err error) {
@@ -101,7 +96,7 @@ func TestUnsafeFile(t *testing.T) {
 				for _, part := range []string{refused.Path, refused.Reason, refused.Remedy, "mode " + c.mode} {
 					assert.Contains(t, err.Error(), part)
 				}
-				assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "hush")
+				assert.False(t, leak.Prints(err, "hush"))
 			}
 			tok, err := f.LoadToken(t.Context())
 			assert.Nil(t, tok)
@@ -110,16 +105,14 @@ func TestUnsafeFile(t *testing.T) {
 			if !c.saves {
 				check(err)
 				assert.Equal(t, before, listing(t, filepath.Dir(path)), "nothing is touched")
-				if err = f.SaveToken(t.Context(), nil); c.name == "open directory" {
-					assert.NoError(t, err, "there one can log out")
+				if err = f.DeleteToken(t.Context()); c.name == "open directory" {
+					assert.NoError(t, err, "a logout is allowed there")
 				} else {
 					check(err)
 				}
-				// What the user of a program gets to see.
-				provider, err := shangcloud.New(shangcloud.Config{ClientID: "cli", RedirectURL: "http://127.0.0.1/callback"})
-				require.NoError(t, err)
-				_, err = provider.TokenSource(nil, f).Token()
-				assert.ErrorIs(t, err, shangcloud.ErrTokenStore)
+				// A token source tells its caller as much.
+				_, err = newProvider(t, "http://127.0.0.1:1", nil).StoredTokens(f).Token()
+				assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
 				check(err)
 				return
 			}
@@ -148,22 +141,22 @@ func listing(t *testing.T, dir string) (all []string) {
 	return all
 }
 
-func TestSafeDirectories(t *testing.T) {
+func TestFile_safe_directories(t *testing.T) {
 	for _, mode := range []os.FileMode{0o700, 0o755, 0o775, 0o777 | os.ModeSticky} {
 		f := newFile(t)
 		require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "at"}))
-		require.NoError(t, os.Chmod(filepath.Dir(onlyFile(t, f)), mode))
+		require.NoError(t, os.Chmod(filepath.Dir(pathOf(t, f)), mode))
 		_, err := f.LoadToken(t.Context())
 		assert.NoError(t, err, mode)
 		assert.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "at"}), mode)
 	}
 }
 
-// TestUnsafeLeftover finds a temporary file that is not as File makes it.
-func TestUnsafeLeftover(t *testing.T) {
+// TestFile_leftover_open_to_others finds a temporary file that others can read.
+func TestFile_leftover_open_to_others(t *testing.T) {
 	f := newFile(t)
 	require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "old"}))
-	path := onlyFile(t, f)
+	path := pathOf(t, f)
 	require.NoError(t, os.WriteFile(path+".tmp", nil, 0o644))
 	reader, err := os.Open(path + ".tmp")
 	require.NoError(t, err)
@@ -171,31 +164,134 @@ func TestUnsafeLeftover(t *testing.T) {
 	require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "new"}))
 	info, err := reader.Stat()
 	require.NoError(t, err)
-	assert.Zero(t, info.Size(), "whoever could open the old one does not see what is written")
+	assert.Zero(t, info.Size(), "a reader of the old file does not see what is written")
 	info, err = os.Stat(path)
 	require.NoError(t, err)
 	assert.Equal(t, os.FileMode(0o600), info.Mode())
+}
 
-	for _, name := range []string{".tmp", ".lock"} {
-		os.Remove(path + name)
-		elsewhere := filepath.Join(t.TempDir(), "elsewhere")
-		require.NoError(t, os.WriteFile(elsewhere, []byte("precious"), 0o600))
-		require.NoError(t, os.Symlink(elsewhere, path+name))
-		if name == ".tmp" {
-			assert.ErrorContains(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "newer"}), "stays")
-		} else {
-			_, err := f.LockToken(t.Context())
-			assert.ErrorContains(t, err, "not locked")
+// TestUnsafeFileError_beside_the_token arranges what must not stand beside a token file.
+func TestUnsafeFileError_beside_the_token(t *testing.T) {
+	for _, c := range []struct {
+		name    string
+		arrange func(t *testing.T, path, elsewhere string)
+		reason  string
+	}{
+		{"symbolic link", func(t *testing.T, path, elsewhere string) {
+			require.NoError(t, os.Symlink(elsewhere, path))
+		}, "is a symbolic link"},
+		{"hard link", func(t *testing.T, path, elsewhere string) {
+			require.NoError(t, os.Link(elsewhere, path))
+		}, "has 2 names (hard links)"},
+		{"named pipe", func(t *testing.T, path, _ string) {
+			require.NoError(t, syscall.Mkfifo(path, 0o600))
+		}, "is not a regular file"},
+		{"directory", func(t *testing.T, path, _ string) {
+			require.NoError(t, os.Mkdir(path, 0o700))
+		}, "is not a regular file"},
+		{"another user's", func(t *testing.T, path, elsewhere string) {
+			require.NoError(t, os.WriteFile(path, []byte("precious"), 0o600))
+			giveAway(t, path)
+		}, "belongs to user 12345"},
+	} {
+		for name, call := range map[string]func(ctx context.Context, f *tokenstore.File) error{
+			".tmp": func(ctx context.Context, f *tokenstore.File) error {
+				return f.SaveToken(ctx, &oauth2.Token{AccessToken: "new"})
+			},
+			".lock": func(ctx context.Context, f *tokenstore.File) error {
+				_, err := f.LockToken(ctx, hold)
+				return err
+			},
+		} {
+			t.Run(c.name+name, func(t *testing.T) {
+				f := newFile(t)
+				require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "old"}))
+				path := pathOf(t, f)
+				elsewhere := filepath.Join(filepath.Dir(path), "elsewhere")
+				require.NoError(t, os.WriteFile(elsewhere, []byte("precious"), 0o600))
+				c.arrange(t, path+name, elsewhere)
+				before := listing(t, filepath.Dir(path))
+
+				err := call(t.Context(), f)
+				refused, ok := errors.AsType[*tokenstore.UnsafeFileError](err)
+				require.True(t, ok, "%v", err)
+				assert.Equal(t, path+name, refused.Path)
+				assert.Equal(t, c.reason, refused.Reason)
+				assert.Equal(t, before, listing(t, filepath.Dir(path)))
+				data, err := os.ReadFile(elsewhere)
+				require.NoError(t, err)
+				assert.Equal(t, "precious", string(data))
+				tok, err := f.LoadToken(t.Context())
+				require.NoError(t, err)
+				assert.Equal(t, "old", tok.AccessToken)
+			})
 		}
-		data, err := os.ReadFile(elsewhere)
-		require.NoError(t, err)
-		assert.Equal(t, "precious", string(data))
 	}
 }
 
-// TestSaversOfManyFiles has savers meet on the temporary file, not only in the
-// queue of one File.
-func TestSaversOfManyFiles(t *testing.T) {
+// giveAway makes a file another user's.
+func giveAway(t *testing.T, path string) {
+	t.Helper()
+	if err := os.Chown(path, 12345, -1); err != nil {
+		skip(t, "giving a file away needs root: %v", err)
+	}
+}
+
+// TestFile_of_root_in_a_users_directory is "sudo program": the files that root leaves
+// behind would shut the user out.
+func TestFile_of_root_in_a_users_directory(t *testing.T) {
+	home := t.TempDir()
+	giveAway(t, home)
+	for name, path := range map[string]string{
+		"there":     filepath.Join(home, "token.json"),
+		"not there": filepath.Join(home, ".config", "app", "token.json"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := fileAt(t, path)
+			_, loadErr := f.LoadToken(t.Context())
+			_, lockErr := f.LockToken(t.Context(), hold)
+			for _, err := range []error{loadErr, lockErr, f.SaveToken(t.Context(), &oauth2.Token{}), f.DeleteToken(t.Context())} {
+				refused, ok := errors.AsType[*tokenstore.UnsafeFileError](err)
+				require.True(t, ok, "%v", err)
+				assert.Equal(t, home, refused.Path)
+				assert.Equal(t, "belongs to user 12345", refused.Reason)
+				assert.Contains(t, refused.Remedy, "without sudo")
+			}
+			assert.Empty(t, listing(t, home))
+		})
+	}
+	f := fileAt(t, filepath.Join(home, "data", "token.json"), tokenstore.WithMountedVolume())
+	require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "at"}))
+	_, err := f.LoadToken(t.Context())
+	assert.NoError(t, err)
+}
+
+func TestWithMountedVolume(t *testing.T) {
+	for mode, ok := range map[os.FileMode]bool{
+		0o600: true, 0o640: true, 0o660: true, 0o770: true,
+		0o604: false, 0o662: false, 0o666: false, 0o777: false,
+	} {
+		t.Run(mode.String(), func(t *testing.T) {
+			f := newFile(t, tokenstore.WithMountedVolume())
+			require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "at"}))
+			require.NoError(t, os.Chmod(pathOf(t, f), mode))
+			_, err := f.LoadToken(t.Context())
+			if ok {
+				assert.NoError(t, err)
+			} else {
+				assert.ErrorContains(t, err, "is open to others")
+			}
+			require.NoError(t, os.WriteFile(pathOf(t, f)+".tmp", []byte("left by a killed program"), mode))
+			require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "at"}))
+			_, err = f.LoadToken(t.Context())
+			assert.NoError(t, err)
+		})
+	}
+}
+
+// TestFile_many_savers lets savers meet at the temporary file, not only in the queue of
+// one File.
+func TestFile_many_savers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.json")
 	var wg sync.WaitGroup
 	for range 8 {
@@ -214,8 +310,8 @@ func TestSaversOfManyFiles(t *testing.T) {
 	assert.Equal(t, []string{"- token.json"}, listing(t, filepath.Dir(path)))
 }
 
-// TestFailedWrite runs in a child whose files may not grow beyond 1000 bytes.
-func TestFailedWrite(t *testing.T) {
+// TestFile_failed_write runs in a child whose files may not grow beyond 1000 bytes.
+func TestFile_failed_write(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		f := fileAt(t, filepath.Join(dir, "token.json"))
 		require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "old"}))
@@ -227,7 +323,7 @@ func TestFailedWrite(t *testing.T) {
 		err := f.SaveToken(t.Context(), &oauth2.Token{AccessToken: strings.Repeat("hush", 1000)})
 		assert.ErrorIs(t, err, syscall.EFBIG)
 		assert.ErrorContains(t, err, "what was saved before stays")
-		assert.NotContains(t, fmt.Sprintf("%v %#v", err, err), "hush")
+		assert.False(t, leak.Prints(err, "hush"))
 		assert.Equal(t, []string{"- token.json"}, listing(t, dir), "no half of a token is left")
 		tok, err := f.LoadToken(t.Context())
 		require.NoError(t, err)
@@ -237,31 +333,25 @@ func TestFailedWrite(t *testing.T) {
 	inChild(t, t.TempDir(), nil)
 }
 
-// TestLockOfAFileThatWaits shows that a waiting caller obeys its context, whether
-// it waits for this process or for another File.
-func TestLockOfAFileThatWaits(t *testing.T) {
-	f := newFile(t)
-	unlock, err := f.LockToken(t.Context())
-	require.NoError(t, err)
-	other := fileAt(t, strings.TrimSuffix(strings.TrimPrefix(fmt.Sprint(f), "tokenstore.File("), ")"))
+// TestFile_wait_for_the_lock ends with the context, whether the holder is the same File
+// or another one.
+func TestFile_wait_for_the_lock(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "token.json")
+	f, other := fileAt(t, path), fileAt(t, path)
+	unlock := lock(t, f)
 	for _, waiting := range []*tokenstore.File{f, other} {
-		ctx, cancel := contextFor(t, 50*time.Millisecond)
-		defer cancel()
-		start := time.Now()
-		_, err := waiting.LockToken(ctx)
+		ctx := contextFor(t, 50*time.Millisecond)
+		_, err := waiting.LockToken(ctx, hold)
 		assert.ErrorIs(t, err, ctx.Err())
-		assert.ErrorContains(t, err, "not locked")
-		assert.Less(t, time.Since(start), 5*time.Second)
+		assert.ErrorContains(t, err, "is not locked")
 	}
 	unlock()
-	unlock, err = other.LockToken(t.Context())
-	require.NoError(t, err)
-	unlock()
+	lock(t, other)()
 }
 
-// TestLockIsShared has one File hold the lock nearly all the time, for as long as
-// a request takes, and another one ask for it.
-func TestLockIsShared(t *testing.T) {
+// TestFile_lock_is_shared lets one File hold the lock nearly all the time. Another File
+// must get it in between.
+func TestFile_lock_is_shared(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.json")
 	greedy, modest := fileAt(t, path), fileAt(t, path)
 	ctx, stop := context.WithCancel(t.Context())
@@ -271,7 +361,7 @@ func TestLockIsShared(t *testing.T) {
 	for range 2 {
 		wg.Go(func() {
 			for {
-				unlock, err := greedy.LockToken(ctx)
+				unlock, err := greedy.LockToken(ctx, hold)
 				if err != nil {
 					return
 				}
@@ -282,10 +372,6 @@ func TestLockIsShared(t *testing.T) {
 	}
 	for range 5 {
 		time.Sleep(10 * time.Millisecond)
-		limit, cancel := contextFor(t, 2*time.Second)
-		unlock, err := modest.LockToken(limit)
-		cancel()
-		require.NoError(t, err)
-		unlock()
+		lock(t, modest)()
 	}
 }

@@ -1,28 +1,87 @@
-//go:build darwin || dragonfly || freebsd || linux || netbsd || openbsd
-
 package tokenstore_test
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"log/slog"
 	mathrand "math/rand/v2"
+	"net/http"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
 
-// Tests that need another process start this test binary again, to run the same
-// test: there childDir returns the directory that both work in, and not "".
+// hold is the lifetime of locks. No store of this package looks at it.
+const hold = time.Minute
 
+// patience is how long a call may take on a slow machine.
+const patience = time.Minute
+
+// fileAt skips the test on systems without File.
+func fileAt(t testing.TB, path string, opts ...tokenstore.FileOption) *tokenstore.File {
+	t.Helper()
+	f, err := tokenstore.NewFile(path, opts...)
+	if errors.Is(err, errors.ErrUnsupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	return f
+}
+
+func newFile(t testing.TB, opts ...tokenstore.FileOption) *tokenstore.File {
+	t.Helper()
+	return fileAt(t, filepath.Join(t.TempDir(), "token.json"), opts...)
+}
+
+// pathOf returns the path of a file that exists.
+func pathOf(t testing.TB, f *tokenstore.File) string {
+	t.Helper()
+	path := strings.TrimSuffix(strings.TrimPrefix(fmt.Sprint(f), "tokenstore.File("), ")")
+	require.FileExists(t, path)
+	return path
+}
+
+func contextFor(t testing.TB, d time.Duration) context.Context {
+	ctx, cancel := context.WithTimeout(t.Context(), d)
+	t.Cleanup(cancel)
+	return ctx
+}
+
+// lock takes the lock of a store and fails the test if that takes too long.
+func lock(t testing.TB, store oauth2login.TokenLocker) (unlock func()) {
+	t.Helper()
+	unlock, err := store.LockToken(contextFor(t, patience), hold)
+	require.NoError(t, err)
+	return unlock
+}
+
+// newProvider makes a provider for the platform at a URL.
+func newProvider(t testing.TB, url string, transport http.RoundTripper) *shangcloud.Provider {
+	t.Helper()
+	p, err := shangcloud.New(&oauth2.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "http://127.0.0.1/", Endpoint: shangcloud.EndpointAt(url),
+	}, &oauth2login.Options{HTTPClient: &http.Client{Transport: transport}, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	return p
+}
+
+// A test that needs another process starts the test binary again, to run the same test.
+// In the child, childDir returns the directory that both work in. In the parent it
+// returns "".
 const childEnv = "SHANGCLOUD_TOKENSTORE_CHILD"
 
 func childDir(t *testing.T) string {
@@ -40,14 +99,20 @@ func child(t *testing.T, dir string, env ...string) *exec.Cmd {
 	return c
 }
 
+// ofTesting reports whether a line of a child's output is package testing's own. With
+// -cover there are two.
+func ofTesting(line string) bool {
+	return line == "PASS" || strings.HasPrefix(line, "coverage: ")
+}
+
 // inChild runs the present test as a child and fails, or skips, if that does.
 func inChild(t *testing.T, dir string, attr *syscall.SysProcAttr) {
 	t.Helper()
 	c := child(t, dir)
-	c.Args = append(c.Args, "-test.v") // to be told of a skip
+	c.Args = append(c.Args, "-test.v") // it reports skips
 	c.SysProcAttr = attr
 	out, err := c.CombinedOutput()
-	if errors.Is(err, syscall.EPERM) {
+	if errors.Is(err, os.ErrPermission) {
 		skip(t, "the machine does not allow such a process: %v", err)
 	}
 	require.NoError(t, err, "%s", out)
@@ -56,7 +121,7 @@ func inChild(t *testing.T, dir string, attr *syscall.SysProcAttr) {
 	}
 }
 
-// skip skips a test for what the machine lacks, unless nothing may be skipped.
+// skip skips a test for something that the machine lacks, unless nothing may be skipped.
 func skip(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
@@ -68,12 +133,12 @@ func skip(t *testing.T, format string, args ...any) {
 // long reports whether tests run for as long as they do in continuous integration.
 func long() bool { return os.Getenv("SHANGCLOUD_LONG_TESTS") == "1" }
 
-// wholeToken makes the token of a number, of a random length. No part of it can be
-// missing, or from another, without checkWhole seeing it.
+// wholeToken makes the token of a number, with a random length. checkWhole finds a part
+// that is missing or belongs to another token.
 func wholeToken(number int64) *oauth2.Token {
 	secret := rand.Text() + strings.Repeat("x", mathrand.IntN(16<<10))
 	tok := &oauth2.Token{AccessToken: secret, TokenType: "Bearer", Expiry: time.Now().Add(time.Hour).Round(0), ExpiresIn: number}
-	tok.RefreshToken = seal(tok)
+	tok.RefreshToken = checksum(tok)
 	return tok
 }
 
@@ -81,13 +146,13 @@ func checkWhole(tok *oauth2.Token) error {
 	if tok == nil {
 		return errors.New("no token")
 	}
-	if tok.RefreshToken != seal(tok) {
+	if tok.RefreshToken != checksum(tok) {
 		return errors.New("not a whole token")
 	}
 	return nil
 }
 
-func seal(tok *oauth2.Token) string {
+func checksum(tok *oauth2.Token) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s %s %d %d", tok.AccessToken, tok.TokenType, tok.Expiry.UnixNano(), tok.ExpiresIn))
 	return hex.EncodeToString(sum[:])
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/tokenstoretest"
 	"github.com/stretchr/testify/assert"
@@ -14,13 +14,16 @@ import (
 )
 
 func TestMemory(t *testing.T) {
-	tokenstoretest.Run(t, func(*testing.T) (a, b shangcloud.TokenStore) {
-		m := &tokenstore.Memory{}
-		return m, m
+	tokenstoretest.Run(t, tokenstoretest.Backend{
+		Open: func(*testing.T) (a, b oauth2login.TokenStore) {
+			m := &tokenstore.Memory{}
+			return m, m
+		},
+		Extra: true,
 	})
 }
 
-func TestMemoryKeepsCopies(t *testing.T) {
+func TestMemory_keeps_copies(t *testing.T) {
 	var m tokenstore.Memory
 	tok := &oauth2.Token{AccessToken: "at", Expiry: time.Now()}
 	require.NoError(t, m.SaveToken(t.Context(), tok))
@@ -34,43 +37,43 @@ func TestMemoryKeepsCopies(t *testing.T) {
 	assert.Equal(t, "at", got.AccessToken)
 }
 
-func TestLogout(t *testing.T) {
-	forEachStore(t, func(t *testing.T, store lockingStore) {
-		require.NoError(t, store.SaveToken(t.Context(), nil), "nobody is logged in")
-		require.NoError(t, store.SaveToken(t.Context(), &oauth2.Token{AccessToken: "at"}))
-		require.NoError(t, store.SaveToken(t.Context(), nil))
-		tok, err := store.LoadToken(t.Context())
-		assert.NoError(t, err)
-		assert.Nil(t, tok)
-		require.NoError(t, store.SaveToken(t.Context(), nil))
-	})
-}
-
-// TestUnlockTwice must not end the lock of the next holder.
-func TestUnlockTwice(t *testing.T) {
-	forEachStore(t, func(t *testing.T, store lockingStore) {
-		first, err := store.LockToken(t.Context())
-		require.NoError(t, err)
-		first()
-		second, err := store.LockToken(t.Context())
-		require.NoError(t, err)
-		first()
-		ctx, cancel := contextFor(t, 50*time.Millisecond)
-		defer cancel()
-		_, err = store.LockToken(ctx)
-		assert.ErrorIs(t, err, ctx.Err())
-		second()
-		second()
-	})
+// lockingStores are those of this package whose locks live in the process or the
+// operating system.
+func lockingStores(t *testing.T) []lockingStore {
+	return []lockingStore{&tokenstore.Memory{}, newFile(t)}
 }
 
 type lockingStore interface {
-	shangcloud.TokenStore
-	shangcloud.TokenLocker
+	oauth2login.TokenStore
+	oauth2login.TokenLocker
 }
 
-func forEachStore(t *testing.T, test func(t *testing.T, store lockingStore)) {
-	for _, store := range []lockingStore{&tokenstore.Memory{}, newFile(t)} {
-		t.Run(fmt.Sprintf("%T", store), func(t *testing.T) { test(t, store) })
+// TestLockToken_unlocked_twice must not end the lock of the next holder.
+func TestLockToken_unlocked_twice(t *testing.T) {
+	for _, store := range lockingStores(t) {
+		t.Run(fmt.Sprintf("%T", store), func(t *testing.T) {
+			first := lock(t, store)
+			first()
+			second := lock(t, store)
+			first()
+			ctx := contextFor(t, 50*time.Millisecond)
+			_, err := store.LockToken(ctx, hold)
+			assert.ErrorIs(t, err, ctx.Err())
+			second()
+			second()
+		})
+	}
+}
+
+func TestSaveToken_nil(t *testing.T) {
+	for _, store := range lockingStores(t) {
+		t.Run(fmt.Sprintf("%T", store), func(t *testing.T) {
+			want := &oauth2.Token{AccessToken: "at"}
+			require.NoError(t, store.SaveToken(t.Context(), want))
+			assert.ErrorContains(t, store.SaveToken(t.Context(), nil), "there is no token to save")
+			got, err := store.LoadToken(t.Context())
+			require.NoError(t, err)
+			assert.Equal(t, want, got, "what was saved before stays")
+		})
 	}
 }
