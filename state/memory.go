@@ -12,72 +12,49 @@ import (
 	"time"
 )
 
-// DefaultCapacity is the capacity of a [Memory] that was not given one. Full of
-// 43-byte keys and 200-byte values it takes about 45 MB, and 120 MB at most.
+// DefaultCapacity is the number of entries that a [Memory] holds by default. With
+// keys of 43 bytes and values of 200 bytes, a full Memory takes about 45 MB. With
+// long values it takes 120 MB at most.
 const DefaultCapacity = 100_000
 
 const (
-	// A shard has its own lock, map and share of the capacity. It is large
-	// enough for keys to spread over the shards fairly evenly, and small enough
-	// to be looked through under its lock, and for its map to grow in one Put.
+	// shardSize is the approximate capacity of one shard. A large shard keeps the
+	// spread of keys over the shards even. A small shard keeps the time short for
+	// which a Put holds the lock to scan the shard or to grow its map.
 	shardSize = 800
 	maxShards = 1 << 13
 
-	// entrySize is what entries may have of keys and values, on average: who floods a
-	// login chooses how much there is to remember.
+	// entrySize is the number of bytes that an entry may have on average, key and
+	// value together. Without this limit a flood of logins could fill the memory
+	// with long values.
 	entrySize = 1 << 10
 
-	walkEvery  = int64(100 * time.Millisecond) // let go of shards that have expired
-	sweepEvery = int64(time.Minute)            // look through one shard for single entries
+	dropInterval  = int64(100 * time.Millisecond) // between two runs of dropExpiredShards
+	sweepInterval = int64(time.Minute)            // between two sweeps of one shard
 )
 
-// Memory is a [Store] in the memory of one process. Its zero value is an empty
-// store of [DefaultCapacity]. It is safe for concurrent use and must not be
-// copied after first use.
+// Memory is a [Store] in the memory of one process. The zero value is an empty store
+// with [DefaultCapacity]. It is safe for concurrent use. It must not be copied after
+// first use.
 //
-// It is what a shangcloud.Provider without Config.States makes for itself. It needs
-// nothing, can't be down, and costs a login well under a microsecond. Logins under
-// way are lost with the process, and are not known to another one.
+// An oauth2login.Provider whose Options have neither States nor StateKeys uses a
+// Memory. If the process ends, its unfinished logins are lost.
 //
-// # Expiry
-//
-// Take finds an entry until its time to live has passed, and not from that
-// moment on. Time is measured on the monotonic clock: setting the computer's
-// clock neither revives an entry nor ends it. While a machine sleeps, that clock may
-// stand still; shangcloud.Provider looks at the other one as well.
-//
-// There is no goroutine and no timer behind a Memory: later calls give back
-// the memory of what has expired. Any call, of either method, lets go of all
-// parts of the store in which nothing is left alive; where entries of different
-// ages or times to live lie together, a Put among them removes the expired
-// ones, once a minute. A store that is never called again keeps what it has.
-//
-// # When the store is full
-//
-// A Memory never holds more entries than its capacity, nor more keys and values than
-// a kilobyte for each, but for one entry that is longer. A Put always succeeds:
-// in a full store it first removes what has expired and, if that was not enough,
-// drops those untaken entries that were put the longest ago, a sixteenth of
-// them at a time. It goes by age, not by what expires next, so that entries
-// with a long time to live cannot crowd out those with a short one.
-//
-// An entry is therefore lost to a flood of logins that nobody finishes only
-// after almost capacity newer ones of up to a kilobyte, in the time its user takes to log in. Up
-// to a capacity of 1500, "almost" is 15/16, exactly. Above that the entries,
-// and the capacity, are divided by a hash of their keys into shards of about
-// 800, each of which is full on its own: count on three quarters of the
-// capacity. Entries that were taken do not count, however many there were.
+// Entries expire by the monotonic clock. A Memory never exceeds its capacity: a full
+// one drops its oldest entries. In a flood of logins an entry survives about ¾ of
+// capacity newer ones. For details see docs/states.md in the repository:
+// https://github.com/YearnstudioHorizon/shangcloud-oauth2/blob/main/docs/states.md
 type Memory struct {
 	capacity int
-	// Made by the first call. Package fmt does not follow an atomic.Pointer,
-	// whatever the verb: printing a Memory, or what contains one, tells nothing.
+	// The first call creates the table. Package fmt does not follow an
+	// atomic.Pointer, so no verb prints the entries.
 	table atomic.Pointer[table]
 }
 
 var _ Store = (*Memory)(nil)
 
-// NewMemory returns an empty store for at most capacity entries, or for
-// [DefaultCapacity] if capacity is 0 or less.
+// NewMemory returns an empty store for at most capacity entries. If capacity is 0 or
+// less, it is [DefaultCapacity].
 func NewMemory(capacity int) *Memory {
 	return &Memory{capacity: capacity}
 }
@@ -88,7 +65,7 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 		return err
 	}
 	if ttl <= 0 {
-		_, _, err := m.Take(ctx, key) // replaced by nothing
+		_, _, err := m.Take(ctx, key) // removes the old value
 		return err
 	}
 	t := m.load()
@@ -96,14 +73,14 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	defer s.mu.Unlock()
 
 	expires := now + int64(ttl)
-	if expires < now { // ttl is centuries
+	if expires < now { // the sum overflows: ttl is centuries
 		expires = math.MaxInt64
 	}
 	size := len(key) + len(value)
 	isFull := func() bool { return len(s.entries) >= t.limit || s.size+size > t.limit*entrySize }
 	if isFull() {
 		s.size -= s.entries[hash].size()
-		delete(s.entries, hash) // what is replaced makes its own room
+		delete(s.entries, hash) // the replaced entry makes room
 	}
 	if isFull() || now >= s.sweepAt {
 		s.sweep(now)
@@ -142,6 +119,7 @@ func (m *Memory) Take(ctx context.Context, key string) (value []byte, found bool
 	return e.value, true, nil
 }
 
+// load returns the table, which the first call creates.
 func (m *Memory) load() *table {
 	t := m.table.Load()
 	if t == nil {
@@ -151,12 +129,12 @@ func (m *Memory) load() *table {
 	return t
 }
 
-// lock returns the shard of key, locked, the hash of key, and the time.
+// lock locks the shard of key. It returns the shard, the hash of key and the time.
 func (t *table) lock(key string) (s *shard, hash uint64, now int64) {
 	now = int64(time.Since(t.epoch))
-	t.dropExpired(now)
+	t.dropExpiredShards(now)
 
-	// The high word of the product is uniform in [0, len).
+	// The high word of hash*len is evenly distributed over [0, len).
 	hash = maphash.String(t.seed, key)
 	i, _ := bits.Mul64(hash, uint64(len(t.shards)))
 	s = &t.shards[i]
@@ -164,25 +142,27 @@ func (t *table) lock(key string) (s *shard, hash uint64, now int64) {
 	return s, hash, now
 }
 
-// All times are nanoseconds since the table's epoch, on the monotonic clock.
+// table holds the entries in shards. All times in a table are nanoseconds since its
+// epoch, on the monotonic clock.
 type table struct {
 	epoch  time.Time
 	seed   maphash.Seed
 	shards []shard
-	limit  int          // of entries in one shard
-	walkAt atomic.Int64 // when dropExpired is next due
+	limit  int          // the number of entries in one shard
+	dropAt atomic.Int64 // when dropExpiredShards runs next
 }
 
+// shard has its own lock, its own map and an equal share of the capacity.
 type shard struct {
 	mu sync.Mutex
-	// By the hash of their keys, so that a map that grows need not visit each
-	// key's memory. Two keys of one hash, which replace each other, are a
-	// matter of 2⁻⁶⁴ for each pair of entries.
+	// The map's keys are hashes, so that a growing map does not have to read every
+	// string again. Two keys with the same hash replace each other. The chance is
+	// 2⁻⁶⁴ for each pair of keys.
 	entries map[uint64]entry
-	puts    uint64 // so far
-	size    int    // of all keys and values
-	peak    int    // most entries since the map was made: a map never shrinks
-	last    int64  // when all entries will have expired
+	puts    uint64 // the number of calls of Put so far
+	size    int    // the bytes of all keys and values
+	peak    int    // the most entries this map has held: a map never shrinks
+	last    int64  // when the last entry expires
 	sweepAt int64  // when the next sweep is due
 }
 
@@ -190,9 +170,10 @@ type entry struct {
 	key     string
 	value   []byte
 	expires int64
-	number  uint64 // of its Put in the shard: its age, without ties
+	number  uint64 // counts the calls of Put in the shard, so older entries have lower numbers
 }
 
+// size is the number of bytes of key and value.
 func (e entry) size() int { return len(e.key) + len(e.value) }
 
 func newTable(capacity int) *table {
@@ -208,11 +189,12 @@ func newTable(capacity int) *table {
 	}
 }
 
-// dropExpired lets go of all shards in which everything has expired, without
-// looking at their entries: some nanoseconds each, ten times a second at most.
-func (t *table) dropExpired(now int64) {
-	due := t.walkAt.Load()
-	if now < due || !t.walkAt.CompareAndSwap(due, now+walkEvery) {
+// dropExpiredShards empties the shards whose entries have all expired. It takes a few
+// nanoseconds for each shard, because it does not visit single entries. It runs once
+// in dropInterval.
+func (t *table) dropExpiredShards(now int64) {
+	due := t.dropAt.Load()
+	if now < due || !t.dropAt.CompareAndSwap(due, now+dropInterval) {
 		return
 	}
 	for i := range t.shards {
@@ -225,9 +207,9 @@ func (t *table) dropExpired(now int64) {
 	}
 }
 
-// sweep removes the expired entries. It is called with s.mu held.
+// sweep removes the expired entries. The caller holds s.mu.
 func (s *shard) sweep(now int64) {
-	s.sweepAt = now + sweepEvery
+	s.sweepAt = now + sweepInterval
 	s.last = 0
 	for hash, e := range s.entries {
 		if now >= e.expires {
@@ -238,15 +220,15 @@ func (s *shard) sweep(now int64) {
 		}
 	}
 	if len(s.entries) <= s.peak/4 {
-		// A map keeps the room of all it ever held; maps.Clone would, too.
+		// A map never gives memory back, and maps.Clone copies the unused space.
 		small := make(map[uint64]entry, len(s.entries))
 		maps.Copy(small, s.entries)
 		s.entries, s.peak = small, len(small)
 	}
 }
 
-// dropOldest removes a sixteenth of the entries, and one at least: those that
-// were put first. It is called with s.mu held.
+// dropOldest removes the oldest sixteenth of the entries, at least one entry. The
+// caller holds s.mu.
 func (s *shard) dropOldest() {
 	var buf [2 * shardSize]uint64 // on the stack, unless the capacity is huge
 	numbers := buf[:0]
@@ -254,9 +236,9 @@ func (s *shard) dropOldest() {
 		numbers = append(numbers, e.number)
 	}
 	slices.Sort(numbers)
-	last := numbers[(len(numbers)-1)/16]
+	newestDropped := numbers[(len(numbers)-1)/16]
 	maps.DeleteFunc(s.entries, func(_ uint64, e entry) bool {
-		old := e.number <= last
+		old := e.number <= newestDropped
 		if old {
 			s.size -= e.size()
 		}
