@@ -1,4 +1,4 @@
-module github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate
+module github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore
 
 go 1.26.0
 
@@ -16,4 +16,4 @@ require (
 	golang.org/x/sys v0.48.0 // indirect
 )
 
-replace github.com/YearnstudioHorizon/shangcloud-oauth2 => ../..
+replace github.com/YearnstudioHorizon/shangcloud-oauth2 => ..
