@@ -14,10 +14,10 @@
 //   - SHANGCLOUD_TEST_REDIS is the URL of a Redis, with a user who may do everything.
 //     Without it, redis-server (Debian: redis-server). A cluster is always a
 //     private one.
-//   - pgbouncer (Debian: pgbouncer), in the long run only, is always a private one,
-//     before either PostgreSQL.
+//   - pgbouncer (Debian: pgbouncer) is always a private one, before either PostgreSQL.
 //
 // A test whose server is missing skips. With SHANGCLOUD_NO_SKIP=1 it fails instead.
-// With SHANGCLOUD_LONG_TESTS=1 the tests of several processes run for minutes, and
-// PgBouncer, broken connections and processes that fall silent are tested as well.
+// With SHANGCLOUD_LONG_TESTS=1 the tests of several processes run for minutes, more of
+// them go through PgBouncer, and broken connections and processes that fall silent are
+// tested as well.
 package tests
