@@ -275,7 +275,8 @@ func (p *Provider) configFor(l *pendingLogin) *oauth2.Config {
 //
 // A state is redeemed only by the browser that StartLogin answered, and for its provider.
 // Once the state is redeemed, the exchange goes on when the browser goes away. It takes
-// at most Options.Timeout.
+// at most Options.Timeout. If the same browser repeats its callback meanwhile, or in the
+// 5 seconds after, it gets the same result, with Login.Repeated set.
 //
 // The error tells what to say to the user:
 //
@@ -308,15 +309,20 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 	if err != nil {
 		return nil, err
 	}
-	l, err := p.pending.redeem(r.Context(), at.place, carried)
-	if err != nil && !errors.Is(err, ErrStateNotFound) {
-		return nil, p.placed(err) // the state may still be there: the cookie stays
+	stays := false
+	login, err := p.results.do(r.Context(), at.resultKey(cb), func() (*Login, bool, error) {
+		l, err := p.pending.redeem(r.Context(), at.place, carried)
+		if err != nil {
+			stays = !errors.Is(err, ErrStateNotFound) // the state may still be there
+			return nil, false, p.placed(err)
+		}
+		login, err := p.finish(r.Context(), cb, l)
+		return login, true, err
+	})
+	if !stays {
+		http.SetCookie(w, p.cookie(p.cookieName(cb.state), "", -1))
 	}
-	http.SetCookie(w, p.cookie(p.cookieName(cb.state), "", -1))
-	if err != nil {
-		return nil, p.placed(err)
-	}
-	return p.finish(r.Context(), cb, l)
+	return login, err
 }
 
 // finish ends a login whose state was redeemed.

@@ -149,6 +149,7 @@ type Provider struct {
 	pending             pendingLogins
 	sessions            sessions
 	sending             sending
+	results             results
 	readOnly            sync.Once // the warning of a store that cannot be written
 	style               styleMemory
 	tokenURL, deviceURL *url.URL
@@ -202,7 +203,7 @@ func (p *Provider) checkClient() error {
 		return errors.New("Endpoint.AuthStyle is unknown")
 	}
 	if err := checkScopes(p.conf.Scopes); err != nil {
-		return fmt.Errorf("Scopes: %w", err)
+		return fmt.Errorf("%s: %w", "Scopes", err)
 	}
 	return p.storeSecret(p.conf.ClientSecret)
 }
@@ -249,26 +250,26 @@ func (p *Provider) checkURLs() (err error) {
 			return err
 		}
 	}
+	return p.checkRedirects()
+}
+
+func (p *Provider) checkRedirects() error {
+	u, err := p.parseRedirect(p.conf.RedirectURL)
+	if err != nil {
+		return fmt.Errorf("RedirectURL: %w", err)
+	}
 	p.redirects = []string{p.conf.RedirectURL}
+	p.redirectHost, p.plainHTTP = u.Host, u.Scheme == "http"
 	for _, redirect := range p.row.redirects {
+		u, err := p.parseRedirect(redirect)
+		if err == nil && p.plainHTTP != (u.Scheme == "http") {
+			err = errors.New("mixes http and https") // cookies are secure for all or for none
+		}
+		if err != nil {
+			return fmt.Errorf("WithRedirectURLs: %w", err)
+		}
 		if !slices.Contains(p.redirects, redirect) {
 			p.redirects = append(p.redirects, redirect)
-		}
-	}
-	for i, redirect := range p.redirects {
-		field := "RedirectURL"
-		if i > 0 {
-			field = "WithRedirectURLs"
-		}
-		u, err := p.parseRedirect(redirect)
-		if err != nil {
-			return fmt.Errorf("%s: %w", field, err)
-		}
-		if i == 0 {
-			p.redirectHost, p.plainHTTP = u.Host, u.Scheme == "http"
-		}
-		if p.plainHTTP != (u.Scheme == "http") {
-			return fmt.Errorf("%s: mixes http and https", field)
 		}
 	}
 	return nil

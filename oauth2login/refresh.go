@@ -153,54 +153,73 @@ func (f *flight) lock(h *held) (unlock func(), newer *held, err error) {
 	if !ok {
 		return func() {}, nil, nil
 	}
-	hold := f.source.p.hold()
-	ctx, cancel := context.WithTimeout(context.Background(), hold)
+	ctx, cancel := context.WithTimeout(context.Background(), f.source.p.hold())
 	defer cancel()
-	type result struct {
-		unlock func()
-		err    error
-	}
-	locked := make(chan result, 1)
-	go func() {
-		r := result{err: errStoreEnded}
-		defer func() { locked <- r }()
-		defer contain(&r.err)
-		r.unlock, r.err = locker.LockToken(ctx, hold)
-	}()
-	leave := func() { // a lock that comes late is given back
-		cancel()
-		go func() {
-			if r := <-locked; r.err == nil {
-				r.unlock()
-			}
-		}()
-	}
+	locked := callLock(ctx, locker, f.source.p.hold())
 	look := time.NewTicker(lookEvery)
 	defer look.Stop()
 	for {
 		select {
 		case r := <-locked:
-			if r.err == nil {
-				return r.unlock, nil, nil
-			}
-			if isReadOnly(r.err) {
-				f.warnReadOnly(r.err)
-				return func() {}, nil, nil
-			}
-			return nil, nil, f.source.storeFailed("lock", r.err)
+			unlock, err := f.locked(r)
+			return unlock, nil, err
 		case <-look.C:
-			if h.unsaved {
-				continue
-			}
-			if seen, err := f.load(h); err == nil && f.isGood(seen) {
-				leave()
+			if seen := f.stored(h); seen != nil {
+				go giveBack(locked)
 				return nil, seen, nil
 			}
 		case <-ctx.Done():
-			leave()
+			go giveBack(locked)
 			return nil, nil, f.source.storeFailed("lock", ctx.Err())
 		}
 	}
+}
+
+type lockResult struct {
+	unlock func()
+	err    error
+}
+
+// callLock asks for the lock in a goroutine of its own: LockToken may not heed its
+// context.
+func callLock(ctx context.Context, locker TokenLocker, hold time.Duration) <-chan lockResult {
+	locked := make(chan lockResult, 1)
+	go func() {
+		unlock, err := wire.Await(context.WithoutCancel(ctx), func() (func(), error) { return locker.LockToken(ctx, hold) }, nil)
+		locked <- lockResult{unlock, err}
+	}()
+	return locked
+}
+
+// giveBack releases a lock that comes too late.
+func giveBack(locked <-chan lockResult) {
+	if r := <-locked; r.err == nil {
+		r.unlock()
+	}
+}
+
+// locked reads the result of LockToken. Where nothing can be locked, the refresh goes on
+// without.
+func (f *flight) locked(r lockResult) (unlock func(), err error) {
+	switch {
+	case r.err == nil:
+		return r.unlock, nil
+	case isReadOnly(r.err):
+		f.warnReadOnly(r.err)
+		return func() {}, nil
+	}
+	return nil, f.source.storeFailed("lock", r.err)
+}
+
+// stored returns a good token that another process has stored, or nil.
+func (f *flight) stored(h *held) *held {
+	if h.unsaved {
+		return nil
+	}
+	if seen, err := f.load(h); err == nil && f.isGood(seen) {
+		return seen
+	}
+	return nil
 }
 
 // refreshAndSave sends the refresh token of h and saves the answer. A refused refresh
@@ -273,16 +292,6 @@ func (p *Provider) refreshFailed(ctx context.Context, err error) error {
 func isRefused(err error) bool {
 	_, answered := errors.AsType[*oauth2.RetrieveError](err)
 	return answered && errors.Is(err, ErrLoginRequired)
-}
-
-// errStoreEnded is a store that ends the goroutine that calls it.
-var errStoreEnded error = quiet.New("", "it ended the goroutine that called it")
-
-// contain turns a panic of application code into an error.
-func contain(err *error) {
-	if r := recover(); r != nil {
-		*err = quiet.New("", "it panicked")
-	}
 }
 
 // callStore calls a store within storeLimit, in a goroutine of its own: the store may

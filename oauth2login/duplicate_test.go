@@ -1,0 +1,174 @@
+package oauth2login_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// callbackOf starts a login and returns the request that the browser comes back with.
+func (s *tokenSite) callbackOf(t *testing.T, denied bool) *http.Request {
+	t.Helper()
+	start := httptest.NewRecorder()
+	require.NoError(t, s.StartLogin(start, httptest.NewRequest("GET", "/login", nil), oauth2login.WithReturnTo("/cart")))
+	answer := func(to string) (string, error) { return s.platform.Approve(to, 10001) }
+	if denied {
+		answer = s.platform.Deny
+	}
+	back, err := answer(start.Header().Get("Location"))
+	require.NoError(t, err)
+	r := httptest.NewRequest("GET", back, nil)
+	for _, c := range start.Result().Cookies() {
+		r.AddCookie(c)
+	}
+	return r
+}
+
+func (s *tokenSite) finish(r *http.Request) (*oauth2login.Login, error) {
+	return s.FinishLogin(httptest.NewRecorder(), r)
+}
+
+// The browser navigates again in mid-exchange: the answer that it shows is a login.
+func TestRepeatedCallback(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
+		back := s.callbackOf(t, false)
+		ctx, cancel := context.WithCancel(t.Context())
+		time.AfterFunc(500*time.Millisecond, cancel)
+		var first, second *oauth2login.Login
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			var err error
+			first, err = s.finish(back.Clone(ctx))
+			assert.NoError(t, err, "the exchange goes on")
+		})
+		wg.Go(func() {
+			time.Sleep(600 * time.Millisecond)
+			w := httptest.NewRecorder()
+			var err error
+			second, err = s.FinishLogin(w, back.Clone(t.Context()))
+			assert.NoError(t, err)
+			assert.Contains(t, w.Header().Get("Set-Cookie"), "Max-Age=0")
+		})
+		wg.Wait()
+		assert.False(t, first.Repeated)
+		assert.True(t, second.Repeated)
+		assert.Equal(t, first.Token.AccessToken, second.Token.AccessToken)
+		assert.NotSame(t, first.Token, second.Token)
+		assert.Equal(t, "/cart", second.ReturnTo)
+		assert.Equal(t, 1, s.refreshes(), "one request to the token endpoint")
+
+		other := back.Clone(t.Context())
+		other.Header.Del("Cookie")
+		_, err := s.finish(other)
+		assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser, "nothing for any other browser")
+		u := *back.URL
+		q := u.Query()
+		q.Set("code", "another")
+		u.RawQuery = q.Encode()
+		forged := back.Clone(t.Context())
+		forged.URL = &u
+		_, err = s.finish(forged)
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "nothing for another code")
+	})
+}
+
+func TestRepeatedCallbackLimits(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		back := s.callbackOf(t, false)
+		_, err := s.finish(back)
+		require.NoError(t, err)
+		for range 3 {
+			login, err := s.finish(back)
+			require.NoError(t, err)
+			assert.True(t, login.Repeated)
+		}
+		_, err = s.finish(back)
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "three times at most")
+
+		back = s.callbackOf(t, false)
+		_, err = s.finish(back)
+		require.NoError(t, err)
+		time.Sleep(5*time.Second + 1)
+		_, err = s.finish(back)
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "5 seconds at most")
+
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: 503})
+		back = s.callbackOf(t, false)
+		_, first := s.finish(back)
+		assert.ErrorIs(t, first, oauth2login.ErrUnavailable)
+		_, second := s.finish(back)
+		assert.Equal(t, first, second, "errors likewise")
+
+		back = s.callbackOf(t, true)
+		for range 2 {
+			_, err = s.finish(back)
+			assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
+			failed, ok := errors.AsType[*oauth2login.LoginError](err)
+			require.True(t, ok)
+			assert.Equal(t, "/cart", failed.ReturnTo)
+		}
+	})
+}
+
+// 64 callbacks at once, the first ten cancelled.
+func TestRepeatedCallbackFlood(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
+		back := s.callbackOf(t, false)
+		logins := make(chan *oauth2login.Login, 64)
+		var wg sync.WaitGroup
+		for i := range 64 {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if i < 10 {
+				time.AfterFunc(10*time.Millisecond, cancel)
+			}
+			wg.Go(func() {
+				if login, err := s.finish(back.Clone(ctx)); err == nil {
+					logins <- login
+				}
+			})
+			synctest.Wait()
+		}
+		wg.Wait()
+		assert.NotEmpty(t, logins)
+		assert.Equal(t, 1, s.refreshes())
+	})
+}
+
+// More results than are kept: logins work, only their repetition fails.
+func TestRepeatedCallbackManyLogins(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		denied := s.callbackOf(t, true)
+		query := denied.URL.Query()
+		for i := range 4200 { // anybody's: each takes two requests, and none at the platform
+			start := httptest.NewRecorder()
+			require.NoError(t, s.StartLogin(start, httptest.NewRequest("GET", "/login", nil)))
+			to, err := url.Parse(start.Header().Get("Location"))
+			require.NoError(t, err)
+			query.Set("state", to.Query().Get("state"))
+			r := httptest.NewRequest("GET", "/callback?"+query.Encode(), nil)
+			r.AddCookie(start.Result().Cookies()[0])
+			_, err = s.finish(r)
+			require.ErrorIs(t, err, oauth2login.ErrAccessDenied, fmt.Sprint(i))
+		}
+		back := s.callbackOf(t, false)
+		_, err := s.finish(back)
+		require.NoError(t, err)
+		_, err = s.finish(back)
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
+	})
+}
