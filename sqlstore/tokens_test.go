@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -30,9 +31,10 @@ func tokenCalls(tokens *sqlstore.Tokens, u sqlstore.UserTokens) map[string]func(
 func TestUserTokens_equal(t *testing.T) {
 	tokens, _, _ := scriptedTokens(t, sqlstore.SQLite, nothing)
 	other, _, _ := scriptedTokens(t, sqlstore.SQLite, nothing)
-	assert.True(t, tokens.User("a") == tokens.User("a"))
-	assert.False(t, tokens.User("a") == tokens.User("b"))
-	assert.False(t, tokens.User("a") == other.User("a"))
+	var one, same oauth2login.TokenStore = tokens.User("a"), tokens.User("a")
+	assert.True(t, one == same)
+	assert.False(t, one == oauth2login.TokenStore(tokens.User("b")))
+	assert.False(t, one == oauth2login.TokenStore(other.User("a")))
 }
 
 func TestUserTokens_refused(t *testing.T) {

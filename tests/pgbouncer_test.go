@@ -2,11 +2,11 @@ package tests
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"fmt"
 	"net/url"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -35,52 +35,61 @@ func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	for _, c := range throughPgBouncer {
 		t.Run(c.name, func(t *testing.T) {
-			direct := open(t, postgreSQL, postgreSQL.dsn(t), 2)
-			statesTable, tokensTable := newTable(t, direct), newTable(t, direct)
 			u, err := url.Parse(pgBouncer.dsn(t))
 			require.NoError(t, err)
 			u.RawQuery = "sslmode=disable&" + c.setting
-			db := open(t, database{driver: c.driver}, u.String(), 40)
-			states, err := sqlstore.NewStates(db, sqlstore.PostgreSQL, sqlstore.Config{Table: statesTable})
-			require.NoError(t, err)
-			tokens, err := sqlstore.NewTokens(db, sqlstore.PostgreSQL, sqlstore.Config{Table: tokensTable})
-			require.NoError(t, err)
-			require.NoError(t, states.CreateTable(t.Context()))
-			require.NoError(t, tokens.CreateTable(t.Context()))
-
-			var mu sync.Mutex
-			var failures []error
-			var wg sync.WaitGroup
-			for worker := range 60 {
-				wg.Go(func() {
-					for round := range 8 {
-						key := fmt.Sprintf("%d-%d", worker, round)
-						err := errors.Join(loginOnce(timeout(t, 20*time.Second), states, key), refreshOnce(timeout(t, 20*time.Second), tokens.User(key)))
-						if err != nil {
-							mu.Lock()
-							failures = append(failures, err)
-							mu.Unlock()
-							return
-						}
-					}
-				})
-			}
-			wg.Wait()
+			failures := manyCalls(t, open(t, database{driver: c.driver}, u.String(), 40))
 			if c.works {
 				assert.Empty(t, failures)
 				return
 			}
 			require.NotEmpty(t, failures)
 			for _, err := range failures {
-				text := err.Error()
-				if strings.Contains(text, "42P05") || strings.Contains(text, "26000") || strings.Contains(text, "08P01") {
-					assert.Contains(t, text, "default_query_exec_mode=exec (pgx) or binary_parameters=yes (lib/pq)")
-				} else {
-					t.Logf("another consequence: %v", err)
-				}
+				namesSetting(t, err)
 			}
 		})
 	}
+}
+
+// namesSetting checks the text of an error by PgBouncer's mixing of statements.
+func namesSetting(t *testing.T, err error) {
+	t.Helper()
+	text := err.Error()
+	if strings.Contains(text, "42P05") || strings.Contains(text, "26000") || strings.Contains(text, "08P01") {
+		assert.Contains(t, text, "default_query_exec_mode=exec (pgx) or binary_parameters=yes (lib/pq)")
+		return
+	}
+	t.Logf("another consequence: %v", err)
+}
+
+// manyCalls has 60 workers log in and refresh tokens. It returns their errors.
+func manyCalls(t *testing.T, db *sql.DB) (failures []error) {
+	t.Helper()
+	direct := open(t, postgreSQL, postgreSQL.dsn(t), 2)
+	states, err := sqlstore.NewStates(db, sqlstore.PostgreSQL, sqlstore.Config{Table: newTable(t, direct)})
+	require.NoError(t, err)
+	require.NoError(t, states.CreateTable(t.Context()))
+	tokens, err := sqlstore.NewTokens(db, sqlstore.PostgreSQL, sqlstore.Config{Table: newTable(t, direct)})
+	require.NoError(t, err)
+	require.NoError(t, tokens.CreateTable(t.Context()))
+	const workers, rounds = 60, 8
+	errs := make(chan error, workers)
+	for worker := range workers {
+		go func() {
+			var err error
+			for round := 0; round < rounds && err == nil; round++ {
+				key := fmt.Sprintf("%d-%d", worker, round)
+				err = errors.Join(loginOnce(timeout(t, 20*time.Second), states, key), refreshOnce(timeout(t, 20*time.Second), tokens.User(key)))
+			}
+			errs <- err
+		}()
+	}
+	for range workers {
+		if err := <-errs; err != nil {
+			failures = append(failures, err)
+		}
+	}
+	return failures
 }
 
 func loginOnce(ctx context.Context, states *sqlstore.States, key string) error {
