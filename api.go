@@ -158,7 +158,7 @@ type UserInfo struct {
 // answer without a whole number above zero as user ID is an error.
 func (a *API) UserInfo(ctx context.Context) (*UserInfo, error) {
 	const op = "user info"
-	body, err := a.post(ctx, op, "/api/user/info", []byte("{}"))
+	body, err := a.post(ctx, op, "/api/user/info", []byte("{}"), isRead)
 	if err != nil {
 		return nil, err
 	}
@@ -247,7 +247,7 @@ func (a *API) variable(ctx context.Context, op string, v variableRequest) ([]byt
 	if err != nil {
 		return nil, quiet.New(where, op+": it can't be sent", err)
 	}
-	return a.post(ctx, op, "/api/varibles", in) // the platform's spelling
+	return a.post(ctx, op, "/api/varibles", in, v.Action == "read") // the platform's spelling
 }
 
 // done ends a call that changes something: its answer may be empty.
@@ -277,7 +277,7 @@ func (a *API) Call(ctx context.Context, path string, body, answer any) error {
 	if err != nil {
 		return quiet.New(where, op+": the body can't be sent as JSON", err)
 	}
-	out, err := a.post(ctx, op, path, in)
+	out, err := a.post(ctx, op, path, in, !isRead)
 	if answer == nil || err != nil {
 		return a.done(ctx, op, out, err)
 	}
@@ -317,8 +317,12 @@ func (a *API) failed(ctx context.Context, op string, err error) error {
 	return wire.Failed(ctx, where, op, err)
 }
 
+// isRead marks a call that changes nothing: it is repeated on a new connection if the
+// server closes an idle one at the moment of the call.
+const isRead = true
+
 // post sends one call and returns the body of a successful answer.
-func (a *API) post(ctx context.Context, op, path string, in []byte) ([]byte, error) {
+func (a *API) post(ctx context.Context, op, path string, in []byte, isRead bool) ([]byte, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
@@ -330,6 +334,9 @@ func (a *API) post(ctx context.Context, op, path string, in []byte) ([]byte, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept-Encoding", "identity")
+	if isRead {
+		req.Header["Idempotency-Key"] = []string{} // for net/http only: an empty one is not sent
+	}
 	res, err := a.http.Do(req)
 	if err != nil {
 		return nil, a.failed(ctx, op, err)

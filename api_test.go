@@ -1,12 +1,16 @@
 package shangcloud_test
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -366,4 +370,81 @@ func TestAPICall(t *testing.T) {
 	}
 	assert.Error(t, api.Call(t.Context(), "/api/user/info", func() {}, nil))
 	assert.Empty(t, platform.Requests(), "what can't be sent is not sent")
+}
+
+// An idle connection that the server closes at the moment it is used again.
+func TestAPIStaleConnection(t *testing.T) {
+	var requests atomic.Int32
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if requests.Add(1)%2 == 0 {
+			conn, _, err := http.NewResponseController(w).Hijack()
+			if assert.NoError(t, err) {
+				_ = conn.Close()
+			}
+			return
+		}
+		assert.NotContains(t, r.Header, "Idempotency-Key")
+		_, _ = io.WriteString(w, `{"uid":7,"value":"v"}`)
+	}))
+	defer server.Close()
+	p, err := shangcloud.New(config(server.URL), nil)
+	require.NoError(t, err)
+	api := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"}))
+	for range 2 {
+		_, err := api.UserInfo(t.Context())
+		require.NoError(t, err, "a read is repeated")
+	}
+	assert.EqualValues(t, 3, requests.Load())
+	assert.ErrorIs(t, api.SetVariable(t.Context(), "k", "v"), oauth2login.ErrUnavailable, "a write is not")
+	assert.EqualValues(t, 4, requests.Load())
+	_, err = api.Variable(t.Context(), "k")
+	require.NoError(t, err)
+	assert.ErrorIs(t, api.DeleteVariable(t.Context(), "k"), oauth2login.ErrUnavailable)
+	require.NoError(t, api.SetVariable(t.Context(), "k", "v"))
+	_, err = api.Variable(t.Context(), "k")
+	require.NoError(t, err)
+}
+
+// A proxy may compress without being asked.
+func TestAPIGzip(t *testing.T) {
+	body := []byte(`{"uid":7,"nickname":"n"}`)
+	for name, c := range map[string]struct {
+		encode func(io.Writer) io.WriteCloser
+		ok     bool
+	}{
+		"gzip": {func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }, true},
+		"no gzip": {func(w io.Writer) io.WriteCloser {
+			return struct {
+				io.Writer
+				io.Closer
+			}{w, io.NopCloser(nil)}
+		}, false},
+		"a bomb": {func(w io.Writer) io.WriteCloser {
+			z := gzip.NewWriter(w)
+			for range 9 {
+				_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))
+			}
+			return z
+		}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				assert.Equal(t, "identity", r.Header.Get("Accept-Encoding"))
+				w.Header().Set("Content-Encoding", "gzip")
+				z := c.encode(w)
+				_, _ = z.Write(body)
+				_ = z.Close()
+			}))
+			defer server.Close()
+			p, err := shangcloud.New(config(server.URL), nil)
+			require.NoError(t, err)
+			user, err := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).UserInfo(t.Context())
+			if !c.ok {
+				assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+				return
+			}
+			require.NoError(t, err)
+			assert.Equal(t, "n", user.Nickname)
+		})
+	}
 }
