@@ -7,8 +7,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 )
 
-// FuzzKeys puts under two keys: neither takes the other's place. The stores with a
-// server have the same test in the module tests.
+// FuzzKeys puts values under two different keys. Neither replaces the other.
+// Module tests has the same test for the stores on servers.
 func FuzzKeys(f *testing.F) {
 	f.Add("a", "A")
 	f.Add("", "\x00")

@@ -2,8 +2,6 @@ package state_test
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
 	"fmt"
 	"runtime"
 	"slices"
@@ -15,7 +13,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 )
 
-// syncMap is what an application might use instead: no expiry, no bound.
+// syncMap is a simple alternative to Memory, without expiry and without a limit.
 type syncMap struct{ m sync.Map }
 
 func (s *syncMap) Put(_ context.Context, key string, value []byte, _ time.Duration) error {
@@ -34,24 +32,12 @@ func (s *syncMap) Take(_ context.Context, key string) ([]byte, bool, error) {
 
 const million = 1_000_000
 
-// newKeys returns n keys as the library makes them: 32 random bytes in
-// base64url, each a string of its own.
-func newKeys(n int) []string {
-	keys := make([]string, n)
-	var b [32]byte
-	for i := range keys {
-		rand.Read(b[:])
-		keys[i] = base64.RawURLEncoding.EncodeToString(b[:])
-	}
-	return keys
-}
-
 var (
 	liveKeys  = sync.OnceValue(func() []string { return newKeys(million) })
 	freshKeys = sync.OnceValue(func() []string { return newKeys(1 << 16) })
 )
 
-// BenchmarkPutTake is a whole login: a Put and the Take of the same key.
+// BenchmarkPutTake measures one login: a Put and a Take of the same key.
 func BenchmarkPutTake(b *testing.B) {
 	stores := []struct {
 		name string
@@ -60,44 +46,48 @@ func BenchmarkPutTake(b *testing.B) {
 		{"Memory", func() state.Store { return state.NewMemory(2 * million) }},
 		{"SyncMap", func() state.Store { return new(syncMap) }},
 	}
-	ctx := context.Background()
-	value := make([]byte, 200)
 	for _, live := range []int{0, million} {
 		for _, s := range stores {
-			keys := freshKeys()
-			store := s.new()
+			store, value := s.new(), make([]byte, 200)
 			for _, key := range liveKeys()[:live] {
-				store.Put(ctx, key, value, time.Hour)
+				store.Put(context.Background(), key, value, time.Hour)
 			}
-			login := func(b *testing.B, i int) {
-				key := keys[i%len(keys)]
-				store.Put(ctx, key, value, 5*time.Minute)
-				if _, found, _ := store.Take(ctx, key); !found {
-					b.Error("a state was lost")
-				}
-			}
-			b.Run(fmt.Sprintf("%s/serial/live=%d", s.name, live), func(b *testing.B) {
-				b.ReportAllocs()
-				for i := 0; b.Loop(); i++ {
-					login(b, i)
-				}
-			})
-			b.Run(fmt.Sprintf("%s/parallel8/live=%d", s.name, live), func(b *testing.B) {
-				b.ReportAllocs()
-				b.SetParallelism(4) // times GOMAXPROCS, so 8 on two processors
-				var part atomic.Int64
-				b.RunParallel(func(pb *testing.PB) {
-					// Every 64th key, so that no two goroutines meet on one.
-					for i := int(part.Add(1)); pb.Next(); i += 64 {
-						login(b, i)
-					}
-				})
-			})
+			b.Run(fmt.Sprintf("%s/serial/live=%d", s.name, live), func(b *testing.B) { benchmarkSerial(b, store) })
+			b.Run(fmt.Sprintf("%s/parallel8/live=%d", s.name, live), func(b *testing.B) { benchmarkParallel(b, store) })
 		}
 	}
 }
 
-// BenchmarkPutFlooded is a Put into a store that is full of untaken states.
+func benchmarkSerial(b *testing.B, store state.Store) {
+	keys, value := freshKeys(), make([]byte, 200)
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		putTake(b, store, keys[i%len(keys)], value)
+	}
+}
+
+func benchmarkParallel(b *testing.B, store state.Store) {
+	keys, value := freshKeys(), make([]byte, 200)
+	b.ReportAllocs()
+	b.SetParallelism(4) // times GOMAXPROCS, so 8 goroutines on two processors
+	var started atomic.Int64
+	b.RunParallel(func(pb *testing.PB) {
+		// Each goroutine uses every 64th key, so no two goroutines use the same one.
+		for i := int(started.Add(1)); pb.Next(); i += 64 {
+			putTake(b, store, keys[i%len(keys)], value)
+		}
+	})
+}
+
+func putTake(b *testing.B, store state.Store, key string, value []byte) {
+	ctx := context.Background()
+	store.Put(ctx, key, value, 5*time.Minute)
+	if _, found, _ := store.Take(ctx, key); !found {
+		b.Error("a state was lost")
+	}
+}
+
+// BenchmarkPutFlooded measures a Put into a full store.
 func BenchmarkPutFlooded(b *testing.B) {
 	ctx := context.Background()
 	value := make([]byte, 200)
@@ -112,13 +102,12 @@ func BenchmarkPutFlooded(b *testing.B) {
 	}
 }
 
-// BenchmarkPutLatency is the latency of each single Put into a store that has
-// a million states. In Memory/expired, they have expired just now, and are let
-// go meanwhile; in the other two they are alive, for comparison.
+// BenchmarkPutLatency measures single Puts into a store with a million entries. In
+// Memory/expired all of them have just expired, so the Puts also give their memory back.
+// In the other two cases the entries are live, for comparison.
 //
-// The slowest Put is as slow as the machine's worst interruption. A cycle of
-// the garbage collector that falls among the Puts adds milliseconds to one of
-// them, whatever the store, hence the call of runtime.GC beforehand.
+// The maximum includes interruptions by the operating system. A garbage collection would
+// add milliseconds to a Put of any store, so the benchmark calls runtime.GC beforehand.
 func BenchmarkPutLatency(b *testing.B) {
 	const puts = 200_000
 	const ttl = 3 * time.Second
@@ -152,7 +141,7 @@ func BenchmarkPutLatency(b *testing.B) {
 				}
 			}
 			slices.Sort(latencies)
-			b.ReportMetric(0, "ns/op") // of filling and waiting
+			b.ReportMetric(0, "ns/op") // hidden: it includes filling and waiting
 			b.ReportMetric(float64(latencies[len(latencies)/2]), "p50-ns")
 			b.ReportMetric(float64(latencies[len(latencies)*999/1000]), "p99.9-ns")
 			b.ReportMetric(float64(latencies[len(latencies)-1]), "max-ns")

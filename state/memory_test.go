@@ -22,38 +22,6 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 )
 
-// put and take fail the test on an error, so that the tests read as what is
-// put and what is found.
-func put(t testing.TB, s state.Store, key, value string, ttl time.Duration) {
-	if err := s.Put(t.Context(), key, []byte(value), ttl); err != nil {
-		t.Helper()
-		require.NoError(t, err) // which is slow if asked a million times
-	}
-}
-
-func take(t testing.TB, s state.Store, key string) (value string, found bool) {
-	v, found, err := s.Take(t.Context(), key)
-	if err != nil || !found && v != nil {
-		t.Helper()
-		require.NoError(t, err)
-		require.Nil(t, v)
-	}
-	return string(v), found
-}
-
-func assertFound(t testing.TB, s state.Store, key, want string) {
-	t.Helper()
-	got, found := take(t, s, key)
-	assert.True(t, found, "%s is not found", key)
-	assert.Equal(t, want, got)
-}
-
-func assertMissing(t testing.TB, s state.Store, key string) {
-	t.Helper()
-	_, found := take(t, s, key)
-	assert.False(t, found, "%s is found", key)
-}
-
 func TestMemoryRoundTrip(t *testing.T) {
 	m := state.NewMemory(0)
 	for name, value := range map[string][]byte{
@@ -97,8 +65,7 @@ func TestMemoryExpiry(t *testing.T) {
 	}
 }
 
-// Entries of all ages and times to live lie together, in one shard, and are
-// swept and dropped around each other.
+// Entries of different ages and times to live share one shard.
 func TestMemoryMixedTTLs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := state.NewMemory(1000)
@@ -127,7 +94,7 @@ func TestMemoryMixedTTLs(t *testing.T) {
 	})
 }
 
-func TestMemoryNoTTL(t *testing.T) {
+func TestMemoryZeroOrNegativeTTL(t *testing.T) {
 	m := state.NewMemory(0)
 	for _, ttl := range []time.Duration{0, -1, math.MinInt64} {
 		put(t, m, "new", "value", ttl)
@@ -143,7 +110,7 @@ func TestMemoryHugeTTL(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := state.NewMemory(0)
 		assertMissing(t, m, "key")
-		time.Sleep(time.Hour) // so that now and ttl are more than an int64
+		time.Sleep(time.Hour) // so that the sum of now and ttl overflows
 		put(t, m, "key", "value", math.MaxInt64)
 		assertFound(t, m, "key", "value")
 
@@ -153,46 +120,51 @@ func TestMemoryHugeTTL(t *testing.T) {
 	})
 }
 
-// Whatever was put under a key last is found, once, and for as long as the
-// last Put said.
 func TestMemoryReplace(t *testing.T) {
 	ttls := []time.Duration{time.Second, time.Minute, time.Hour}
 	pauses := []time.Duration{0, time.Second - 1, time.Second, time.Minute}
 	for _, oldTTL := range ttls {
 		for _, newTTL := range ttls {
 			for _, pause := range pauses {
-				synctest.Test(t, func(t *testing.T) {
-					m := state.NewMemory(0)
-					for _, key := range []string{"taken", "expired"} {
-						put(t, m, key, "old", oldTTL)
-					}
-					time.Sleep(pause)
-					for _, key := range []string{"taken", "expired"} {
-						put(t, m, key, "new", newTTL)
-					}
-					time.Sleep(newTTL - 1)
-					assertFound(t, m, "taken", "new")
-					assertMissing(t, m, "taken")
-					time.Sleep(time.Nanosecond)
-					assertMissing(t, m, "expired")
+				t.Run(fmt.Sprint(oldTTL, " by ", newTTL, " after ", pause), func(t *testing.T) {
+					testReplace(t, oldTTL, newTTL, pause)
 				})
 			}
 		}
 	}
 }
 
+// testReplace replaces a value. The new value is found once, until the new ttl has passed.
+func testReplace(t *testing.T, oldTTL, newTTL, pause time.Duration) {
+	synctest.Test(t, func(t *testing.T) {
+		m := state.NewMemory(0)
+		for _, key := range []string{"taken", "expired"} {
+			put(t, m, key, "old", oldTTL)
+		}
+		time.Sleep(pause)
+		for _, key := range []string{"taken", "expired"} {
+			put(t, m, key, "new", newTTL)
+		}
+		time.Sleep(newTTL - 1)
+		assertFound(t, m, "taken", "new")
+		assertMissing(t, m, "taken")
+		time.Sleep(time.Nanosecond)
+		assertMissing(t, m, "expired")
+	})
+}
+
 func TestMemoryReplaceWhenFull(t *testing.T) {
 	m := state.NewMemory(2)
 	put(t, m, "a", "1", time.Hour)
 	put(t, m, "b", "1", time.Hour)
-	put(t, m, "b", "2", time.Hour) // needs no room
+	put(t, m, "b", "2", time.Hour) // a replacement needs no room
 	assertFound(t, m, "a", "1")
 	assertFound(t, m, "b", "2")
 
 	put(t, m, "a", "1", time.Hour)
 	put(t, m, "b", "1", time.Hour)
-	put(t, m, "a", "2", time.Hour) // is new again
-	put(t, m, "c", "1", time.Hour) // so b goes
+	put(t, m, "a", "2", time.Hour) // now b is the oldest
+	put(t, m, "c", "1", time.Hour) // drops b
 	assertFound(t, m, "a", "2")
 	assertMissing(t, m, "b")
 	assertFound(t, m, "c", "1")
@@ -202,141 +174,105 @@ func TestMemoryFlood(t *testing.T) {
 	for _, capacity := range []int{1, 2, 16, 17, 1000, 1599, 1600, 10_000} {
 		t.Run(strconv.Itoa(capacity), func(t *testing.T) {
 			m := state.NewMemory(capacity)
-			n := 3 * capacity
-			for i := range n {
-				put(t, m, fmt.Sprint("first ", i), "value", 24*time.Hour)
-			}
-			put(t, m, "honest", "value", time.Minute)
-			safe := capacity - (capacity+15)/16
+			putMany(t, m, "older ", 3*capacity, "value", 24*time.Hour)
+			put(t, m, "real", "value", time.Minute)
+			survives := capacity - (capacity+15)/16
 			if capacity >= 1600 { // more than one shard
-				safe = capacity * 3 / 4
+				survives = capacity * 3 / 4
 			}
-			for i := range safe {
-				put(t, m, fmt.Sprint("second ", i), "value", 24*time.Hour)
-			}
-			assertFound(t, m, "honest", "value")
+			putMany(t, m, "newer ", survives, "value", 24*time.Hour)
+			assertFound(t, m, "real", "value")
 			put(t, m, "newest", "value", time.Second)
 			assertFound(t, m, "newest", "value")
 
-			left, newer := 0, 0
-			for i := range n {
-				if _, found := take(t, m, fmt.Sprint("first ", i)); found {
-					left++
-				}
-			}
-			for i := range safe {
-				if _, found := take(t, m, fmt.Sprint("second ", i)); found {
-					newer++
-				}
-			}
-			assert.LessOrEqual(t, left+newer, capacity)
-			assert.GreaterOrEqual(t, left+newer, capacity*7/8-2)
-			assert.GreaterOrEqual(t, newer, safe-1) // the oldest went
+			older := takeMany(t, m, "older ", 3*capacity, "value")
+			newer := takeMany(t, m, "newer ", survives, "value")
+			assert.LessOrEqual(t, older+newer, capacity)
+			assert.GreaterOrEqual(t, older+newer, capacity*7/8-2)
+			assert.GreaterOrEqual(t, newer, survives-1, "the oldest entries are dropped first")
 		})
 	}
 }
 
-// TestMemoryOfLongValues: a flood chooses how long the values are. They may have a
-// kilobyte each, on average.
+// The values of a flood take one kilobyte for each entry of the capacity, on average.
 func TestMemoryOfLongValues(t *testing.T) {
 	const capacity = 1000
 	for _, size := range []int{2 << 10, 64 << 10, 2 << 20} {
 		m := state.NewMemory(capacity)
 		value := strings.Repeat("v", size)
-		for i := range 3 * capacity {
-			put(t, m, strconv.Itoa(i), value, time.Minute)
-		}
-		assertFound(t, m, strconv.Itoa(3*capacity-1), value) // the last, however long
-		kept := 1
-		for i := range 3*capacity - 1 {
-			if _, found := take(t, m, strconv.Itoa(i)); found {
-				kept++
-			}
-		}
+		putMany(t, m, "", 3*capacity, value, time.Minute)
+		assertFound(t, m, strconv.Itoa(3*capacity-1), value) // the newest entry, however long
+		kept := 1 + takeMany(t, m, "", 3*capacity-1, value)
 		assert.LessOrEqual(t, kept*size, max(capacity<<10, size))
 		assert.GreaterOrEqual(t, kept, capacity<<10/size*3/4)
 	}
 }
 
-// TestMemoryKeepsCount has entries go in every way there is. There is room for as many
-// as ever then, and not for more.
+// After entries have been removed in every possible way, the store still holds exactly
+// as many entries and bytes as a new one.
 func TestMemoryKeepsCount(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const capacity = 400
 		m := state.NewMemory(capacity)
-		long := strings.Repeat("v", 5000)
-		for round := range 50 {
-			for i := range capacity {
-				put(t, m, strconv.Itoa(i), long[:i*7%len(long)], time.Duration(i%3)*time.Minute)
-			}
-			for i := range capacity / 2 {
-				put(t, m, strconv.Itoa(i), "replaced", time.Minute)
-				take(t, m, strconv.Itoa(2*i))
-			}
-			if round%3 == 0 {
-				time.Sleep(time.Minute)
-			}
-		}
-		time.Sleep(time.Minute) // what is left expires in another one
-		value := long[:1000]
-		put(t, m, "alive", "", time.Hour)
+		removeInEveryWay(t, m, capacity)
+
+		time.Sleep(time.Minute) // a live entry stays while all others expire
+		put(t, m, "live", "", time.Hour)
 		time.Sleep(time.Minute)
-		for i := range capacity - 1 {
-			put(t, m, "new"+strconv.Itoa(i), value, time.Minute)
-		}
-		for i := range capacity - 1 {
-			_, found := take(t, m, "new"+strconv.Itoa(i))
-			assert.True(t, found, i)
-		}
-		assertFound(t, m, "alive", "")
+		value := strings.Repeat("v", 1000)
+		putMany(t, m, "new ", capacity-1, value, time.Minute)
+		assert.Equal(t, capacity-1, takeMany(t, m, "new ", capacity-1, value))
+		assertFound(t, m, "live", "")
 
-		for range 20 { // each time over, and after all has expired once
-			for i := range capacity {
-				put(t, m, strconv.Itoa(i), value, time.Minute)
+		replaceAll := func() {
+			for range 20 {
+				putMany(t, m, "", capacity, value, time.Minute)
 			}
 		}
+		replaceAll()
 		time.Sleep(2 * time.Hour)
-		for range 20 {
-			for i := range capacity {
-				put(t, m, strconv.Itoa(i), value, time.Minute)
-			}
-		}
-		for i := range capacity {
-			assertFound(t, m, strconv.Itoa(i), value)
-		}
+		replaceAll()
+		assert.Equal(t, capacity, takeMany(t, m, "", capacity, value))
 
-		for i := range capacity {
-			put(t, m, strconv.Itoa(i), value, time.Minute)
-		}
+		putMany(t, m, "", capacity, value, time.Minute)
 		longest := strings.Repeat("v", 200_000)
 		put(t, m, "longest", longest, time.Minute)
 		assertFound(t, m, "longest", longest)
-		kept := len(longest)
-		for i := range capacity {
-			if _, found := take(t, m, strconv.Itoa(i)); found {
-				kept += len(value)
-			}
-		}
-		assert.LessOrEqual(t, kept, capacity<<10)
-		assert.Greater(t, kept, capacity<<10*3/4)
+		bytes := len(longest) + len(value)*takeMany(t, m, "", capacity, value)
+		assert.LessOrEqual(t, bytes, capacity<<10)
+		assert.Greater(t, bytes, capacity<<10*3/4)
 	})
 }
 
-// All of the capacity is for entries that are untaken and alive.
-func TestMemoryFullOfOthers(t *testing.T) {
+// removeInEveryWay has entries taken, replaced, dropped and expired.
+func removeInEveryWay(t *testing.T, m *state.Memory, capacity int) {
+	long := strings.Repeat("v", 5000)
+	for round := range 50 {
+		for i := range capacity {
+			put(t, m, strconv.Itoa(i), long[:i*7%len(long)], time.Duration(i%3)*time.Minute)
+		}
+		for i := range capacity / 2 {
+			put(t, m, strconv.Itoa(i), "replaced", time.Minute)
+			take(t, m, strconv.Itoa(2*i))
+		}
+		if round%3 == 0 {
+			time.Sleep(time.Minute)
+		}
+	}
+}
+
+func TestMemoryTakenAndExpiredNeedNoRoom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const capacity = 1000
 		m := state.NewMemory(capacity)
 		put(t, m, "slow", "value", time.Hour)
-		for i := range 20 * capacity { // logins that succeed
+		for i := range 20 * capacity { // finished logins
 			key := strconv.Itoa(i)
 			put(t, m, key, "value", time.Hour)
 			assertFound(t, m, key, "value")
 		}
-		for flood := range 20 { // and floods, each after the other has expired
-			for i := range capacity - 1 {
-				put(t, m, fmt.Sprint(flood, "/", i), "value", time.Second)
-			}
+		for flood := range 20 { // unfinished logins, which expire before the next flood
+			putMany(t, m, fmt.Sprint(flood, "/"), capacity-1, "value", time.Second)
 			time.Sleep(time.Second)
 		}
 		assertFound(t, m, "slow", "value")
@@ -356,49 +292,39 @@ func TestMemoryGivesMemoryBack(t *testing.T) {
 		runtime.ReadMemStats(&s)
 		return int(s.HeapAlloc)
 	}
-	fill := func(t *testing.T, m *state.Memory, entries int, ttl time.Duration) {
-		for i := range entries {
-			put(t, m, "flood "+strconv.Itoa(i), "a value of some length, in memory of its own", ttl)
-		}
-	}
+	const value = "a value of some length, in memory of its own"
 
-	t.Run("all", func(t *testing.T) {
+	t.Run("all entries expired", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			before := heap()
 			m := state.NewMemory(0)
-			fill(t, m, 3*state.DefaultCapacity, time.Minute)
+			putMany(t, m, "flood ", 3*state.DefaultCapacity, value, time.Minute)
 			full := heap() - before
-			assert.Less(t, full, 32<<20, "three times the capacity was put")
+			assert.Less(t, full, 32<<20, "most of the entries were dropped")
 
 			time.Sleep(time.Minute)
-			assertMissing(t, m, "any key") // a single call, of either method
+			assertMissing(t, m, "any key") // one call is enough
 			assert.Less(t, heap()-before, full/20)
 			runtime.KeepAlive(m)
 		})
 	})
-	t.Run("around the living", func(t *testing.T) {
+	t.Run("some entries live", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			before := heap()
 			m := state.NewMemory(0)
-			fill(t, m, state.DefaultCapacity/2, time.Minute) // never full
-			for i := range state.DefaultCapacity / 20 {
-				put(t, m, fmt.Sprint("alive ", i), "value", time.Hour)
-			}
+			putMany(t, m, "flood ", state.DefaultCapacity/2, value, time.Minute) // never full
+			putMany(t, m, "live ", state.DefaultCapacity/20, "value", time.Hour)
 			full := heap() - before
 
 			time.Sleep(time.Minute)
-			for i := range state.DefaultCapacity / 20 {
-				put(t, m, fmt.Sprint("later ", i), "value", time.Hour)
-			}
+			putMany(t, m, "later ", state.DefaultCapacity/20, "value", time.Hour)
 			assert.Less(t, heap()-before, full/3)
-			for i := range state.DefaultCapacity / 20 {
-				assertFound(t, m, fmt.Sprint("alive ", i), "value")
-			}
+			assert.Equal(t, state.DefaultCapacity/20, takeMany(t, m, "live ", state.DefaultCapacity/20, "value"))
 		})
 	})
 }
 
-func TestMemoryOneWinner(t *testing.T) {
+func TestMemoryConcurrentTakes(t *testing.T) {
 	m := state.NewMemory(0)
 	for range 100 {
 		put(t, m, "key", "value", time.Minute)
@@ -422,43 +348,47 @@ func TestMemoryOneWinner(t *testing.T) {
 	}
 }
 
-// Stores with room and without, under everything at once: what is found is what
-// was put, and no more often than it was put.
-func TestMemoryConcurrent(t *testing.T) {
-	for _, capacity := range []int{100, 10_000} {
+// Concurrent calls find what was put under a key, and no more often than it was put.
+func TestMemoryConcurrentUse(t *testing.T) {
+	for _, capacity := range []int{100, 10_000} { // with room for all entries, and without
 		t.Run(strconv.Itoa(capacity), func(t *testing.T) {
+			var u concurrentUse
 			m := state.NewMemory(capacity)
-			const keys = 500
-			var puts, takes [keys]atomic.Int64
 			var wg sync.WaitGroup
 			for g := range 8 {
-				wg.Go(func() {
-					ctx := context.Background()
-					for i := range 5000 {
-						k := (i*7 + g*131) % keys
-						key := strconv.Itoa(k)
-						switch i % 3 {
-						case 0:
-							puts[k].Add(1)
-							assert.NoError(t, m.Put(ctx, key, []byte(key), time.Minute))
-						case 1:
-							value, found, err := m.Take(ctx, key)
-							assert.NoError(t, err)
-							if found {
-								takes[k].Add(1)
-								assert.Equal(t, key, string(value))
-							}
-						case 2:
-							assert.NoError(t, m.Put(ctx, fmt.Sprint(g, "/", i), nil, time.Microsecond))
-						}
-					}
-				})
+				wg.Go(func() { u.run(t, m, g) })
 			}
 			wg.Wait()
-			for k := range keys {
-				assert.LessOrEqual(t, takes[k].Load(), puts[k].Load())
+			for k := range u.puts {
+				assert.LessOrEqual(t, u.takes[k].Load(), u.puts[k].Load())
 			}
 		})
+	}
+}
+
+// concurrentUse counts the puts and the successful takes of each key.
+type concurrentUse struct{ puts, takes [500]atomic.Int64 }
+
+// run is one of several goroutines that share a store.
+func (u *concurrentUse) run(t *testing.T, m *state.Memory, goroutine int) {
+	ctx := context.Background()
+	for i := range 5000 {
+		k := (i*7 + goroutine*131) % len(u.puts)
+		key := strconv.Itoa(k)
+		switch i % 3 {
+		case 0:
+			u.puts[k].Add(1)
+			assert.NoError(t, m.Put(ctx, key, []byte(key), time.Minute))
+		case 1:
+			value, found, err := m.Take(ctx, key)
+			assert.NoError(t, err)
+			if found {
+				u.takes[k].Add(1)
+				assert.Equal(t, key, string(value))
+			}
+		case 2:
+			assert.NoError(t, m.Put(ctx, fmt.Sprint(goroutine, "/", i), nil, time.Microsecond))
+		}
 	}
 }
 
@@ -481,7 +411,7 @@ func TestMemoryContext(t *testing.T) {
 		assert.False(t, found)
 		assert.Nil(t, value)
 	}
-	assertFound(t, m, "key", "value") // nothing was done
+	assertFound(t, m, "key", "value") // the failed calls changed nothing
 }
 
 func TestMemoryAllocations(t *testing.T) {
@@ -496,7 +426,7 @@ func TestMemoryAllocations(t *testing.T) {
 			m.Take(ctx, key)
 		}
 	}
-	login() // makes the maps
+	login() // creates the maps
 	assert.Zero(t, testing.AllocsPerRun(100, login), "logins")
 
 	full := state.NewMemory(10)
@@ -538,7 +468,7 @@ func TestMemoryPrintsNoSecret(t *testing.T) {
 	for _, secret := range []string{key, value} {
 		for _, format := range []string{"%s", "%x", "%X", "%v", "%#v", "%d"} {
 			hidden := strings.Trim(fmt.Sprintf(format, []byte(secret)), "[]")
-			assert.False(t, strings.Contains(printed, hidden), "%s is printed, as %s", secret, format)
+			assert.False(t, strings.Contains(printed, hidden), "%s is printed with %s", secret, format)
 		}
 	}
 }
