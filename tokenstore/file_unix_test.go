@@ -318,6 +318,7 @@ func TestFile_failed_write(t *testing.T) {
 		signal.Ignore(syscall.SIGXFSZ)
 		var limit syscall.Rlimit
 		require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit))
+		defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, new(limit)) // for package testing's own files
 		limit.Cur = 1000
 		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
 		err := f.SaveToken(t.Context(), &oauth2.Token{AccessToken: strings.Repeat("hush", 1000)})
