@@ -5,11 +5,11 @@ import (
 	"net/http"
 )
 
-// writeJSON answers with a JSON value. Nothing that the platform says may be
-// kept by a cache (RFC 6749, 5.1).
+// writeJSON answers with a JSON value. No cache may keep the platform's answers
+// (RFC 6749, 5.1).
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body, err := json.Marshal(v)
-	if err != nil { // the types written here are all of this package
+	if err != nil { // cannot happen: all answers can be encoded
 		panic(err)
 	}
 	h := w.Header()
@@ -20,7 +20,7 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	_, _ = w.Write(body)
 }
 
-// apiError is a refusal, in the form of RFC 6749, 5.2.
+// apiError is an error answer in the form of RFC 6749, 5.2.
 type apiError struct {
 	status      int
 	code        string
@@ -32,6 +32,10 @@ func writeError(w http.ResponseWriter, e *apiError) {
 		Error       string `json:"error"`
 		Description string `json:"error_description,omitempty"`
 	}{e.code, e.description})
+}
+
+func invalidRequest(description string) *apiError {
+	return badRequest("invalid_request", description)
 }
 
 func badRequest(code, description string) *apiError {

@@ -11,16 +11,16 @@ import (
 	"strings"
 )
 
-// UserOf tells whose an access token is, if it is good and has a scope. It is
-// for handlers set with [Server.Handle], and for tests that ask whether a token
-// is still in force.
+// UserOf returns the user of an access token. It reports false if the token is invalid
+// or does not have the scope. Use it in handlers set with [Server.Handle], and in tests
+// that check whether a token is still valid.
 func (s *Server) UserOf(accessToken, scope string) (User, bool) {
-	u, refused := s.holder(accessToken, scope)
-	return u, refused == nil
+	u, refusal := s.tokenUser(accessToken, scope)
+	return u, refusal == nil
 }
 
-// holder is the user of an access token with one of the scopes.
-func (s *Server) holder(token string, scopes ...string) (User, *apiError) {
+// tokenUser returns the user of an access token that has one of the scopes.
+func (s *Server) tokenUser(token string, scopes ...string) (User, *apiError) {
 	now := s.settings.Load().now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,25 +38,26 @@ func (s *Server) holder(token string, scopes ...string) (User, *apiError) {
 	return u, nil
 }
 
-// authorized answers a call that is not (RFC 6750, 3), and reports whether it is.
-func (s *Server) authorized(w http.ResponseWriter, r *http.Request, scopes ...string) (User, bool) {
-	refused := &apiError{http.StatusUnauthorized, "invalid_token", "the access token is missing"}
-	// The scheme's case does not count (RFC 9110, 11.1): the official clients
-	// send "token_type" as they got it.
+// authorizeCall returns the user whose access token came with an API call. If the token is
+// invalid, authorizeCall answers with an error (RFC 6750, 3) and reports false.
+func (s *Server) authorizeCall(w http.ResponseWriter, r *http.Request, scopes ...string) (User, bool) {
+	refusal := &apiError{http.StatusUnauthorized, "invalid_token", "the access token is missing"}
+	// The scheme is not case-sensitive (RFC 9110, 11.1). The official clients
+	// send the "token_type" that they received.
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if strings.EqualFold(scheme, "Bearer") {
 		var u User
-		if u, refused = s.holder(token, scopes...); refused == nil {
+		if u, refusal = s.tokenUser(token, scopes...); refusal == nil {
 			return u, true
 		}
 	}
-	w.Header().Set("WWW-Authenticate", `Bearer realm="ShangCloud", error="`+refused.code+`"`)
-	writeError(w, refused)
+	w.Header().Set("WWW-Authenticate", `Bearer realm="ShangCloud", error="`+refusal.code+`"`)
+	writeError(w, refusal)
 	return User{}, false
 }
 
-// readJSON reads the body of a call into v, a pointer to a struct. It answers
-// and reports false if it is not a JSON object.
+// readJSON decodes the body of an API call into v, a pointer to a struct. If the body
+// is not a JSON object, readJSON answers with an error and reports false.
 func readJSON(w http.ResponseWriter, r *http.Request, body []byte, v any) bool {
 	mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || mediaType != "application/json" {
@@ -64,16 +65,16 @@ func readJSON(w http.ResponseWriter, r *http.Request, body []byte, v any) bool {
 		return false
 	}
 	if !bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{")) || json.Unmarshal(body, v) != nil {
-		writeError(w, badRequest("invalid_request", "the body must be a JSON object"))
+		writeError(w, invalidRequest("the body must be a JSON object"))
 		return false
 	}
 	return true
 }
 
-// userInfo is POST /api/user/info, as seen in the platform's reference
+// userInfo is POST /api/user/info, according to the platform's reference
 // documentation.
 func (s *Server) userInfo(w http.ResponseWriter, r *http.Request, body []byte) {
-	u, ok := s.authorized(w, r, "user:basic")
+	u, ok := s.authorizeCall(w, r, "user:basic")
 	if !ok || !readJSON(w, r, body, &struct{}{}) {
 		return
 	}
@@ -85,10 +86,10 @@ func (s *Server) userInfo(w http.ResponseWriter, r *http.Request, body []byte) {
 	}{u.ID, u.Nickname, u.Email, u.AvatarURL})
 }
 
-// openIDUserInfo is GET /oauth/userinfo, which the platform's game clients use:
-// OpenID Connect Core 1.0, 5.3.
+// openIDUserInfo is GET /oauth/userinfo (OpenID Connect Core 1.0, 5.3). The platform's
+// game clients use it.
 func (s *Server) openIDUserInfo(w http.ResponseWriter, r *http.Request, _ []byte) {
-	u, ok := s.authorized(w, r, "openid", "profile", "user:basic")
+	u, ok := s.authorizeCall(w, r, "openid", "profile", "user:basic")
 	if !ok {
 		return
 	}
@@ -100,11 +101,10 @@ func (s *Server) openIDUserInfo(w http.ResponseWriter, r *http.Request, _ []byte
 	}{strconv.FormatInt(u.ID, 10), u.Nickname, u.Email, u.AvatarURL})
 }
 
-// variable is POST /api/varibles, as seen in the platform's reference
-// documentation and its official clients. Variables belong to a user: all
-// applications of the user share them.
+// variable is POST /api/varibles, according to the platform's reference documentation
+// and its official clients. All applications of a user share the user's variables.
 func (s *Server) variable(w http.ResponseWriter, r *http.Request, body []byte) {
-	u, ok := s.authorized(w, r, "var:io")
+	u, ok := s.authorizeCall(w, r, "var:io")
 	if !ok {
 		return
 	}
@@ -117,7 +117,7 @@ func (s *Server) variable(w http.ResponseWriter, r *http.Request, body []byte) {
 		return
 	}
 	if call.Key == "" || call.Value == nil {
-		writeError(w, badRequest("invalid_request", "key and value are needed"))
+		writeError(w, invalidRequest("key and value are needed"))
 		return
 	}
 	answer := struct {
@@ -136,17 +136,17 @@ func (s *Server) variable(w http.ResponseWriter, r *http.Request, body []byte) {
 		s.deleteVariable(u.ID, call.Key)
 		answer.Value = ""
 	default:
-		writeError(w, badRequest("invalid_request", "action must be read, write or delete"))
+		writeError(w, invalidRequest("action must be read, write or delete"))
 		return
 	}
 	writeJSON(w, http.StatusOK, answer)
 }
 
-// missingVariable answers for a variable that does not exist. It reports false
-// if the answer is that of an empty one.
+// missingVariable answers a read of a variable that does not exist. If the setting is
+// MissingIsEmpty, it writes no answer and reports false.
 func (s *Server) missingVariable(w http.ResponseWriter) bool {
 	switch s.settings.Load().MissingVariable {
-	case MissingIsError: // failures with status 200 are seen by the official clients
+	case MissingIsError: // the official clients expect errors with status 200
 		writeJSON(w, http.StatusOK, map[string]string{"error": "variable not found"})
 		return true
 	case MissingIsNotFound:

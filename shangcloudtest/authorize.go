@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// A consent is how authorization requests are answered.
-type consent struct {
-	auto bool  // at once, without a page
-	uid  int64 // as this user; if 0, by refusing
+// autoConsent is the automatic answer to authorization requests.
+type autoConsent struct {
+	enabled bool
+	uid     int64 // the user who allows the request; 0: deny it
 }
 
 // AutoApprove answers every authorization request at once, as if the user had
-// allowed it on the consent page. If uid is 0, the page is shown again.
+// allowed it on the consent page. If uid is 0, the server shows the consent page again.
 func (s *Server) AutoApprove(uid int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.consent = consent{auto: uid != 0, uid: uid}
+	s.autoConsent = autoConsent{enabled: uid != 0, uid: uid}
 }
 
 // AutoDeny answers every authorization request at once with access_denied,
@@ -28,21 +28,21 @@ func (s *Server) AutoApprove(uid int64) {
 func (s *Server) AutoDeny() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.consent = consent{auto: true}
+	s.autoConsent = autoConsent{enabled: true}
 }
 
-// consentLifetime is how long a consent page can be answered.
+// consentLifetime is the time that a user has to answer a consent page.
 const consentLifetime = 10 * time.Minute
 
-// A pendingConsent is what a user is asked for: by an application that sent the
-// browser here, or by a device.
+// pendingConsent is a request that waits for the user's answer. It comes from a browser
+// login or from a device.
 type pendingConsent struct {
 	client      *client
 	scopes      []string
 	redirectURI string
 	state       string
 	challenge   string
-	device      *device // nil: a browser login
+	device      *device // nil for a browser login
 }
 
 // authorize is the authorization endpoint (RFC 6749, 3.1).
@@ -56,11 +56,8 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, _ []byte) {
 		s.errorPage(w, r, "a parameter is repeated")
 		return
 	}
-	// RFC 6749, 4.1.2.1: without a client and its redirect URI, the browser is
-	// not sent anywhere.
-	s.mu.Lock()
-	c := s.clients[q.Get("client_id")]
-	s.mu.Unlock()
+	// RFC 6749, 4.1.2.1: no redirect for an unknown client or redirect URI.
+	c := s.client(q.Get("client_id"))
 	if c == nil {
 		s.errorPage(w, r, "unknown client_id")
 		return
@@ -71,26 +68,26 @@ func (s *Server) authorize(w http.ResponseWriter, r *http.Request, _ []byte) {
 		return
 	}
 
-	var refused *apiError
-	p.scopes, refused = c.scopesOf(q.Get("scope"))
+	var refusal *apiError
+	p.scopes, refusal = c.scopesOf(q.Get("scope"))
 	switch {
-	case refused != nil:
+	case refusal != nil:
 	case q.Get("response_type") == "":
-		refused = badRequest("invalid_request", "response_type is missing")
+		refusal = invalidRequest("response_type is missing")
 	case q.Get("response_type") != "code":
-		refused = badRequest("unsupported_response_type", "response_type must be code")
+		refusal = badRequest("unsupported_response_type", "response_type must be code")
 	default:
 		p.challenge = q.Get("code_challenge")
-		refused = checkChallenge(c, p.challenge, q.Get("code_challenge_method"))
+		refusal = checkChallenge(c, p.challenge, q.Get("code_challenge_method"))
 	}
-	if refused != nil {
-		redirect(w, http.StatusFound, p.refusal(refused.code, refused.description))
+	if refusal != nil {
+		redirect(w, http.StatusFound, p.errorCallback(refusal.code, refusal.description))
 		return
 	}
 	s.ask(w, r, p)
 }
 
-// scopesOf reads a scope parameter. The platform's default is user:basic.
+// scopesOf parses a scope parameter. The platform's default is user:basic.
 func (c *client) scopesOf(parameter string) ([]string, *apiError) {
 	scopes := strings.Fields(parameter)
 	if len(scopes) == 0 {
@@ -102,8 +99,8 @@ func (c *client) scopesOf(parameter string) ([]string, *apiError) {
 	return scopes, nil
 }
 
-// sameRedirect compares a registered redirect URI with one that was sent, as
-// strings (RFC 9700, 2.1) but for the port of a loopback address (RFC 8252, 7.3).
+// sameRedirect compares a registered redirect URI with the one in a request. They must
+// be equal (RFC 9700, 2.1), except for the port of a loopback address (RFC 8252, 7.3).
 func sameRedirect(registered, sent string) bool {
 	if registered == sent {
 		return true
@@ -116,6 +113,8 @@ func sameRedirect(registered, sent string) bool {
 	return loopback && registered == sent
 }
 
+// withoutLoopbackPort removes the port of a loopback address. It reports false if uri
+// has another host.
 func withoutLoopbackPort(uri string) (string, bool) {
 	for _, host := range []string{"http://127.0.0.1", "http://[::1]"} {
 		rest, found := strings.CutPrefix(uri, host)
@@ -132,14 +131,14 @@ func withoutLoopbackPort(uri string) (string, bool) {
 	return "", false
 }
 
-// approve makes the code and returns the address that brings it to the
+// approve creates an authorization code. It returns the URL that sends the code to the
 // application (RFC 6749, 4.1.2).
 func (s *Server) approve(p *pendingConsent, uid int64) string {
 	code := &authCode{
 		grant:       &grant{clientID: p.client.ID, uid: uid, scopes: p.scopes},
 		redirectURI: p.redirectURI,
 		challenge:   p.challenge,
-		anyVerifier: p.client.PKCE == PKCEIgnored,
+		ignorePKCE:  p.client.PKCE == PKCEIgnored,
 	}
 	key := rand.Text()
 	now := s.settings.Load().now()
@@ -150,14 +149,13 @@ func (s *Server) approve(p *pendingConsent, uid int64) string {
 	return p.callback(url.Values{"code": {key}})
 }
 
-// refusal is the address that brings an error to the application
-// (RFC 6749, 4.1.2.1).
-func (p *pendingConsent) refusal(code, description string) string {
+// errorCallback returns the URL that sends an error to the application (RFC 6749, 4.1.2.1).
+func (p *pendingConsent) errorCallback(code, description string) string {
 	return p.callback(url.Values{"error": {code}, "error_description": {description}})
 }
 
-// callback adds parameters to the redirect URI, which keeps its own query
-// (RFC 6749, 3.1.2), and the state exactly as it came.
+// callback returns the redirect URI with parameters and the unchanged state. The URI
+// keeps its own query (RFC 6749, 3.1.2).
 func (p *pendingConsent) callback(v url.Values) string {
 	if p.state != "" {
 		v.Set("state", p.state)
@@ -169,8 +167,8 @@ func (p *pendingConsent) callback(v url.Values) string {
 	return p.redirectURI + separator + v.Encode()
 }
 
-// redirect sends the browser on. The address holds a code: it is kept by no
-// cache and told to no other site (RFC 9700, 4.2.4).
+// redirect sends the browser to a URL. The URL may contain a code, so no cache may keep
+// it and no other site may receive it (RFC 9700, 4.2.4).
 func redirect(w http.ResponseWriter, status int, to string) {
 	h := w.Header()
 	h.Set("Location", to)

@@ -13,21 +13,22 @@ import (
 	"strings"
 )
 
-// browserKey marks the requests of Approve and Deny in their context.
+// browserKey is the context key of the requests that Approve and Deny send.
 type browserKey struct{}
 
-// Approve plays the user and the browser of a login: it opens the authorization
-// URL, allows what the page asks for as uid, and returns the address that the
-// browser is sent to, with the code in it. It needs no network, and AutoApprove
-// and AutoDeny do not matter. Only the path and the query of authURL count.
+// Approve plays the user and the browser of a login. It opens the authorization URL
+// and allows the request as the user uid. It returns the URL to which the platform
+// redirects the browser, with the code in it. It needs no network and ignores
+// AutoApprove and AutoDeny. Only the path and the query of authURL are used.
 //
-// A request that the platform refuses by redirect, as for an unknown scope,
-// gives an address too; one that it answers with an error page, an error.
+// If the platform refuses the request with a redirect, as for an unknown scope,
+// Approve returns that URL. If the platform shows an error page, Approve returns an
+// error.
 func (s *Server) Approve(authURL string, uid int64) (callbackURL string, err error) {
 	return s.browse(authURL, url.Values{"decision": {"allow"}, "user": {strconv.FormatInt(uid, 10)}})
 }
 
-// Deny is [Server.Approve], refusing.
+// Deny is like [Server.Approve], but the user denies the request.
 func (s *Server) Deny(authURL string) (callbackURL string, err error) {
 	return s.browse(authURL, url.Values{"decision": {"deny"}})
 }
@@ -37,10 +38,11 @@ var (
 	detailText = regexp.MustCompile(`id="detail">([^<]*)<`)
 )
 
+// browse opens the authorization URL and submits the answer on the consent page.
 func (s *Server) browse(authURL string, answer url.Values) (string, error) {
 	u, err := url.Parse(authURL)
 	if err != nil || !strings.HasSuffix(u.Path, "/oauth/authorize") {
-		return "", errors.New("shangcloudtest: not an authorization URL") // it may hold a state: not shown
+		return "", errors.New("shangcloudtest: not an authorization URL") // not quoted: it may contain a state
 	}
 	location, body, err := s.visit(http.MethodGet, "/oauth/authorize?"+u.RawQuery, "")
 	if location != "" || err != nil {
@@ -55,7 +57,7 @@ func (s *Server) browse(authURL string, answer url.Values) (string, error) {
 	return location, err
 }
 
-// visit sends one request and returns where it redirects to, or else its page.
+// visit sends one request. It returns the Location of a redirect, or the page.
 func (s *Server) visit(method, target, form string) (location, body string, err error) {
 	ctx := context.WithValue(context.Background(), browserKey{}, true)
 	req, err := http.NewRequestWithContext(ctx, method, inProcessURL+target, strings.NewReader(form))

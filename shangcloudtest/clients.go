@@ -10,26 +10,27 @@ import (
 	"strings"
 )
 
-// The scopes of the platform: those of its reference documentation and its
-// server-side clients, then the two that only its game clients ask for.
+// allScopes are the scopes of the platform. The first three are in its reference
+// documentation. Only its game clients request the last two.
 var allScopes = []string{"user:basic", "var:io", "mmo", "openid", "profile"}
 
-// Client is an application as registered in the developer console.
+// Client is an application that is registered in the developer console.
 type Client struct {
 	ID string
 
-	// Secret makes the client a confidential one; if "", it is public.
+	// Secret makes the client a confidential one. A client without a secret is
+	// public.
 	Secret string
 
-	// RedirectURIs are where logins may come back to, compared as strings.
-	// The port of http://127.0.0.1 and http://[::1] does not count
-	// (RFC 8252, 7.3): a native application takes a free one each time.
+	// RedirectURIs are the allowed redirect URIs. They are compared as strings,
+	// except for the port of http://127.0.0.1 and http://[::1]: a native
+	// application uses any free port (RFC 8252, 7.3).
 	RedirectURIs []string
 
-	// Scopes are those that the client may ask for; if nil, all of them.
+	// Scopes are the scopes that the client may request. If nil, it may request all.
 	Scopes []string
 
-	// PKCE is what is done about proof keys (RFC 7636).
+	// PKCE says whether the client must use PKCE (RFC 7636).
 	PKCE PKCE
 }
 
@@ -49,25 +50,24 @@ func (c Client) MarshalJSON() ([]byte, error) {
 	return json.Marshal(public{c.ID, c.RedirectURIs, c.Scopes, c.PKCE})
 }
 
-// User is somebody with an account.
+// User is a user with an account on the platform.
 type User struct {
-	ID        int64 // "uid" on the wire
+	ID        int64 // "uid" in API answers
 	Nickname  string
-	Email     string // "mail"
-	AvatarURL string // "avatar"
+	Email     string // "mail" in API answers
+	AvatarURL string // "avatar" in API answers
 }
 
-// client is a registered Client, which nobody changes any more.
+// client is a registered Client. It does not change after AddClient.
 type client struct {
 	Client
-	authorization string   // the header that proves the secret; "" for a public client
-	hash          [32]byte // of authorization
+	authorization string   // the Authorization header it has to send; "" for a public client
+	hash          [32]byte // the SHA-256 of authorization
 }
 
-// AddClient registers a client. One with the same ID is replaced, which is how a
-// secret is changed; what was issued to it stays good. A client without an ID,
-// or with a redirect URI that no platform would take, is a mistake in the
-// test and panics.
+// AddClient registers a client. It replaces a client with the same ID, for example to
+// change the secret. Codes and tokens of the replaced client stay valid. AddClient
+// panics if the client has no ID or an invalid redirect URI.
 func (s *Server) AddClient(c Client) {
 	if c.ID == "" {
 		panic("shangcloudtest: a client needs an ID")
@@ -84,8 +84,8 @@ func (s *Server) AddClient(c Client) {
 	}
 	added := &client{Client: c}
 	if c.Secret != "" {
-		// As seen in the platform's reference documentation: ID and secret as
-		// they are, not percent-encoded first as RFC 6749, 2.3.1 has it.
+		// According to the platform's reference documentation, ID and secret are not
+		// percent-encoded, unlike in RFC 6749, 2.3.1.
 		added.authorization = "Basic " + base64.StdEncoding.EncodeToString([]byte(c.ID+":"+c.Secret))
 		added.hash = sha256.Sum256([]byte(added.authorization))
 	}
@@ -101,9 +101,16 @@ func (s *Server) AddClient(c Client) {
 	}
 }
 
-// AddUser gives somebody an account, or changes the one with the same ID. The
-// consent page offers users in the order in which they were added. An ID below 1
-// is a mistake in the test and panics: the platform has none.
+// client returns the client with an ID, or nil.
+func (s *Server) client(id string) *client {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.clients[id]
+}
+
+// AddUser adds a user, or replaces the user with the same ID. The consent page lists
+// the users in the order in which they were added. AddUser panics if the ID is below
+// 1, because the platform has no such IDs.
 func (s *Server) AddUser(u User) {
 	if u.ID < 1 {
 		panic("shangcloudtest: a user's ID must be 1 or more")
@@ -118,7 +125,7 @@ func (s *Server) AddUser(u User) {
 	s.users = append(s.users, u)
 }
 
-// user returns the account of uid. The caller holds s.mu.
+// user returns the user with an ID. The caller holds s.mu.
 func (s *Server) user(uid int64) (User, bool) {
 	if i, known := s.userAt[uid]; known {
 		return s.users[i], true

@@ -4,47 +4,48 @@ import (
 	"crypto/rand"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 )
 
-// ask lets the user decide about p: at once if AutoApprove or AutoDeny say so,
-// else on the consent page.
+// ask gets the user's answer to p: at once after AutoApprove or AutoDeny, otherwise on
+// the consent page.
 func (s *Server) ask(w http.ResponseWriter, r *http.Request, p *pendingConsent) {
 	nonce := rand.Text()
 	now := s.settings.Load().now()
 	s.mu.Lock()
-	how := s.consent
-	_, known := s.user(how.uid)
-	if by := r.Context().Value(browserKey{}); by != nil {
-		how = consent{} // Approve and Deny decide for themselves
+	auto := s.autoConsent
+	_, known := s.user(auto.uid)
+	if r.Context().Value(browserKey{}) != nil {
+		auto = autoConsent{} // Approve and Deny answer on the consent page
 	}
-	if !how.auto {
+	if !auto.enabled {
 		s.pending.put(nonce, p, now, now.Add(consentLifetime))
 	}
-	users := append([]User(nil), s.users...)
+	users := slices.Clone(s.users)
 	s.mu.Unlock()
 
 	switch {
-	case !how.auto:
+	case !auto.enabled:
 		s.consentPage(w, r, p, nonce, users)
-	case how.uid != 0 && !known:
-		s.errorPage(w, r, "AutoApprove names a user that was not added")
+	case auto.uid != 0 && !known:
+		s.errorPage(w, r, "AutoApprove has the ID of an unknown user")
 	default:
-		s.settle(w, r, p, how.uid, http.StatusFound)
+		s.finishConsent(w, r, p, auto.uid, http.StatusFound)
 	}
 }
 
-// decide takes the answer of the consent page. The nonce is one use's proof that
-// the answer comes from a page that was shown, and all that the page sends
-// back: what was asked for stays here, where nobody can change it.
-func (s *Server) decide(w http.ResponseWriter, r *http.Request, body []byte) {
+// answerConsent handles the form of the consent page. The nonce works once and proves
+// that the server showed this page. The form does not contain the request itself, so
+// the browser cannot change it.
+func (s *Server) answerConsent(w http.ResponseWriter, r *http.Request, body []byte) {
 	if err := new(http.CrossOriginProtection).Check(r); err != nil {
-		s.errorPage(w, r, "the answer came from another site")
+		s.errorPage(w, r, "the form came from another site")
 		return
 	}
-	form, refused := parseForm(r, body)
-	if refused != nil {
-		s.errorPage(w, r, refused.description)
+	form, refusal := parseForm(r, body)
+	if refusal != nil {
+		s.errorPage(w, r, refusal.description)
 		return
 	}
 	now := s.settings.Load().now()
@@ -55,36 +56,37 @@ func (s *Server) decide(w http.ResponseWriter, r *http.Request, body []byte) {
 	s.mu.Unlock()
 	switch {
 	case !found:
-		s.errorPage(w, r, "this page was answered already, or has expired")
+		s.errorPage(w, r, "this page was answered before or has expired")
 	case form.Get("decision") == "deny":
-		s.settle(w, r, p, 0, http.StatusSeeOther)
+		s.finishConsent(w, r, p, 0, http.StatusSeeOther)
 	case form.Get("decision") != "allow" || !known:
 		s.errorPage(w, r, "no user was chosen")
 	default:
-		s.settle(w, r, p, uid, http.StatusSeeOther)
+		s.finishConsent(w, r, p, uid, http.StatusSeeOther)
 	}
 }
 
-// settle carries a decision out: uid allows it, or nobody if 0. The answer to a
-// form is 303, with which no browser sends the form on (RFC 9700, 4.12).
-func (s *Server) settle(w http.ResponseWriter, r *http.Request, p *pendingConsent, uid int64, status int) {
+// finishConsent carries out the user's answer. The user uid allows the request; if uid
+// is 0, the request is denied. A form is answered with status 303, so that the browser
+// does not send the form on (RFC 9700, 4.12).
+func (s *Server) finishConsent(w http.ResponseWriter, r *http.Request, p *pendingConsent, uid int64, status int) {
 	switch {
 	case p.device != nil:
-		s.settleDevice(p.device, uid)
+		s.answerDevice(p.device, uid)
 		s.donePage(w, r, uid != 0)
 	case uid == 0:
-		redirect(w, status, p.refusal("access_denied", "the user did not allow it"))
+		redirect(w, status, p.errorCallback("access_denied", "the user denied the request"))
 	default:
 		redirect(w, status, s.approve(p, uid))
 	}
 }
 
-// returnsTo is what a person recognises of a redirect URI: its host, or the
-// scheme of a native application.
+// returnsTo returns the part of a redirect URI that the user recognizes: its host, or
+// the scheme of a native application.
 func returnsTo(redirectURI string) string {
 	u, err := url.Parse(redirectURI)
 	switch {
-	case err != nil: // AddClient lets none of these in
+	case err != nil: // cannot happen: AddClient checks the URI
 		return ""
 	case u.Host == "":
 		return u.Scheme + ":"

@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	deviceLifetime = 15 * time.Minute // 900 s, what the platform's game clients assume
+	deviceLifetime = 15 * time.Minute // the platform's game clients expect 900 seconds
 	slowDown       = 5 * time.Second  // RFC 8628, 3.5
 
-	// Without vowels no code is a word, and no letter looks like a digit
+	// Codes have no vowels, so they form no words, and no letter looks like a digit
 	// (RFC 8628, 6.1).
 	userCodeLetters = "BCDFGHJKLMNPQRSTVWXZ"
 )
@@ -28,42 +28,37 @@ type device struct {
 	expires   time.Time
 	polled    time.Time
 	decided   bool
-	uid       int64 // who allowed it; 0: nobody
+	uid       int64 // the user who allowed it; 0 if it was denied
 	used      bool
 }
 
-// deviceAuthorization is the device authorization endpoint (RFC 8628, 3.1), as
-// the platform's game clients use it.
+// deviceAuthorization is the device authorization endpoint (RFC 8628, 3.1). The
+// platform's game clients use it.
 func (s *Server) deviceAuthorization(w http.ResponseWriter, r *http.Request, body []byte) {
-	form, refused := parseForm(r, body)
-	if refused != nil {
-		writeClientError(w, refused)
-		return
-	}
-	c, refused := s.authenticate(r, form)
-	if refused != nil {
-		writeClientError(w, refused)
+	form, c, refusal := s.clientForm(r, body)
+	if refusal != nil {
+		writeClientError(w, refusal)
 		return
 	}
 	settings := s.settings.Load()
 	d := &device{client: c, challenge: form.Get("code_challenge"), interval: settings.deviceInterval()}
-	if d.scopes, refused = c.scopesOf(form.Get("scope")); refused == nil {
-		refused = checkChallenge(c, d.challenge, form.Get("code_challenge_method"))
+	if d.scopes, refusal = c.scopesOf(form.Get("scope")); refusal == nil {
+		refusal = checkChallenge(c, d.challenge, form.Get("code_challenge_method"))
 	}
-	if refused != nil {
-		writeClientError(w, refused)
+	if refusal != nil {
+		writeClientError(w, refusal)
 		return
 	}
 	now := settings.now()
 	d.expires = now.Add(deviceLifetime)
 	deviceCode, userCode := rand.Text(), newUserCode()
 	s.mu.Lock()
-	// Both are remembered for longer, so that expired_token can be told.
+	// Both codes are kept longer, so that a late poll gets expired_token.
 	s.devices.put(deviceCode, d, now, now.Add(2*deviceLifetime))
 	s.userCodes.put(userCode, d, now, now.Add(2*deviceLifetime))
 	s.mu.Unlock()
 
-	shown := userCode[:4] + "-" + userCode[4:]
+	shown := displayUserCode(userCode)
 	page := base(r, "/oauth/device_authorization") + "/device"
 	writeJSON(w, http.StatusOK, struct {
 		DeviceCode              string `json:"device_code"`
@@ -78,11 +73,14 @@ func (s *Server) deviceAuthorization(w http.ResponseWriter, r *http.Request, bod
 	})
 }
 
+// displayUserCode adds the dash that users see.
+func displayUserCode(code string) string { return code[:4] + "-" + code[4:] }
+
 func newUserCode() string {
 	code := make([]byte, 8)
 	for i := range code {
 		n, err := rand.Int(rand.Reader, big.NewInt(int64(len(userCodeLetters))))
-		if err != nil { // crypto/rand never fails
+		if err != nil { // cannot happen: crypto/rand never fails
 			panic(err)
 		}
 		code[i] = userCodeLetters[n.Int64()]
@@ -90,7 +88,8 @@ func newUserCode() string {
 	return string(code)
 }
 
-// normalUserCode undoes what people do to a code (RFC 8628, 6.1).
+// normalUserCode removes spaces, dashes and other characters from a user code and
+// changes it to upper case (RFC 8628, 6.1).
 func normalUserCode(typed string) string {
 	return strings.Map(func(c rune) rune {
 		if strings.ContainsRune(userCodeLetters, c) {
@@ -103,7 +102,7 @@ func normalUserCode(typed string) string {
 // redeemDeviceCode answers one poll (RFC 8628, 3.4 and 3.5).
 func (s *Server) redeemDeviceCode(c *client, form url.Values) (*tokenAnswer, *apiError) {
 	if !form.Has("device_code") {
-		return nil, badRequest("invalid_request", "device_code is needed")
+		return nil, invalidRequest("device_code is missing")
 	}
 	verifier := form.Get("code_verifier")
 	challenge := challengeOf(verifier)
@@ -114,18 +113,18 @@ func (s *Server) redeemDeviceCode(c *client, form url.Values) (*tokenAnswer, *ap
 	defer s.mu.Unlock()
 	d, found := s.devices.get(form.Get("device_code"), now)
 	if !found || d.client.ID != c.ID || d.used {
-		return nil, badRequest("invalid_grant", "the device code is unknown or was used")
+		return nil, badRequest("invalid_grant", "the device code is unknown or was used before")
 	}
 	if c.PKCE != PKCEIgnored {
-		if refused := checkVerifier(d.challenge, verifier, challenge); refused != nil {
-			return nil, refused
+		if refusal := checkVerifier(d.challenge, verifier, challenge); refusal != nil {
+			return nil, refusal
 		}
 	}
 	if !now.Before(d.expires) {
 		return nil, badRequest("expired_token", "")
 	}
 	if !d.decided {
-		// A tenth is forgiven: the network, too, makes a poll come early.
+		// A poll may be early by a tenth of the interval, because of the network.
 		early := !d.polled.IsZero() && now.Sub(d.polled) < d.interval-d.interval/10
 		d.polled = now
 		if early {
@@ -141,8 +140,9 @@ func (s *Server) redeemDeviceCode(c *client, form url.Values) (*tokenAnswer, *ap
 	return s.firstTokens(&grant{clientID: c.ID, uid: d.uid, scopes: d.scopes}, settings, now)
 }
 
-// waiting finds the device that shows a user code, if it still waits.
-func (s *Server) waiting(userCode string) (*device, bool) {
+// waitingDevice returns the device with a user code. It reports false if no device waits
+// for an answer with this code.
+func (s *Server) waitingDevice(userCode string) (*device, bool) {
 	now := s.settings.Load().now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -150,7 +150,8 @@ func (s *Server) waiting(userCode string) (*device, bool) {
 	return d, found && !d.decided && now.Before(d.expires)
 }
 
-func (s *Server) settleDevice(d *device, uid int64) {
+// answerDevice carries out the user's answer. The first answer counts.
+func (s *Server) answerDevice(d *device, uid int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if !d.decided {
@@ -158,42 +159,44 @@ func (s *Server) settleDevice(d *device, uid int64) {
 	}
 }
 
-// ApproveDevice allows what the device asks for that shows a user code, as a user
-// does on the verification page.
+// ApproveDevice allows the request of the device that shows a user code. It does what
+// the user uid would do on the verification page. It fails if no device waits with this
+// code, or if the user is unknown.
 func (s *Server) ApproveDevice(userCode string, uid int64) error {
 	s.mu.Lock()
 	_, known := s.user(uid)
 	s.mu.Unlock()
 	if !known {
-		return errors.New("shangcloudtest: no such user")
+		return errors.New("shangcloudtest: unknown user")
 	}
-	return s.answerDevice(userCode, uid)
+	return s.answerUserCode(userCode, uid)
 }
 
-// DenyDevice refuses what the device asks for that shows a user code.
+// DenyDevice denies the request of the device that shows a user code. It fails if no
+// device waits with this code.
 func (s *Server) DenyDevice(userCode string) error {
-	return s.answerDevice(userCode, 0)
+	return s.answerUserCode(userCode, 0)
 }
 
-func (s *Server) answerDevice(userCode string, uid int64) error {
-	d, found := s.waiting(userCode)
+func (s *Server) answerUserCode(userCode string, uid int64) error {
+	d, found := s.waitingDevice(userCode)
 	if !found {
 		return errors.New("shangcloudtest: no device waits with this user code")
 	}
-	s.settleDevice(d, uid)
+	s.answerDevice(d, uid)
 	return nil
 }
 
-// devicePage is the verification page (RFC 8628, 3.3): it takes a user code and
-// then asks for consent. With a code in its address it still shows the code, for
-// the user to compare (RFC 8628, 5.4).
+// devicePage is the verification page (RFC 8628, 3.3). It reads a user code and then
+// shows the consent page. The consent page shows the code again, so that the user can
+// compare it with the code on the device (RFC 8628, 5.4).
 func (s *Server) devicePage(w http.ResponseWriter, r *http.Request, _ []byte) {
 	typed := r.URL.Query().Get("user_code")
 	if typed == "" {
 		s.userCodePage(w, r, "", false)
 		return
 	}
-	d, found := s.waiting(typed)
+	d, found := s.waitingDevice(typed)
 	if !found {
 		s.userCodePage(w, r, typed, true)
 		return

@@ -9,48 +9,49 @@ import (
 	"time"
 )
 
-// Fault is a way in which a request goes wrong. Its parts happen in the order of
-// the fields; those that are left out do not happen. If nothing but Before,
-// Delay and Header is set, the platform's own answer follows.
+// Fault makes requests fail. The server applies the fields in their order and skips
+// zero values. If only Before, Delay and Header are set, the platform's own answer
+// follows.
 type Fault struct {
-	// Times is how many requests are hit; if 0, all until [Server.ClearFaults].
+	// Times is the number of requests that fail. If 0, all requests fail until
+	// [Server.ClearFaults].
 	Times int
 
-	// Before is called as the request arrives, once for each, and may block:
-	// a test learns from it that the request is there, and lets it go on. It
-	// has to end when the request's context does.
+	// Before is called for each request when it arrives. It may block, so that a
+	// test can hold the request back. It must return when the request's context
+	// ends.
 	Before func(*http.Request)
 
-	// Delay holds the request back. It ends early, with the connection cut,
-	// when the client gives up or the server closes.
+	// Delay holds the request back. If the client gives up or the server closes,
+	// the delay ends and the connection is closed.
 	Delay time.Duration
 
-	// Process lets the platform do its work first, so that only its answer is
-	// lost: a code is used up, a refresh token is rotated, a variable written.
+	// Process handles the request before its answer is lost. For example, a code is
+	// used, a refresh token is rotated or a variable is written.
 	Process bool
 
-	// Status, Header and Body are the answer. If Status is 0, it is 200, or
-	// 307 with Redirect. A body that starts like a JSON object is said to be one.
+	// Status, Header and Body are the answer. If Status is 0, it is 200, or 307
+	// with Redirect. If Body starts with "{", its Content-Type is application/json.
 	Status int
 	Header http.Header
 	Body   string
 
-	// Redirect is the Location of the answer. With status 307 or 308 a
-	// careless client sends the request there once more, secrets and all.
+	// Redirect is the Location of the answer. With status 307 or 308 a careless
+	// client sends the request again, to this URL and with its secrets.
 	Redirect string
 
-	// Drop cuts the connection: before any answer, or, with Status or Body,
-	// in the middle of the body.
+	// Drop closes the connection before the answer. With Status or Body, Drop
+	// closes it in the middle of the body.
 	Drop bool
 
-	// Hang stops answering, where Drop would cut, until the client gives up
-	// or the server closes.
+	// Hang stops at the same point as Drop but keeps the connection open. It ends
+	// when the client gives up or the server closes.
 	Hang bool
 }
 
-// Fault makes requests to a path go wrong; if path is "", those to every path.
-// Several faults of one path hit one after the other, in the order in which they
-// were added; those for every path come last.
+// Fault makes requests to a path fail. If path is "", it applies to every path. Several
+// faults for one path apply one after the other, in the order in which they were added.
+// The faults for every path come last.
 func (s *Server) Fault(path string, f Fault) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -58,7 +59,8 @@ func (s *Server) Fault(path string, f Fault) {
 	s.faults.any.Store(true)
 }
 
-// ClearFaults ends all faults. What is under way goes on.
+// ClearFaults removes all faults. A request that a fault already holds back stays held
+// back.
 func (s *Server) ClearFaults() {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -67,7 +69,7 @@ func (s *Server) ClearFaults() {
 }
 
 type faultList struct {
-	any  atomic.Bool // spares the lock where there is none
+	any  atomic.Bool // false: no faults, so take needs no lock
 	mu   sync.Mutex
 	list []*plannedFault
 }
@@ -78,7 +80,7 @@ type plannedFault struct {
 	fault Fault
 }
 
-// take returns the fault that hits a request to path, or nil.
+// take returns the fault for a request to path, or nil.
 func (l *faultList) take(path string) *Fault {
 	if !l.any.Load() {
 		return nil
@@ -94,44 +96,47 @@ func (l *faultList) take(path string) *Fault {
 				l.list = append(l.list[:i:i], l.list[i+1:]...)
 				l.any.Store(len(l.list) > 0)
 			}
-			p.left-- // below 0 for those without an end: they never reach 1
+			p.left-- // a fault without an end starts at 0, so it never reaches 1
 			return &p.fault
 		}
 	}
 	return nil
 }
 
-// play answers a request that f hits. It panics with [http.ErrAbortHandler]
-// where the connection is to be cut, which net/http does not log.
-func (s *Server) play(f *Fault, w http.ResponseWriter, r *http.Request, body []byte) {
+// fail applies f to a request. To close the connection it panics with
+// [http.ErrAbortHandler], which net/http does not log.
+func (s *Server) fail(f *Fault, w http.ResponseWriter, r *http.Request, body []byte) {
 	if f.Before != nil {
 		f.Before(r)
 	}
 	if f.Delay > 0 && !s.wait(r, f.Delay) {
 		panic(http.ErrAbortHandler)
 	}
-	answered := f.Status != 0 || f.Body != "" || f.Redirect != ""
-	if !answered && !f.Drop && !f.Hang && !f.Process {
+	hasAnswer := f.Status != 0 || f.Body != "" || f.Redirect != ""
+	if !hasAnswer && !f.cut() && !f.Process {
 		setHeader(w, f.Header)
 		s.route(w, r, body)
 		return
 	}
 	if f.Process {
-		s.route(&discard{header: make(http.Header)}, r, body)
+		s.route(&discardWriter{header: make(http.Header)}, r, body)
 	}
-	if answered || !f.Drop && !f.Hang {
+	if hasAnswer || !f.cut() {
 		f.answer(w)
 	}
 	if f.Hang {
 		s.wait(r, 0)
 	}
-	if f.Drop || f.Hang {
+	if f.cut() {
 		panic(http.ErrAbortHandler)
 	}
 }
 
-// answer writes what f says. Where the connection is to be cut, one byte more is
-// announced than ever comes, so that the client sees it.
+// cut reports whether the connection ends before the answer is complete.
+func (f *Fault) cut() bool { return f.Drop || f.Hang }
+
+// answer writes the answer of f. If the answer is cut, its Content-Length is one byte too
+// large, so that the client notices.
 func (f *Fault) answer(w http.ResponseWriter) {
 	h := w.Header()
 	if strings.HasPrefix(strings.TrimSpace(f.Body), "{") {
@@ -148,27 +153,27 @@ func (f *Fault) answer(w http.ResponseWriter) {
 	if status == 0 {
 		status = http.StatusOK
 	}
-	if f.Drop || f.Hang {
+	if f.cut() {
 		h.Set("Content-Length", strconv.Itoa(len(f.Body)+1))
 	}
 	w.WriteHeader(status)
 	_, _ = w.Write([]byte(f.Body))
-	if f.Drop || f.Hang {
+	if f.cut() {
 		_ = http.NewResponseController(w).Flush()
 	}
 }
 
-// wait ends after d, or never if d is 0. It reports false if the request or the
-// server ended first.
+// wait waits for d, or without an end if d is 0. If the request or the server ends
+// first, it reports false.
 func (s *Server) wait(r *http.Request, d time.Duration) bool {
-	var over <-chan time.Time
+	var timeout <-chan time.Time
 	if d > 0 {
 		t := time.NewTimer(d)
 		defer t.Stop()
-		over = t.C
+		timeout = t.C
 	}
 	select {
-	case <-over:
+	case <-timeout:
 		return true
 	case <-r.Context().Done():
 	case <-s.closed:
@@ -182,9 +187,9 @@ func setHeader(w http.ResponseWriter, h http.Header) {
 	}
 }
 
-// discard is where an answer goes that nobody gets.
-type discard struct{ header http.Header }
+// discardWriter discards an answer.
+type discardWriter struct{ header http.Header }
 
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(int)             {}
+func (d *discardWriter) Header() http.Header         { return d.header }
+func (d *discardWriter) Write(p []byte) (int, error) { return len(p), nil }
+func (d *discardWriter) WriteHeader(int)             {}

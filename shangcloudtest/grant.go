@@ -10,8 +10,8 @@ import (
 
 const refreshLifetime = 30 * 24 * time.Hour
 
-// grant is one login: what a user allowed a client. All tokens that come from
-// it, over any number of refreshes, end with it.
+// grant is one login: the scopes that a user allowed a client. Revoking it revokes all
+// its tokens, including those from refreshes.
 type grant struct {
 	clientID string
 	uid      int64
@@ -22,7 +22,7 @@ type grant struct {
 type accessToken struct {
 	grant   *grant
 	scopes  []string
-	expired bool // by ExpireTokens
+	expired bool // set by ExpireTokens
 }
 
 type refreshToken struct {
@@ -30,10 +30,10 @@ type refreshToken struct {
 	used  bool
 }
 
-// firstTokens are the tokens of a new login. The caller holds s.mu.
+// firstTokens issues the tokens of a new login. The caller holds s.mu.
 func (s *Server) firstTokens(g *grant, settings *Settings, now time.Time) (*tokenAnswer, *apiError) {
 	if g.revoked {
-		return nil, badRequest("invalid_grant", "the user took the permission back")
+		return nil, badRequest("invalid_grant", "the user revoked the permission")
 	}
 	answer := s.issueAccess(g, g.scopes, settings, now)
 	if !settings.NoRefreshTokens {
@@ -42,11 +42,11 @@ func (s *Server) firstTokens(g *grant, settings *Settings, now time.Time) (*toke
 	return answer, nil
 }
 
-// issueAccess makes an access token. The caller holds s.mu.
+// issueAccess issues an access token. The caller holds s.mu.
 func (s *Server) issueAccess(g *grant, scopes []string, settings *Settings, now time.Time) *tokenAnswer {
 	lifetime := settings.tokenLifetime()
 	answer := &tokenAnswer{
-		AccessToken: rand.Text(), // 128 bits and more
+		AccessToken: rand.Text(), // at least 128 random bits
 		TokenType:   settings.tokenType(),
 		Scope:       strings.Join(scopes, " "),
 	}
@@ -61,17 +61,16 @@ func (s *Server) issueAccess(g *grant, scopes []string, settings *Settings, now 
 	return answer
 }
 
-// issueRefresh makes a refresh token. The caller holds s.mu.
+// issueRefresh issues a refresh token. The caller holds s.mu.
 func (s *Server) issueRefresh(g *grant, now time.Time) string {
 	token := rand.Text()
 	s.refresh.put(token, &refreshToken{grant: g}, now, now.Add(refreshLifetime))
 	return token
 }
 
-// Issue makes tokens without a login: an access token for a client and a user,
-// and a refresh token of the same login. Without scopes it has user:basic. An
-// unknown client or user, or a scope that the client may not have, is a mistake
-// in the test and panics.
+// Issue issues an access token and a refresh token without a login. If no scopes are
+// given, the scope is user:basic. Issue panics if the client or the user is unknown, or
+// if the client may not request a scope.
 func (s *Server) Issue(clientID string, uid int64, scopes ...string) (access, refresh string) {
 	if len(scopes) == 0 {
 		scopes = []string{"user:basic"}
@@ -88,7 +87,7 @@ func (s *Server) Issue(clientID string, uid int64, scopes ...string) (access, re
 	return s.issueAccess(g, g.scopes, settings, now).AccessToken, s.issueRefresh(g, now)
 }
 
-// ExpireTokens makes every access token expire now. Refresh tokens stay good.
+// ExpireTokens makes every access token expire now. Refresh tokens stay valid.
 func (s *Server) ExpireTokens() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -97,8 +96,8 @@ func (s *Server) ExpireTokens() {
 	}
 }
 
-// Revoke ends every login of a user: the codes, access and refresh tokens that
-// were issued, and the devices that were allowed, are refused from now on.
+// Revoke ends all logins of a user. It revokes the user's codes, access tokens and
+// refresh tokens, and the device logins that the user allowed.
 func (s *Server) Revoke(uid int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -117,8 +116,9 @@ func (s *Server) Revoke(uid int64) {
 	}
 }
 
-func subset(of, all []string) bool {
-	for _, one := range of {
+// subset reports whether all contains every element of some.
+func subset(some, all []string) bool {
+	for _, one := range some {
 		if !slices.Contains(all, one) {
 			return false
 		}

@@ -2,15 +2,15 @@ package shangcloudtest
 
 import "time"
 
-// ledgerLimit bounds the codes and tokens of one kind that are remembered: a
-// load test that runs for hours must not eat the machine's memory.
+// ledgerLimit is the number of codes or tokens of one kind that the server keeps. It
+// bounds the memory of a load test that runs for hours.
 const ledgerLimit = 100_000
 
-// A ledger remembers values until they expire. The expired go when new ones
-// come, oldest first. The zero value is empty and ready; its owner locks it.
+// ledger keeps values until they expire. Each put removes expired values, the oldest
+// first. The zero value is an empty ledger. The caller locks it.
 type ledger[V any] struct {
 	entries map[string]entry[V]
-	order   []string // keys as they came, those of taken entries included
+	order   []string // all keys in the order of put, including those of taken entries
 }
 
 type entry[V any] struct {
@@ -43,7 +43,7 @@ func (l *ledger[V]) get(key string, now time.Time) (V, bool) {
 	return e.value, true
 }
 
-// take is get, once.
+// take returns a value and removes it.
 func (l *ledger[V]) take(key string, now time.Time) (V, bool) {
 	v, found := l.get(key, now)
 	delete(l.entries, key)

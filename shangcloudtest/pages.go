@@ -24,11 +24,10 @@ var (
 		"initial": initial,
 	}).Parse(pagesHTML))
 
-	// The pages load nothing, run nothing and appear in no frame; the one style
-	// sheet is known by its hash. There is no form-action: Chromium holds the
-	// redirects that follow a form against it, and where the application sends
-	// the browser after its callback, nobody knows here. The default does not
-	// cover forms (CSP 3, 6.1).
+	// The policy forbids scripts, frames and all resources except the style sheet,
+	// which it knows by its hash. It has no form-action: Chromium applies that
+	// directive to redirects after a form as well, and the application may redirect to
+	// any site. default-src does not apply to forms (CSP 3, 6.1).
 	pagesPolicy = "default-src 'none'; style-src '" + hashSource(pagesCSS) + "'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -37,7 +36,8 @@ func hashSource(text string) string {
 	return "sha256-" + base64.StdEncoding.EncodeToString(sum[:])
 }
 
-// initial is what stands for a picture: the pages load none.
+// initial returns the first letter of a nickname. The pages show it in place of the
+// avatar, because they load no images.
 func initial(nickname string) string {
 	r, size := utf8.DecodeRuneInString(nickname)
 	if size == 0 {
@@ -46,7 +46,7 @@ func initial(nickname string) string {
 	return string(r)
 }
 
-// page is what the templates see.
+// page is the data of the templates.
 type page struct {
 	T         *texts
 	Client    string
@@ -54,7 +54,7 @@ type page struct {
 	Scopes    []scopeText
 	Users     []User
 	Nonce     string
-	Action    string // relative, so that it is right below any path
+	Action    string // a relative URL, because the server may be mounted below a path
 	Code      string
 	Device    bool
 	Failed    bool
@@ -72,8 +72,7 @@ func (s *Server) consentPage(w http.ResponseWriter, r *http.Request, p *pendingC
 	}
 	if p.device != nil {
 		v.Device, v.Action = true, "oauth/consent"
-		v.Code = normalUserCode(r.URL.Query().Get("user_code"))
-		v.Code = v.Code[:4] + "-" + v.Code[4:]
+		v.Code = displayUserCode(normalUserCode(r.URL.Query().Get("user_code")))
 	} else {
 		v.ReturnsTo = returnsTo(p.redirectURI)
 	}
@@ -92,15 +91,15 @@ func (s *Server) donePage(w http.ResponseWriter, r *http.Request, allowed bool) 
 	render(w, http.StatusOK, "done", page{T: textsFor(r), Allowed: allowed})
 }
 
-// errorPage is for the person in front of the browser; its detail is for the
-// one who wrote the application.
+// errorPage shows an error to the user. The detail is for the developer of the
+// application.
 func (s *Server) errorPage(w http.ResponseWriter, r *http.Request, detail string) {
 	render(w, http.StatusBadRequest, "error", page{T: textsFor(r), Detail: detail})
 }
 
 func render(w http.ResponseWriter, status int, name string, v page) {
 	var body bytes.Buffer
-	if err := pages.ExecuteTemplate(&body, name, v); err != nil { // the templates are all here
+	if err := pages.ExecuteTemplate(&body, name, v); err != nil { // cannot happen: the templates are fixed
 		panic(err)
 	}
 	h := w.Header()
@@ -108,14 +107,14 @@ func render(w http.ResponseWriter, status int, name string, v page) {
 	h.Set("Content-Language", v.T.Lang)
 	h.Set("Content-Security-Policy", pagesPolicy)
 	h.Set("Cache-Control", "no-store")
-	h.Set("Referrer-Policy", "same-origin") // with none at all, a form's Origin would be "null"
+	h.Set("Referrer-Policy", "same-origin") // with "no-referrer", a form would have the Origin "null"
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Vary", "Accept-Language")
 	w.WriteHeader(status)
 	_, _ = w.Write(body.Bytes())
 }
 
-// texts are what the pages say in one language.
+// texts are the texts of the pages in one language.
 type texts struct {
 	Lang                                               string
 	Test, Consent, Asks, Requests, Device, Compare     string
@@ -164,8 +163,9 @@ var (
 	}
 )
 
-// textsFor picks the language that a browser likes better (RFC 9110, 12.5.4).
-// One that says nothing gets the platform's own; one that wants neither, English.
+// textsFor selects the language that the browser prefers (RFC 9110, 12.5.4). Without a
+// preference the language is Chinese. If the browser wants neither language, it is
+// English.
 func textsFor(r *http.Request) *texts {
 	accepts := r.Header.Get("Accept-Language")
 	if strings.TrimSpace(accepts) == "" {

@@ -9,29 +9,29 @@ import (
 	"sync"
 )
 
-// The newest requests are kept, so that long runs stay small.
+// The server keeps only the newest requests, so that a long run needs little memory.
 const (
 	maxRecords     = 10_000
-	maxRecordBytes = 64 << 20 // of bodies, in all
+	maxRecordBytes = 64 << 20 // the sum of all bodies
 )
 
-// Request is one request as it arrived. Its fields hold tokens and secrets, on
-// purpose: a test compares them. Printed, or as JSON, it is method and path only.
+// Request is a request that the server received. Its fields contain tokens and secrets,
+// so that tests can compare them. Printing and JSON show only method and path.
 type Request struct {
 	Method   string
 	Path     string
 	RawQuery string
-	Header   http.Header // shared: not to be changed
-	Body     []byte      // shared: not to be changed
+	Header   http.Header // shared: do not change it
+	Body     []byte      // shared: do not change it
 }
 
-// Query returns the parsed query; what cannot be parsed is left out.
+// Query returns the parsed query, without the parameters that are malformed.
 func (r Request) Query() url.Values {
 	v, _ := url.ParseQuery(r.RawQuery)
 	return v
 }
 
-// Form returns the body parsed as a form; what cannot be parsed is left out.
+// Form returns the body parsed as a form, without the parameters that are malformed.
 func (r Request) Form() url.Values {
 	v, _ := url.ParseQuery(string(r.Body))
 	return v
@@ -42,14 +42,14 @@ func (r Request) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "%s %s", r.Method, r.Path)
 }
 
-// MarshalJSON gives method and path only.
+// MarshalJSON encodes method and path only.
 func (r Request) MarshalJSON() ([]byte, error) {
 	return json.Marshal(struct{ Method, Path string }{r.Method, r.Path})
 }
 
-// Requests returns what was requested, the oldest first: all of it, or what went
-// to one of the paths. The newest 10,000 are kept. A request is listed as soon
-// as its body has been read, before it is answered.
+// Requests returns the recorded requests, the oldest first. With paths it returns only
+// the requests to these paths. The server keeps the newest 10,000 requests. It records a
+// request after it has read the body and before it answers.
 func (s *Server) Requests(paths ...string) []Request {
 	s.record.mu.Lock()
 	defer s.record.mu.Unlock()
@@ -62,7 +62,7 @@ func (s *Server) Requests(paths ...string) []Request {
 	return found
 }
 
-// ForgetRequests empties the list of [Server.Requests].
+// ForgetRequests removes all recorded requests.
 func (s *Server) ForgetRequests() {
 	s.record.mu.Lock()
 	defer s.record.mu.Unlock()
@@ -76,7 +76,7 @@ type recorder struct {
 }
 
 func (c *recorder) add(r *http.Request, body []byte) {
-	rec := Request{r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body}
+	recorded := Request{r.Method, r.URL.Path, r.URL.RawQuery, r.Header.Clone(), body}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for len(c.requests) > 0 && (len(c.requests) >= maxRecords || c.bytes+len(body) > maxRecordBytes) {
@@ -84,6 +84,6 @@ func (c *recorder) add(r *http.Request, body []byte) {
 		c.requests[0] = Request{}
 		c.requests = c.requests[1:]
 	}
-	c.requests = append(c.requests, rec)
+	c.requests = append(c.requests, recorded)
 	c.bytes += len(body)
 }

@@ -9,15 +9,14 @@ import (
 	"strings"
 )
 
-// maxBody bounds what is read of a request. A variable of 1 MiB whose every byte
-// is escaped as \u00xx arrives as 6 MiB.
+// maxBody is the size of the largest request body. A variable of 1 MiB takes 6 MiB if
+// every byte is escaped as \u00xx.
 const maxBody = 8 << 20
 
-// Handle lets h answer a path, and every path below it if it ends in a slash,
-// in place of the platform. It is for what the platform has and this package
-// has not (see [Server.UserOf]), and for answers that a [Fault] cannot give.
-// The request is recorded, and its body can be read again. A nil h gives the
-// path back.
+// Handle makes h answer requests to a path. If path ends in a slash, h also answers all
+// paths below it. Use it for parts of the platform that this package does not have (see
+// [Server.UserOf]), and for answers that a [Fault] cannot give. The server records the
+// request, and h can still read its body. If h is nil, the platform answers again.
 func (s *Server) Handle(path string, h http.Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -28,7 +27,7 @@ func (s *Server) Handle(path string, h http.Handler) {
 	s.handlers[path] = h
 }
 
-// route is one address of the platform. Its handler gets the body as read.
+// route is one path of the platform. The body has already been read.
 type route struct {
 	method string
 	handle func(s *Server, w http.ResponseWriter, r *http.Request, body []byte)
@@ -36,19 +35,19 @@ type route struct {
 
 var routes = map[string]route{
 	"/oauth/authorize":            {http.MethodGet, (*Server).authorize},
-	"/oauth/consent":              {http.MethodPost, (*Server).decide},
+	"/oauth/consent":              {http.MethodPost, (*Server).answerConsent},
 	"/oauth/token":                {http.MethodPost, (*Server).token},
 	"/oauth/device_authorization": {http.MethodPost, (*Server).deviceAuthorization},
 	"/device":                     {http.MethodGet, (*Server).devicePage},
 	"/oauth/userinfo":             {http.MethodGet, (*Server).openIDUserInfo},
 	"/api/user/info":              {http.MethodPost, (*Server).userInfo},
 	"/api/varibles":               {http.MethodPost, (*Server).variable}, // the platform's spelling
-	"/favicon.ico":                {http.MethodGet, (*Server).noIcon},    // every browser asks
+	"/favicon.ico":                {http.MethodGet, (*Server).noIcon},    // browsers request it
 }
 
 // ServeHTTP answers as the platform does.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	// With room left at the end, the buffer does not grow to see it.
+	// The extra MinRead bytes keep the buffer from growing at the end of the body.
 	buffer := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), maxBody)+bytes.MinRead))
 	_, err := buffer.ReadFrom(http.MaxBytesReader(w, r.Body, maxBody))
 	body := buffer.Bytes()
@@ -62,12 +61,13 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if f := s.faults.take(r.URL.Path); f != nil {
-		s.play(f, w, r, body)
+		s.fail(f, w, r, body)
 		return
 	}
 	s.route(w, r, body)
 }
 
+// route answers a request without a fault.
 func (s *Server) route(w http.ResponseWriter, r *http.Request, body []byte) {
 	if h := s.handler(r.URL.Path); h != nil {
 		r = r.Clone(r.Context())
@@ -88,8 +88,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, body []byte) {
 	}
 }
 
-// handler is the one that [Server.Handle] set for path: the exact path, or else
-// the longest prefix.
+// handler returns the handler that [Server.Handle] set for path. The exact path comes
+// first, then the longest prefix.
 func (s *Server) handler(path string) http.Handler {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -120,13 +120,13 @@ func (s *Server) noIcon(w http.ResponseWriter, _ *http.Request, _ []byte) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// base is the address that a request came to, up to the platform's own path.
+// base returns the URL of a request without the platform's own path.
 func base(r *http.Request, path string) string {
 	scheme := "http"
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	// The address as the client wrote it: a mount below a path is still in it.
+	// RequestURI is what the client sent, so it contains the path of a mount.
 	prefix := ""
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
 		prefix = strings.TrimSuffix(u.Path, path)

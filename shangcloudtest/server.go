@@ -10,12 +10,12 @@ import (
 	"time"
 )
 
-// inProcessURL is the address of a server that does not listen. The name is
-// reserved for tests (RFC 6761, 6.2), so it can never reach a stranger.
+// inProcessURL is the URL of a server that does not listen. The domain "test" is
+// reserved (RFC 6761, 6.2), so no request can reach a real host.
 const inProcessURL = "https://shangcloud.test"
 
-// TB is the part of *testing.T that [NewServer] uses. It is spelt out here so
-// that a program which is no test does not link package testing.
+// TB is the part of *testing.T that [NewServer] uses. With this interface, programs that
+// are not tests do not link package testing.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -23,34 +23,34 @@ type TB interface {
 	Fatalf(format string, args ...any)
 }
 
-// Server is the platform. It is made by [New], [Start] or [NewServer], and safe
-// for concurrent use. It is an [http.Handler], so it can be mounted anywhere,
-// with TLS or below a path.
+// Server is the platform. Create it with [New], [Start] or [NewServer]; the zero value
+// is not usable. It is safe for concurrent use. It is an [http.Handler], so it can be
+// served with TLS or below a path.
 type Server struct {
-	// URL is the base URL, without a slash at its end. After [New] it is an
-	// address that only [Server.Transport] reaches.
+	// URL is the base URL, without a slash at the end. Only [Server.Transport] can
+	// reach the URL of a server from [New].
 	URL string
 
 	settings atomic.Pointer[Settings]
 	record   recorder
 	faults   faultList
 
-	// mu guards what follows. It is held for map operations only: never while
-	// a body is read or written, a template is run or something is hashed.
-	mu        sync.Mutex
-	consent   consent
-	clients   map[string]*client
-	byAuth    map[[32]byte]*client
-	users     []User        // as they were added
-	userAt    map[int64]int // where in users
-	variables map[int64]map[string]string
-	handlers  map[string]http.Handler
-	pending   ledger[*pendingConsent]
-	codes     ledger[*authCode]
-	access    ledger[*accessToken]
-	refresh   ledger[*refreshToken]
-	devices   ledger[*device] // by device code
-	userCodes ledger[*device]
+	// mu guards the fields below. It is held only for map operations, not while
+	// the server reads or writes a body, runs a template or computes a hash.
+	mu          sync.Mutex
+	autoConsent autoConsent
+	clients     map[string]*client
+	byAuth      map[[32]byte]*client
+	users       []User        // in the order in which they were added
+	userAt      map[int64]int // the index in users
+	variables   map[int64]map[string]string
+	handlers    map[string]http.Handler
+	pending     ledger[*pendingConsent]
+	codes       ledger[*authCode]
+	access      ledger[*accessToken]
+	refresh     ledger[*refreshToken]
+	devices     ledger[*device] // by device code
+	userCodes   ledger[*device] // by user code
 
 	http   *http.Server
 	served chan struct{}
@@ -59,13 +59,13 @@ type Server struct {
 	closed    chan struct{}
 
 	reportMu sync.Mutex
-	report   func(format string, args ...any) // nil: nobody wants to know
+	report   func(format string, args ...any) // nil: report nothing
 }
 
 var _ http.Handler = (*Server)(nil)
 
-// New returns a server that does not listen: mount it as an [http.Handler], or
-// reach it with [Server.Transport]. Close ends whatever still waits in it.
+// New returns a server that does not listen. Use it as an [http.Handler] or with
+// [Server.Transport]. Close ends the requests that a [Fault] holds back.
 func New() *Server {
 	s := &Server{
 		URL:       inProcessURL,
@@ -80,9 +80,9 @@ func New() *Server {
 	return s
 }
 
-// Start returns a server that listens on addr, a host and a port; if "", a free
-// port of 127.0.0.1. It speaks plain HTTP and is meant for loopback addresses.
-// Close it when done.
+// Start returns a server that listens on addr, which has the form host:port. If addr is
+// "", the server listens on a free port of 127.0.0.1. It serves plain HTTP, so use a
+// loopback address. Call Close when it is no longer needed.
 func Start(addr string) (*Server, error) {
 	if addr == "" {
 		addr = "127.0.0.1:0"
@@ -97,13 +97,13 @@ func Start(addr string) (*Server, error) {
 	s.served = make(chan struct{})
 	go func() {
 		defer close(s.served)
-		_ = s.http.Serve(l) // always ErrServerClosed: Close closes the listener
+		_ = s.http.Serve(l) // returns ErrServerClosed after Close
 	}()
 	return s, nil
 }
 
-// reachable is the address under which this machine itself reaches a listener:
-// "every address" becomes the loopback one.
+// reachable returns an address at which this machine can reach a listener. If the
+// listener has an unspecified address, such as 0.0.0.0, it is 127.0.0.1.
 func reachable(a net.Addr) string {
 	if tcp, ok := a.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		return net.JoinHostPort("127.0.0.1", fmt.Sprint(tcp.Port))
@@ -111,9 +111,9 @@ func reachable(a net.Addr) string {
 	return a.String()
 }
 
-// NewServer starts a server for a test and closes it when the test ends. A
-// request to a path that the platform does not have fails the test, unless
-// [Server.Handle] or [Server.Fault] named the path.
+// NewServer starts a server for a test and closes it when the test ends. A request to
+// an unknown path fails the test, unless the path has a [Server.Handle] or a
+// [Server.Fault].
 func NewServer(t TB) *Server {
 	t.Helper()
 	s, err := Start("")
@@ -126,16 +126,16 @@ func NewServer(t TB) *Server {
 	return s
 }
 
-// Close stops listening, cuts the connections that are open and ends delays of
-// [Fault]. A second call does nothing. The error is always nil.
+// Close stops the server, closes its connections and ends the delays of each [Fault]. A
+// second call does nothing. The error is always nil.
 func (s *Server) Close() error {
 	s.closeOnce.Do(func() {
 		close(s.closed)
 		if s.http != nil {
-			_ = s.http.Close() // closing a listener twice is all that can fail
+			_ = s.http.Close() // fails only if the listener is already closed
 			<-s.served
 		}
-		// A handler that is still under way must not speak to a test that ended.
+		// A running handler must not report to a test that has ended.
 		s.reportMu.Lock()
 		s.report = nil
 		s.reportMu.Unlock()
@@ -143,7 +143,7 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Format prints the address only, whatever the verb: a server is full of secrets.
+// Format prints only the URL, for every verb, because a server contains secrets.
 func (s *Server) Format(f fmt.State, _ rune) {
 	if s == nil {
 		_, _ = io.WriteString(f, "<nil>")

@@ -2,37 +2,37 @@ package shangcloudtest
 
 import "time"
 
-// Settings are the ways in which platforms differ, or in which nobody outside
-// knows what the real one does. The zero value is the platform as its reference
-// documentation shows it. Change them with [Server.Configure].
+// Settings are details in which platforms differ, or which are not documented for the
+// real platform. The zero value follows the platform's reference documentation. Change
+// them with [Server.Configure].
 type Settings struct {
-	// Now is the clock by which codes and tokens expire. If nil, time.Now. It
-	// must be safe for concurrent use.
+	// Now is the clock for the expiry of codes and tokens. If nil, it is time.Now.
+	// It must be safe for concurrent use.
 	Now func() time.Time
 
-	// TokenLifetime is how long an access token is good; if 0, one hour. If
-	// negative, it has expired when it is issued.
+	// TokenLifetime is the lifetime of an access token. If 0, it is one hour. If
+	// negative, a new token has already expired.
 	TokenLifetime time.Duration
 
-	// ExpiresIn is the form in which a token's lifetime is told.
+	// ExpiresIn is the form of "expires_in" in an answer.
 	ExpiresIn ExpiresIn
 
-	// TokenType is the "token_type" of an answer; if "", "Bearer".
+	// TokenType is the "token_type" in an answer. If "", it is "Bearer".
 	TokenType string
 
-	// NoRefreshTokens makes logins answer without a refresh token.
+	// NoRefreshTokens leaves the refresh token out of a login's answer.
 	NoRefreshTokens bool
 
-	// KeepRefreshTokens ends the rotation of refresh tokens: a refresh answers
-	// without one, and the old one stays in force. Otherwise each refresh
-	// gives a new one, and the use of an old one revokes the whole login.
+	// KeepRefreshTokens turns off the rotation of refresh tokens. A refresh then
+	// returns no refresh token, and the old one stays valid. With rotation, each
+	// refresh returns a new one, and the use of an old one revokes the login.
 	KeepRefreshTokens bool
 
-	// MissingVariable is the answer to reading a variable that was never written.
+	// MissingVariable is the answer to a read of a variable that does not exist.
 	MissingVariable MissingVariable
 
-	// DeviceInterval is how long a device has to wait between two polls; if 0,
-	// five seconds. It is told in whole seconds, one at least.
+	// DeviceInterval is the time that a device must wait between two polls. If 0, it
+	// is five seconds. It is rounded down to whole seconds, but is at least one.
 	DeviceInterval time.Duration
 }
 
@@ -40,13 +40,13 @@ type Settings struct {
 type ExpiresIn int
 
 const (
-	ExpiresInNumber ExpiresIn = iota // 3600, as RFC 6749 says
-	ExpiresInString                  // "3600", as some platforms have it
-	ExpiresInAbsent                  // nothing at all
+	ExpiresInNumber ExpiresIn = iota // 3600, as in RFC 6749, 5.1
+	ExpiresInString                  // "3600", as some platforms send it
+	ExpiresInAbsent                  // no expires_in
 )
 
-// MissingVariable is an answer to reading a variable that does not exist. The
-// real platform's is not documented.
+// MissingVariable is an answer to a read of a variable that does not exist. The answer of
+// the real platform is not documented.
 type MissingVariable int
 
 const (
@@ -55,8 +55,8 @@ const (
 	MissingIsNotFound                        // status 404
 )
 
-// Configure changes the settings. What was issued before keeps its expiry. The
-// function must not use the server.
+// Configure changes the settings. Codes and tokens that were issued before keep their
+// expiry. The function change must not use the server.
 func (s *Server) Configure(change func(*Settings)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	codeLifetime = time.Minute // RFC 6749, 4.1.2 allows ten
-	codeMemory   = time.Hour   // for this long a code is known to have been used
+	codeLifetime = time.Minute // RFC 6749, 4.1.2 allows ten minutes
+	codeMemory   = time.Hour   // a second use is detected for this time
 
 	deviceGrantType = "urn:ietf:params:oauth:grant-type:device_code" // RFC 8628, 3.4
 )
@@ -17,8 +17,8 @@ const (
 type authCode struct {
 	grant       *grant
 	redirectURI string
-	challenge   string // "": none was sent
-	anyVerifier bool   // PKCEIgnored
+	challenge   string // "" if the request had none
+	ignorePKCE  bool
 	expires     time.Time
 	used        bool
 }
@@ -33,31 +33,26 @@ type tokenAnswer struct {
 
 // token is the token endpoint (RFC 6749, 3.2).
 func (s *Server) token(w http.ResponseWriter, r *http.Request, body []byte) {
-	form, refused := parseForm(r, body)
-	if refused != nil {
-		writeClientError(w, refused)
-		return
-	}
-	c, refused := s.authenticate(r, form)
-	if refused != nil {
-		writeClientError(w, refused)
+	form, c, refusal := s.clientForm(r, body)
+	if refusal != nil {
+		writeClientError(w, refusal)
 		return
 	}
 	var answer *tokenAnswer
 	switch form.Get("grant_type") {
 	case "authorization_code":
-		answer, refused = s.redeemCode(c, form)
+		answer, refusal = s.redeemCode(c, form)
 	case "refresh_token":
-		answer, refused = s.redeemRefreshToken(c, form)
+		answer, refusal = s.redeemRefreshToken(c, form)
 	case deviceGrantType:
-		answer, refused = s.redeemDeviceCode(c, form)
+		answer, refusal = s.redeemDeviceCode(c, form)
 	case "":
-		refused = badRequest("invalid_request", "grant_type is missing")
+		refusal = invalidRequest("grant_type is missing")
 	default:
-		refused = badRequest("unsupported_grant_type", "")
+		refusal = badRequest("unsupported_grant_type", "")
 	}
-	if refused != nil {
-		writeClientError(w, refused)
+	if refusal != nil {
+		writeClientError(w, refusal)
 		return
 	}
 	w.Header().Set("Pragma", "no-cache") // RFC 6749, 5.1
@@ -66,7 +61,7 @@ func (s *Server) token(w http.ResponseWriter, r *http.Request, body []byte) {
 
 func (s *Server) redeemCode(c *client, form url.Values) (*tokenAnswer, *apiError) {
 	if !form.Has("code") || !form.Has("redirect_uri") {
-		return nil, badRequest("invalid_request", "code and redirect_uri are needed")
+		return nil, invalidRequest("code or redirect_uri is missing")
 	}
 	verifier := form.Get("code_verifier")
 	challenge := challengeOf(verifier)
@@ -80,19 +75,19 @@ func (s *Server) redeemCode(c *client, form url.Values) (*tokenAnswer, *apiError
 		return nil, badRequest("invalid_grant", "the code is unknown or expired")
 	}
 	if code.used {
-		// RFC 6749, 4.1.2: a second use revokes the tokens of the first.
+		// RFC 6749, 4.1.2: a second use revokes the tokens of the first use.
 		code.grant.revoked = true
-		return nil, badRequest("invalid_grant", "the code was used already")
+		return nil, badRequest("invalid_grant", "the code was used before")
 	}
 	if !now.Before(code.expires) {
 		return nil, badRequest("invalid_grant", "the code is unknown or expired")
 	}
 	if form.Get("redirect_uri") != code.redirectURI { // RFC 6749, 4.1.3
-		return nil, badRequest("invalid_grant", "redirect_uri is not the one of the authorization request")
+		return nil, badRequest("invalid_grant", "redirect_uri differs from the authorization request")
 	}
-	if !code.anyVerifier {
-		if refused := checkVerifier(code.challenge, verifier, challenge); refused != nil {
-			return nil, refused
+	if !code.ignorePKCE {
+		if refusal := checkVerifier(code.challenge, verifier, challenge); refusal != nil {
+			return nil, refusal
 		}
 	}
 	code.used = true
@@ -101,7 +96,7 @@ func (s *Server) redeemCode(c *client, form url.Values) (*tokenAnswer, *apiError
 
 func (s *Server) redeemRefreshToken(c *client, form url.Values) (*tokenAnswer, *apiError) {
 	if !form.Has("refresh_token") {
-		return nil, badRequest("invalid_request", "refresh_token is needed")
+		return nil, invalidRequest("refresh_token is missing")
 	}
 	settings := s.settings.Load()
 	now := settings.now()
@@ -113,13 +108,13 @@ func (s *Server) redeemRefreshToken(c *client, form url.Values) (*tokenAnswer, *
 		return nil, badRequest("invalid_grant", "the refresh token is unknown, expired or revoked")
 	}
 	if t.used {
-		// RFC 9700, 4.14.2: one of the two who hold it is a thief, so both
-		// lose the whole login.
+		// RFC 9700, 4.14.2: one of the two users of the token may be an attacker,
+		// so the whole login is revoked.
 		t.grant.revoked = true
-		return nil, badRequest("invalid_grant", "the refresh token was used already")
+		return nil, badRequest("invalid_grant", "the refresh token was used before")
 	}
 	scopes := t.grant.scopes
-	if form.Has("scope") { // RFC 6749, 6: less than was granted, never more
+	if form.Has("scope") { // RFC 6749, 6: it may narrow the granted scope
 		scopes = strings.Fields(form.Get("scope"))
 		if !subset(scopes, t.grant.scopes) {
 			return nil, badRequest("invalid_scope", "the scope exceeds what was granted")

@@ -1,6 +1,7 @@
 package shangcloudtest
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"io"
@@ -9,10 +10,10 @@ import (
 	"sync"
 )
 
-// Transport carries requests to the server without a network, whatever host they
-// name. It is for tests in a testing/synctest bubble, where waiting for a
-// network would keep time from passing: make the server with [New] in the same
-// bubble. Faults work as they do over a network.
+// Transport sends requests to the server without a network, for every host. Use it in a
+// testing/synctest bubble, because time does not advance there while a goroutine waits
+// for the network. Create the server with [New] in the same bubble. Each [Fault] works as
+// it does over a network.
 func (s *Server) Transport() http.RoundTripper { return inProcess{s} }
 
 type inProcess struct{ s *Server }
@@ -27,7 +28,7 @@ func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(req.Context())
 	pr, pw := io.Pipe()
 	w := &pipeWriter{header: make(http.Header), started: make(chan struct{}), pw: pw}
-	// A body that is being written or read ends with the request.
+	// The end of the request also ends a body that is being written or read.
 	stop := context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
 	go func() {
 		defer cancel()
@@ -39,16 +40,16 @@ func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 	case <-w.started:
 	case <-ctx.Done():
 		select {
-		case <-w.started: // it answered and ended
+		case <-w.started: // the answer came first
 		default:
 			return nil, context.Cause(ctx)
 		}
 	}
 	if w.status == 0 {
 		if err := req.Context().Err(); err != nil {
-			return nil, err // the handler has ended because the client had given up
+			return nil, err // the handler ended because the client gave up
 		}
-		return nil, io.EOF // as net/http says of a connection that is cut
+		return nil, io.EOF // the error of net/http if the server closes the connection
 	}
 	length := int64(-1)
 	if n, err := strconv.ParseInt(w.sent.Get("Content-Length"), 10, 64); err == nil {
@@ -59,13 +60,13 @@ func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 		StatusCode: w.status,
 		Proto:      "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header:        w.sent,
-		Body:          &pipeBody{pr, req.Context(), cancel},
+		Body:          &pipeBody{pr, req.Context().Err, cancel},
 		ContentLength: length,
 		Request:       req,
 	}, nil
 }
 
-// asReceived is req as a server sees it.
+// asReceived converts a client's request into the request that a server receives.
 func asReceived(ctx context.Context, req *http.Request) *http.Request {
 	r := req.Clone(ctx)
 	r.RequestURI = req.URL.RequestURI()
@@ -82,8 +83,8 @@ func asReceived(ctx context.Context, req *http.Request) *http.Request {
 	return r
 }
 
-// serve runs the handler and ends the answer: well, or, where the handler cut the
-// connection, in the middle.
+// serve runs the handler and ends the answer. If the handler closes the connection, the
+// body ends with an error.
 func serve(h http.Handler, w *pipeWriter, r *http.Request) {
 	defer r.Body.Close()
 	defer func() {
@@ -101,13 +102,13 @@ func serve(h http.Handler, w *pipeWriter, r *http.Request) {
 	h.ServeHTTP(w, r)
 }
 
-// pipeWriter is the answer, on its way to whoever reads it.
+// pipeWriter writes an answer to the client.
 type pipeWriter struct {
 	header  http.Header
 	once    sync.Once
-	started chan struct{} // closed when status and sent are set, or never will be
-	status  int           // 0: cut before the answer
-	sent    http.Header
+	started chan struct{} // closed when status and sent are final
+	status  int           // 0: the connection was closed before the answer
+	sent    http.Header   // the header of the answer
 	pw      *io.PipeWriter
 }
 
@@ -123,26 +124,27 @@ func (w *pipeWriter) WriteHeader(status int) {
 func (w *pipeWriter) Write(p []byte) (int, error) {
 	w.WriteHeader(http.StatusOK)
 	if len(p) == 0 {
-		return 0, nil // a pipe would wait for a reader
+		return 0, nil // the pipe would wait for a reader
 	}
 	return w.pw.Write(p)
 }
 
-// Flush has nothing to do: every write has been read when it returns.
+// Flush sends the header. Write needs no flush: it returns after the client has read.
 func (w *pipeWriter) Flush() { w.WriteHeader(http.StatusOK) }
 
-// pipeBody is the body of an answer. Closing it ends the request.
+// pipeBody is the body of an answer. Close ends the request.
 type pipeBody struct {
 	*io.PipeReader
-	ctx    context.Context // of the request
+	err    func() error // the error of the request's context
 	cancel context.CancelFunc
 }
 
-// Read fails with the reason of the request's end, as net/http's does.
+// Read returns the error of the request's context after the request has ended, like
+// net/http.
 func (b *pipeBody) Read(p []byte) (int, error) {
 	n, err := b.PipeReader.Read(p)
-	if err != nil && err != io.EOF && b.ctx.Err() != nil {
-		err = b.ctx.Err()
+	if err != nil && err != io.EOF {
+		err = cmp.Or(b.err(), err)
 	}
 	return n, err
 }
