@@ -192,7 +192,7 @@ func (p *Provider) placeOf(kind, state, secret string) statePlace {
 // placed adds the provider to an error of package-level functions.
 func (p *Provider) placed(err error) error {
 	if errors.Is(err, ErrStateNotFound) {
-		return p.errorf("callback: login state unknown, expired or used", err)
+		return p.errorf("callback: the login has expired, or is finished already", err)
 	}
 	return p.errorf(quiet.Describe(err), err)
 }
@@ -377,6 +377,9 @@ func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, ca
 		if subtle.ConstantTimeCompare([]byte(at.state), []byte(state)) == 1 {
 			return at, carried, nil
 		}
+	}
+	if p.pending.isRedeemed(p.placeOf(browserLogin, state, "").key) {
+		return at, "", p.errorf("callback: the login is finished already; the page was reloaded, or opened again", ErrStateNotFound)
 	}
 	if len(r.Cookies()) > 0 {
 		return at, "", p.errorf("callback: this browser did not start the login, or no longer has its cookie", ErrWrongBrowser)

@@ -52,6 +52,9 @@ type pendingLogins interface {
 	// redeem returns the login that was kept at a place, once. It fails with
 	// ErrStateNotFound if there is none.
 	redeem(ctx context.Context, at place, carried string) (*pendingLogin, error)
+
+	// isRedeemed reports whether this process has redeemed the state of a key.
+	isRedeemed(key string) bool
 }
 
 var (
@@ -119,6 +122,8 @@ func (s *storedLogins) redeem(ctx context.Context, at place, _ string) (*pending
 	return l, nil
 }
 
+func (s *storedLogins) isRedeemed(key string) bool { return s.redeemed.has(key) }
+
 // keys belong to one browser and one provider.
 func (at place) keys() *seal.Keys { return seal.FromSecret(at.secret, "entry "+at.provider) }
 
@@ -182,6 +187,8 @@ func (s *sealedLogins) redeem(_ context.Context, at place, carried string) (*pen
 	}
 	return l, nil
 }
+
+func (s *sealedLogins) isRedeemed(key string) bool { return s.redeemed.has(key) }
 
 func (s *sealedLogins) open(at place, carried string) (*pendingLogin, bool) {
 	if len(carried) > maxSealed {
@@ -252,6 +259,13 @@ func (r *redeemed) first(key string, expires int64) bool {
 	}
 	r.byKey[key] = redemption{expires, now + r.keep}
 	return expires > r.floor
+}
+
+func (r *redeemed) has(key string) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	_, ok := r.byKey[key]
+	return ok
 }
 
 // makeRoom forgets what has expired or, if that is not a sixteenth, the sixteenth that
