@@ -1,11 +1,13 @@
-package redisstate_test
+package redisstore_test
 
 import (
 	"log"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
 	"github.com/redis/go-redis/v9"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/endpoints"
 )
 
 func Example() {
@@ -13,14 +15,15 @@ func Example() {
 		Addrs:                 []string{"redis:6379"}, // several: a Cluster; with MasterName: Sentinel
 		ContextTimeoutEnabled: true,
 	})
-	provider, err := shangcloud.New(shangcloud.Config{
+	tokens := redisstore.NewTokens(client)
+	provider, err := oauth2login.New(&oauth2.Config{
 		ClientID:     "id",
 		ClientSecret: "secret",
 		RedirectURL:  "https://app.example/callback",
-		States:       redisstate.New(client),
-	})
+		Endpoint:     endpoints.GitLab,
+	}, &oauth2login.Options{States: redisstore.NewStates(client)})
 	if err != nil {
 		log.Fatal(err)
 	}
-	_ = provider // StartLogin and FinishLogin, on any machine
+	_ = provider.StoredTokens(tokens.User("10001")) // on any machine
 }

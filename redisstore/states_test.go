@@ -1,151 +1,31 @@
-package redisstate_test
+package redisstore_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
-	"strconv"
-	"strings"
-	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// The tests against real servers, a Cluster among them, are in the module tests.
-
-// fakeRedis answers commands with a function, which returns "" to close the
-// connection, and silence to say nothing.
-type fakeRedis struct {
-	addr   string
-	answer func(args []string) string
-
-	mu   sync.Mutex
-	seen [][]string
-}
-
-const silence = "silence"
-
-func newFakeRedis(t *testing.T, answer func(args []string) string) *fakeRedis {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	f := &fakeRedis{addr: l.Addr().String(), answer: answer}
-	var wg sync.WaitGroup
-	var mu sync.Mutex
-	var conns []net.Conn
-	wg.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			mu.Lock()
-			conns = append(conns, conn)
-			mu.Unlock()
-			wg.Go(func() { f.serve(conn) })
-		}
-	})
-	t.Cleanup(func() {
-		_ = l.Close()
-		mu.Lock()
-		for _, c := range conns {
-			_ = c.Close()
-		}
-		mu.Unlock()
-		wg.Wait()
-	})
-	return f
-}
-
-func (f *fakeRedis) serve(conn net.Conn) {
-	defer conn.Close()
-	r := bufio.NewReader(conn)
-	line := func() (string, error) {
-		s, err := r.ReadString('\n')
-		return strings.TrimSuffix(s, "\r\n"), err
-	}
-	for {
-		header, err := line()
-		if err != nil {
-			return
-		}
-		n, _ := strconv.Atoi(strings.TrimPrefix(header, "*"))
-		var args []string
-		for range n {
-			size, err := line()
-			if err != nil {
-				return
-			}
-			length, _ := strconv.Atoi(strings.TrimPrefix(size, "$"))
-			data := make([]byte, length+2)
-			if _, err := io.ReadFull(r, data); err != nil {
-				return
-			}
-			args = append(args, string(data[:length]))
-		}
-		reply := "-ERR unknown command\r\n"
-		switch name := strings.ToLower(args[0]); name {
-		case "hello", "client", "command":
-		case "auth":
-			reply = "+OK\r\n"
-		default:
-			f.mu.Lock()
-			f.seen = append(f.seen, args)
-			f.mu.Unlock()
-			reply = f.answer(append([]string{name}, args[1:]...))
-		}
-		switch reply {
-		case "":
-			return
-		case silence:
-			continue
-		}
-		if _, err := io.WriteString(conn, reply); err != nil {
-			return
-		}
-	}
-}
-
-func (f *fakeRedis) commands() (names []string) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for _, args := range f.seen {
-		names = append(names, strings.ToLower(args[0]))
-	}
-	return names
-}
-
-func (f *fakeRedis) client(t *testing.T, change ...func(*redis.Options)) *redis.Client {
-	o := &redis.Options{Addr: f.addr, Password: "hush-hush"}
-	for _, c := range change {
-		c(o)
-	}
-	client := redis.NewClient(o)
-	t.Cleanup(func() { _ = client.Close() })
-	return client
-}
-
-func bulk(s string) string { return fmt.Sprintf("$%d\r\n%s\r\n", len(s), s) }
-
-// TestOneRoundTrip: what a login costs is what the documentation says.
-func TestOneRoundTrip(t *testing.T) {
+// TestStates_commands checks the documented cost of a login.
+func TestStates_commands(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string {
 		if args[0] == "getdel" {
 			return bulk("value")
 		}
 		return "+OK\r\n"
 	})
-	s := redisstate.New(f.client(t), redisstate.WithPrefix("app:"))
+	s := redisstore.NewStates(f.client(t), redisstore.WithPrefix("app:"))
 	require.NoError(t, s.Put(t.Context(), "key", []byte("value"), 1500*time.Microsecond))
 	value, found, err := s.Take(t.Context(), "key")
 	require.NoError(t, err)
@@ -155,9 +35,9 @@ func TestOneRoundTrip(t *testing.T) {
 	assert.Equal(t, [][]string{{"set", "app:key", "value", "px", "2"}, {"getdel", "app:key"}, {"del", "app:key"}}, f.seen)
 }
 
-func TestTimeToLive(t *testing.T) {
+func TestStates_time_to_live(t *testing.T) {
 	f := newFakeRedis(t, func([]string) string { return "+OK\r\n" })
-	s := redisstate.New(f.client(t))
+	s := redisstore.NewStates(f.client(t))
 	for _, c := range []struct {
 		ttl  time.Duration
 		want string
@@ -166,25 +46,24 @@ func TestTimeToLive(t *testing.T) {
 	} {
 		f.seen = nil
 		require.NoError(t, s.Put(t.Context(), "key", nil, c.ttl))
-		assert.Equal(t, []string{"set", "shangcloud:state:key", "", "px", c.want}, f.seen[0])
+		assert.Equal(t, []string{"set", "oauth2login:states:key", "", "px", c.want}, f.seen[0])
 	}
 }
 
-// TestServerWithoutGETDEL is one before 6.2.
-func TestServerWithoutGETDEL(t *testing.T) {
+func TestStates_server_before_6_2(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string {
 		switch args[0] {
 		case "getdel":
-			return "-ERR unknown command `getdel`, with args beginning with: `shangcloud:state:key`, \r\n"
+			return "-ERR unknown command `getdel`, with args beginning with: `oauth2login:states:key`, \r\n"
 		case "eval":
-			if args[3] == "shangcloud:state:key" {
+			if args[3] == "oauth2login:states:key" {
 				return bulk("value")
 			}
 			return "$-1\r\n"
 		}
 		return "+OK\r\n"
 	})
-	s := redisstate.New(f.client(t))
+	s := redisstore.NewStates(f.client(t))
 	for range 2 {
 		value, found, err := s.Take(t.Context(), "key")
 		require.NoError(t, err)
@@ -194,12 +73,12 @@ func TestServerWithoutGETDEL(t *testing.T) {
 	_, found, err := s.Take(t.Context(), "other")
 	require.NoError(t, err)
 	assert.False(t, found)
-	assert.Equal(t, []string{"getdel", "eval", "eval", "eval"}, f.commands(), "it is asked once")
+	assert.Equal(t, []string{"getdel", "eval", "eval", "eval"}, f.commands(), "GETDEL is tried once")
 }
 
-// TestLostAnswer: the state may have been taken. That is an error, not a miss, and
-// the command is not sent again, which would find nothing.
-func TestLostAnswer(t *testing.T) {
+// TestStates_lost_answer must be an error, not a miss: the state may have been taken. Sent
+// again, the command would find nothing.
+func TestStates_lost_answer(t *testing.T) {
 	taken := false
 	f := newFakeRedis(t, func([]string) string {
 		if taken {
@@ -208,7 +87,7 @@ func TestLostAnswer(t *testing.T) {
 		taken = true
 		return ""
 	})
-	s := redisstate.New(f.client(t, func(o *redis.Options) { o.MaxRetries = 3 }))
+	s := redisstore.NewStates(f.client(t, func(o *redis.Options) { o.MaxRetries = 3 }))
 	value, found, err := s.Take(t.Context(), "key")
 	assert.ErrorIs(t, err, io.EOF)
 	assert.False(t, found)
@@ -226,15 +105,14 @@ func TestLostAnswer(t *testing.T) {
 		}
 		return ""
 	})
-	_, found, err = redisstate.New(f.client(t)).Take(t.Context(), "key")
+	_, found, err = redisstore.NewStates(f.client(t)).Take(t.Context(), "key")
 	assert.Error(t, err)
 	assert.False(t, found)
 }
 
-// TestSilentServer says nothing, for longer than anybody waits.
-func TestSilentServer(t *testing.T) {
+func TestStates_silent_server(t *testing.T) {
 	f := newFakeRedis(t, func([]string) string { return silence })
-	s := redisstate.New(f.client(t, func(o *redis.Options) { o.ReadTimeout = time.Hour; o.ContextTimeoutEnabled = false }))
+	s := redisstore.NewStates(f.client(t, func(o *redis.Options) { o.ReadTimeout = time.Hour; o.ContextTimeoutEnabled = false }))
 	for name, call := range map[string]func(context.Context) error{
 		"put": func(ctx context.Context) error { return s.Put(ctx, "key", []byte("value"), time.Minute) },
 		"take": func(ctx context.Context) error {
@@ -257,12 +135,11 @@ func TestSilentServer(t *testing.T) {
 
 		before := len(f.commands())
 		assert.ErrorIs(t, call(ctx), context.Canceled, name)
-		assert.Len(t, f.commands(), before, "nothing is sent for who is gone")
+		assert.Len(t, f.commands(), before, "nothing is sent for a context that is done")
 	}
 }
 
-// TestClientThatObeysContexts needs no help.
-func TestClientThatObeysContexts(t *testing.T) {
+func TestStates_ContextTimeoutEnabled(t *testing.T) {
 	var quiet atomic.Bool
 	quiet.Store(true)
 	f := newFakeRedis(t, func([]string) string {
@@ -271,7 +148,7 @@ func TestClientThatObeysContexts(t *testing.T) {
 		}
 		return "$-1\r\n"
 	})
-	s := redisstate.New(f.client(t, func(o *redis.Options) { o.ReadTimeout = time.Hour; o.ContextTimeoutEnabled = true; o.MaxRetries = -1 }))
+	s := redisstore.NewStates(f.client(t, func(o *redis.Options) { o.ReadTimeout = time.Hour; o.ContextTimeoutEnabled = true; o.MaxRetries = -1 }))
 	for range 2 {
 		ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 		_, found, err := s.Take(ctx, "key")
@@ -285,27 +162,26 @@ func TestClientThatObeysContexts(t *testing.T) {
 	assert.False(t, found)
 }
 
-// TestErrorsTellNothing: replies quote what was sent.
-func TestErrorsTellNothing(t *testing.T) {
+// TestStates_errors quote no reply: Redis quotes keys and values in it.
+func TestStates_errors(t *testing.T) {
 	for reply, want := range map[string]string{
-		"-NOPERM this user has no permissions to access the 'hush-key' key\r\n": "the server answered NOPERM",
-		"-OOM command not allowed when used memory > 'maxmemory'.\r\n":          "the server answered OOM",
+		"-NOPERM this user has no permissions to access the 'hush-key' key\r\n": "the server answered NOPERM (docs/redis.md lists the rights that the user needs)",
+		"-OOM command not allowed when used memory > 'maxmemory'.\r\n":          "the server answered OOM (the server's memory is full)",
+		"-NOAUTH Authentication required.\r\n":                                  "the server answered NOAUTH (give the client the password)",
 		"-ERR syntax error near 'hush-value'\r\n":                               "the server answered ERR",
 		"-hush-value\r\n": "the command failed",
-		":1\r\n":          "", // a type that GETDEL does not have
+		":1\r\n":          "the server's answer has another type",
 		"":                "the connection was closed",
 	} {
 		f := newFakeRedis(t, func([]string) string { return reply })
-		s := redisstate.New(f.client(t, func(o *redis.Options) { o.MaxRetries = -1 }))
+		s := redisstore.NewStates(f.client(t, func(o *redis.Options) { o.MaxRetries = -1 }))
 		_, found, err := s.Take(t.Context(), "hush-key")
-		if want != "" {
-			assert.False(t, found)
-			assert.EqualError(t, err, "shangcloud: redis state store: take: "+want)
-			assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s %q", err, err, err, err, err), "hush")
-		}
+		assert.False(t, found)
+		assert.EqualError(t, err, "redisstore: states: take: "+want)
+		assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s %q", err, err, err, err, err), "hush")
 		if reply != ":1\r\n" {
 			err = s.Put(t.Context(), "hush-key", []byte("hush-value"), time.Minute)
-			assert.EqualError(t, err, "shangcloud: redis state store: put: "+want)
+			assert.EqualError(t, err, "redisstore: states: put: "+want)
 			assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "hush")
 		}
 	}
@@ -313,23 +189,32 @@ func TestErrorsTellNothing(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
 	client := redis.NewClient(&redis.Options{Addr: l.Addr().String(), Password: "hush-hush"})
-	defer client.Close()
-	_, found, err := redisstate.New(client).Take(t.Context(), "hush-key")
+	_, found, err := redisstore.NewStates(client).Take(t.Context(), "hush-key")
 	assert.False(t, found)
-	var netErr *net.OpError
-	assert.True(t, errors.As(err, &netErr), "%v", err)
-	assert.ErrorContains(t, err, "connection refused")
+	netErr, ok := errors.AsType[*net.OpError](err)
+	require.True(t, ok, "%v", err)
+	assert.EqualError(t, err, "redisstore: states: take: "+netErr.Error())
+	assert.Equal(t, "states: take: "+netErr.Error(), err.(interface{ SafeText() string }).SafeText())
+
+	require.NoError(t, client.Close())
+	assert.EqualError(t, redisstore.NewStates(client).Put(t.Context(), "k", nil, time.Minute), "redisstore: states: put: client is closed")
 }
 
-func TestStorePrintsNoSecret(t *testing.T) {
+func TestStores_print_no_secret(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1", Username: "login", Password: "hush-hush"})
 	defer client.Close()
-	s := redisstate.New(client)
-	text, err := json.Marshal(map[string]any{"store": s})
-	require.NoError(t, err)
-	holder := struct{ s *redisstate.Store }{s}
-	out := fmt.Sprintf("%v %+v %#v %s %q %d %v %+v %#v %s", s, s, s, s, s, s, holder, holder, holder, text)
-	assert.Contains(t, out, "shangcloud:state:")
-	assert.NotContains(t, out, "hush")
-	assert.NotContains(t, fmt.Sprint((*redisstate.Store)(nil)), "panic")
+	tokens := redisstore.NewTokens(client, redisstore.WithPrefix("app:"))
+	for _, v := range []any{
+		redisstore.NewStates(client, redisstore.WithPrefix("app:")), tokens, tokens.User("hush-user"),
+	} {
+		text, err := json.Marshal(v)
+		require.NoError(t, err)
+		holder := struct{ s any }{v}
+		out := fmt.Sprintf("%v %+v %#v %s %q %d %x %s", v, v, v, v, v, v, v, text)
+		assert.Contains(t, out, "app:")
+		assert.NotContains(t, out, "hush")
+		assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s", holder, holder, holder, holder), "hush-hush")
+	}
+	assert.Equal(t, "redisstore.States(none) redisstore.Tokens(none) redisstore.Tokens(none)",
+		fmt.Sprint((*redisstore.States)(nil), " ", (*redisstore.Tokens)(nil), " ", redisstore.UserTokens{}))
 }

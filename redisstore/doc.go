@@ -1,0 +1,17 @@
+// Package redisstore keeps login states and users' tokens in Redis or Valkey, for
+// applications on several machines.
+//
+//	client := redis.NewClient(&redis.Options{Addr: "redis:6379", ContextTimeoutEnabled: true})
+//	tokens := redisstore.NewTokens(client)
+//	provider, err := oauth2login.New(conf, &oauth2login.Options{States: redisstore.NewStates(client)})
+//	src := provider.StoredTokens(tokens.User("10001"))
+//
+// A FailoverClient (Sentinel) and a ClusterClient work as well. Set
+// ContextTimeoutEnabled: otherwise each call needs a goroutine to obey its context.
+//
+// Tokens are stored as JSON. [github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore.Encrypted]
+// encrypts them before they reach Redis.
+//
+// docs/redis.md names the commands that a user with an access list needs, and says what
+// each call costs, what happens while Redis is down, and what Redis does not promise.
+package redisstore

@@ -1,0 +1,287 @@
+package redisstore
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	mathrand "math/rand/v2"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/redis/go-redis/v9"
+	"golang.org/x/oauth2"
+)
+
+const (
+	// The pause between two attempts at a lock doubles from firstPoll to maxPoll, ± 25 %.
+	firstPoll = 5 * time.Millisecond
+	maxPoll   = 200 * time.Millisecond
+
+	// unlockLimit is how long unlock may take. If it fails, the lock ends by itself.
+	unlockLimit = 3 * time.Second
+
+	// unknown stands for the stored value before it was loaded. No token is like it.
+	unknown = "?"
+)
+
+// saveScript saves a token if the lock is still the caller's, or if nobody has saved
+// another one since the caller loaded it. The last comparison lets the script run twice.
+//
+// KEYS: token, lock. ARGV: the caller's lock, the loaded value, the new value.
+const saveScript = `if redis.call('GET', KEYS[2]) ~= ARGV[1] then
+  local now = redis.call('GET', KEYS[1]) or ''
+  if now ~= ARGV[2] and now ~= ARGV[3] then return 'LOST' end
+end
+redis.call('SET', KEYS[1], ARGV[3])
+return 'OK'`
+
+// unlockScript ends a lock if it is still the caller's.
+const unlockScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
+return 0`
+
+// errLost is a save by a former holder of the lock.
+var errLost = errors.New("the lock has ended, and another process has saved or deleted the token since")
+
+// Tokens keeps users' tokens in Redis, one key for each user of one provider. [NewTokens]
+// makes it. It is safe for concurrent use, by any number of machines.
+//
+// The lock on a token is a key of its own, which expires after the time that its holder
+// asked for. A holder whose lock has expired can still save, unless another process has
+// saved meanwhile: a newer token is never overwritten by an older one.
+//
+// The default prefix of keys is "oauth2login:tokens:". Tokens do not expire. A load and a
+// save are one command each; a waiting lock polls. A call without a deadline ends after 10
+// seconds. See docs/redis.md for what Redis does not promise.
+type Tokens struct {
+	client
+
+	mu    sync.Mutex
+	locks map[string]*heldLock // of the users whose lock this process holds
+}
+
+// heldLock is a lock between LockToken and unlock. It may have expired.
+type heldLock struct {
+	value string
+
+	// known is the stored value as the holder knows it: the first one that was loaded,
+	// or the last one that was saved. Later loads may be another goroutine's, when the
+	// lock has expired. nil: not loaded yet.
+	known atomic.Pointer[string]
+}
+
+// NewTokens returns a store that uses r. It does not connect, and it never closes r.
+func NewTokens(r redis.UniversalClient, opts ...Option) *Tokens {
+	t := &Tokens{locks: make(map[string]*heldLock)}
+	t.init(r, "tokens", opts)
+	return t
+}
+
+// Format prints the prefix, whatever the verb.
+func (t *Tokens) Format(f fmt.State, _ rune) {
+	var c *client
+	if t != nil {
+		c = &t.client
+	}
+	c.format(f, "Tokens")
+}
+
+// User returns the store of one user's token. The key is the application's name for the
+// user, of any bytes. With an empty key every call is an error. The stores of one user from
+// one Tokens are equal (==).
+func (t *Tokens) User(key string) UserTokens { return UserTokens{t, key} }
+
+// UserTokens is the store of one user's token, made by [Tokens.User]. It is safe for
+// concurrent use. With its zero value every call is an error.
+type UserTokens struct {
+	tokens *Tokens
+	user   string
+}
+
+var (
+	_ oauth2login.TokenStore  = UserTokens{}
+	_ oauth2login.TokenLocker = UserTokens{}
+)
+
+// Format prints the prefix, whatever the verb. It does not print the user's key.
+func (u UserTokens) Format(f fmt.State, verb rune) { u.tokens.Format(f, verb) }
+
+func (u UserTokens) check() error {
+	switch {
+	case u.tokens == nil:
+		return (&client{kind: "tokens"}).error("user", "a zero UserTokens is no store: call Tokens.User")
+	case u.user == "":
+		return u.tokens.error("user", "the user's key is empty")
+	}
+	return nil
+}
+
+// tokenKey and lockKey are in one slot of a Cluster, by the text in braces. It is never
+// empty, even if the user's key begins with a brace.
+func (u UserTokens) tokenKey() string { return u.tokens.prefix + "{u:" + u.user + "}" }
+func (u UserTokens) lockKey() string  { return u.tokenKey() + ":lock" }
+
+// LoadToken implements [oauth2login.TokenStore].
+func (u UserTokens) LoadToken(ctx context.Context) (*oauth2.Token, error) {
+	const op = "load"
+	if err := u.check(); err != nil {
+		return nil, err
+	}
+	t, held := u.tokens, u.tokens.holder(u.user)
+	answer, err := t.do(ctx, op, func(ctx context.Context) (any, error) { return t.send(ctx, "get", u.tokenKey()) })
+	if err != nil {
+		return nil, err
+	}
+	stored := ""
+	if answer != nil {
+		if stored, err = t.text(op, answer); err != nil {
+			return nil, err
+		}
+	}
+	if held != nil {
+		held.known.CompareAndSwap(nil, &stored)
+	}
+	if answer == nil {
+		return nil, nil
+	}
+	tok, err := tokenstore.Unmarshal([]byte(stored))
+	if err != nil {
+		return nil, t.error(op, "the stored data is not a token", err)
+	}
+	return tok, nil
+}
+
+// SaveToken implements [oauth2login.TokenStore]. Under a lock that has expired, it fails if
+// another process has saved or deleted the token since it was loaded.
+func (u UserTokens) SaveToken(ctx context.Context, tok *oauth2.Token) error {
+	const op = "save"
+	if err := u.check(); err != nil {
+		return err
+	}
+	t := u.tokens
+	data, err := tokenstore.Marshal(tok)
+	if err != nil {
+		return t.error(op, "the token is nil, or can't be written as JSON", err)
+	}
+	args := []any{"set", u.tokenKey(), data}
+	held := t.holder(u.user)
+	if held != nil {
+		known := unknown
+		if p := held.known.Load(); p != nil {
+			known = *p
+		}
+		args = []any{"eval", saveScript, 2, u.tokenKey(), u.lockKey(), held.value, known, data}
+	}
+	answer, err := t.do(ctx, op, func(ctx context.Context) (any, error) { return t.send(ctx, args...) })
+	if err != nil {
+		return err
+	}
+	if answer == "LOST" {
+		return t.error(op, errLost.Error(), errLost)
+	}
+	if held != nil {
+		held.known.Store(new(string(data)))
+	}
+	return nil
+}
+
+// DeleteToken implements [oauth2login.TokenStore]. It does not wait for the lock:
+// [oauth2login.TokenSource.Delete] does, so that no refresh brings the token back.
+func (u UserTokens) DeleteToken(ctx context.Context) error {
+	if err := u.check(); err != nil {
+		return err
+	}
+	t := u.tokens
+	_, err := t.do(ctx, "delete", func(ctx context.Context) (any, error) { return t.send(ctx, "del", u.tokenKey()) })
+	return err
+}
+
+// LockToken implements [oauth2login.TokenLocker]. hold is rounded up to milliseconds, and
+// counted by the server's clock. The lock is not reentrant. A second call of unlock does
+// nothing; the first takes at most 3 seconds.
+func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error) {
+	if err := u.check(); err != nil {
+		return nil, err
+	}
+	held := &heldLock{value: rand.Text()}
+	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {
+		locked, err := u.tryLock(ctx, held, hold)
+		if err != nil {
+			return nil, err
+		}
+		if locked {
+			break
+		}
+		if err := wait(ctx, pause); err != nil {
+			return nil, u.tokens.failed("lock", err, err)
+		}
+	}
+	u.tokens.setHolder(u.user, held)
+	return sync.OnceFunc(func() {
+		u.tokens.dropHolder(u.user, held)
+		u.unlock(held)
+	}), nil
+}
+
+// tryLock takes the lock if it is free. After an error the server may have given it all the
+// same, so it is given back.
+func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Duration) (bool, error) {
+	t := u.tokens
+	if err := ctx.Err(); err != nil {
+		return false, t.failed("lock", err, err)
+	}
+	answer, err := t.do(ctx, "lock", func(ctx context.Context) (any, error) {
+		// Sent again after a lost answer, it would find its own lock.
+		return t.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
+	})
+	if err != nil {
+		go u.unlock(held)
+	}
+	return answer != nil, err
+}
+
+func (u UserTokens) unlock(held *heldLock) {
+	ctx, cancel := context.WithTimeout(context.Background(), unlockLimit)
+	defer cancel()
+	t := u.tokens
+	// If it fails, the lock expires.
+	_, _ = t.do(ctx, "unlock", func(ctx context.Context) (any, error) {
+		return t.send(ctx, "eval", unlockScript, 1, u.lockKey(), held.value)
+	})
+}
+
+// wait waits for a pause with jitter, until ctx is done.
+func wait(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause*3/4 + mathrand.N(pause/2))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (t *Tokens) holder(user string) *heldLock {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.locks[user]
+}
+
+func (t *Tokens) setHolder(user string, held *heldLock) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.locks[user] = held
+}
+
+// dropHolder forgets held, unless another goroutine has the lock by now.
+func (t *Tokens) dropHolder(user string, held *heldLock) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.locks[user] == held {
+		delete(t.locks, user)
+	}
+}
