@@ -14,19 +14,6 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-// askDevice starts a device login, as a public client.
-func askDevice(t *testing.T, s *shangcloudtest.Server, query string) answer {
-	t.Helper()
-	return send(t, "POST", s.URL+"/oauth/device_authorization", "client_id="+publicClient+query, "Content-Type", formType)
-}
-
-// poll asks once whether the user has decided.
-func poll(t *testing.T, s *shangcloudtest.Server, deviceCode any, query string) answer {
-	t.Helper()
-	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {deviceCode.(string)}, "client_id": {publicClient}}
-	return send(t, "POST", s.URL+"/oauth/token", form.Encode()+query, "Content-Type", formType)
-}
-
 // The whole flow by golang.org/x/oauth2, in no time at all.
 func TestDeviceLoginWithPlainOAuth2(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

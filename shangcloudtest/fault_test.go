@@ -2,10 +2,8 @@ package shangcloudtest_test
 
 import (
 	"context"
-	"errors"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -53,9 +51,6 @@ func TestFaultAnswers(t *testing.T) {
 	assert.Equal(t, 200, call(t, s, "/api/user/info", access, "{}").status)
 	assert.Len(t, s.Requests("/api/user/info"), 10)
 }
-
-func answerOf(status int, body string) answer { return answer{status: status, body: body} }
-func short(a answer) answer                   { return answerOf(a.status, a.body) }
 
 // The connection is cut in the same way over a network and in process.
 func TestDrop(t *testing.T) {
@@ -167,49 +162,4 @@ func TestDelay(t *testing.T) {
 		assert.Equal(t, 401, resp.StatusCode)
 		assert.Equal(t, 3*time.Second, time.Since(start))
 	})
-}
-
-func TestTransport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := populate(shangcloudtest.New())
-		ctx, cancel := context.WithCancelCause(t.Context())
-		cancel(errors.New("given up"))
-		req, err := http.NewRequestWithContext(ctx, "POST", s.URL, strings.NewReader("x"))
-		require.NoError(t, err)
-		_, err = s.Transport().RoundTrip(req)
-		assert.Error(t, err)
-		assert.Empty(t, s.Requests(), "it was never sent")
-
-		// A client may leave without reading the answer.
-		resp, err := (&http.Client{Transport: s.Transport()}).Get(s.URL + "/device")
-		require.NoError(t, err)
-		assert.Equal(t, "200 OK", resp.Status)
-		require.NoError(t, resp.Body.Close())
-		synctest.Wait()
-
-		s.Handle("/empty", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Content-Length", "0")
-			_, err := w.Write(nil)
-			assert.NoError(t, err)
-		}))
-		resp, err = (&http.Client{Transport: s.Transport()}).Get(s.URL + "/empty")
-		require.NoError(t, err)
-		assert.EqualValues(t, 0, resp.ContentLength)
-		require.NoError(t, resp.Body.Close())
-	})
-}
-
-// Mounted with TLS and below a path, everything still finds its way.
-func TestMounted(t *testing.T) {
-	s := populate(shangcloudtest.New())
-	mux := http.NewServeMux()
-	mux.Handle("/staging/", http.StripPrefix("/staging", s))
-	ts := httptest.NewTLSServer(mux)
-	defer ts.Close()
-	resp, err := ts.Client().PostForm(ts.URL+"/staging/oauth/device_authorization", url.Values{"client_id": {publicClient}})
-	require.NoError(t, err)
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	require.NoError(t, err)
-	assert.Equal(t, ts.URL+"/staging/device", answerOf(0, string(body)).value(t, "verification_uri"))
 }

@@ -18,19 +18,6 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-// fakeTB is a test that notes its failures.
-type fakeTB struct {
-	failures []string
-	cleanups []func()
-}
-
-func (f *fakeTB) Helper()          {}
-func (f *fakeTB) Cleanup(c func()) { f.cleanups = append(f.cleanups, c) }
-func (f *fakeTB) Errorf(format string, args ...any) {
-	f.failures = append(f.failures, fmt.Sprintf(format, args...))
-}
-func (f *fakeTB) Fatalf(format string, args ...any) { panic("not expected") }
-
 func TestUnknownPathsFailTheTest(t *testing.T) {
 	tb := new(fakeTB)
 	s := shangcloudtest.NewServer(tb)
@@ -61,43 +48,6 @@ func TestUnknownPathsFailTheTest(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, resp.StatusCode)
 }
 
-func mustRequest(t *testing.T, address string) *http.Request {
-	req, err := http.NewRequest("GET", address, nil)
-	require.NoError(t, err)
-	return req
-}
-
-func TestHandle(t *testing.T) {
-	s := platform(t)
-	access, _ := s.Issue(webClient, uid, "mmo")
-	say := func(what string) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			u, ok := s.UserOf(r.Header.Get("Authorization"), "mmo") // rooms take the bare token
-			body, _ := io.ReadAll(r.Body)
-			_, _ = fmt.Fprint(w, what, " ", u.ID, " ", ok, " ", string(body))
-		})
-	}
-	s.Handle("/api/mmo/", say("below"))
-	s.Handle("/api/mmo/room/", say("rooms"))
-	s.Handle("/api/mmo/room/new", say("new"))
-	s.Handle("/api/user/info", say("instead"))
-	post := func(path string) string {
-		return send(t, "POST", s.URL+path, "{}", "Authorization", access).body
-	}
-	assert.Equal(t, "new 10001 true {}", post("/api/mmo/room/new"))
-	assert.Equal(t, "rooms 10001 true {}", post("/api/mmo/room/join"))
-	assert.Equal(t, "below 10001 true {}", post("/api/mmo/other"))
-	assert.Equal(t, "instead 10001 true {}", post("/api/user/info"))
-	s.Handle("/api/user/info", nil)
-	assert.Equal(t, http.StatusOK, call(t, s, "/api/user/info", refreshless(s), "{}").status)
-	assert.Equal(t, "{}", string(s.Requests("/api/mmo/room/new")[0].Body))
-}
-
-func refreshless(s *shangcloudtest.Server) string {
-	access, _ := s.Issue(webClient, uid)
-	return access
-}
-
 func TestStart(t *testing.T) {
 	s, err := shangcloudtest.Start(":0")
 	require.NoError(t, err)
@@ -122,40 +72,6 @@ func TestHTTP10(t *testing.T) {
 	require.NoError(t, err)
 	assert.Contains(t, string(all), "200 OK")
 	assert.Contains(t, string(all), `"uid":10001`)
-}
-
-func TestRequests(t *testing.T) {
-	s := platform(t)
-	send(t, "GET", s.URL+"/device?user_code=a+b&x=%zz", "", "X-Test", "1")
-	send(t, "POST", s.URL+"/oauth/token", "a=1&b=2", "Content-Type", formType)
-	all := s.Requests()
-	require.Len(t, all, 2)
-	assert.Equal(t, "GET", all[0].Method)
-	assert.Equal(t, "a b", all[0].Query().Get("user_code"))
-	assert.Equal(t, "1", all[0].Header.Get("x-test"))
-	assert.Equal(t, "2", all[1].Form().Get("b"))
-	assert.Len(t, s.Requests("/oauth/token", "/nowhere"), 1)
-	s.ForgetRequests()
-	assert.Empty(t, s.Requests())
-
-	// Long runs stay small: by number, and by size.
-	client := &http.Client{Transport: s.Transport()}
-	get := func(path, body string) {
-		resp, err := client.Post(s.URL+path, "text/plain", strings.NewReader(body))
-		require.NoError(t, err)
-		_ = resp.Body.Close()
-	}
-	for i := range 10_005 {
-		get(fmt.Sprintf("/device?%d", i), "")
-	}
-	all = s.Requests()
-	require.Len(t, all, 10_000)
-	assert.Equal(t, "5", all[0].RawQuery)
-	large := strings.Repeat(" ", 8<<20)
-	for range 12 {
-		get("/device", large)
-	}
-	assert.Len(t, s.Requests(), 8)
 }
 
 func TestNothingSecretIsPrinted(t *testing.T) {
@@ -192,19 +108,6 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 		assert.NotContains(t, out.String(), fmt.Sprintf("%x", secret))
 	}
 	assert.Equal(t, "<nil>", fmt.Sprint((*shangcloudtest.Server)(nil)))
-}
-
-func TestMistakesPanic(t *testing.T) {
-	s := shangcloudtest.New()
-	for name, mistake := range map[string]func(){
-		"client without an ID": func() { s.AddClient(shangcloudtest.Client{}) },
-		"relative redirect":    func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"/callback"}}) },
-		"fragment":             func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"https://a.example/#"}}) },
-		"user 0":               func() { s.AddUser(shangcloudtest.User{}) },
-		"user -1":              func() { s.AddUser(shangcloudtest.User{ID: -1}) },
-	} {
-		assert.Panics(t, mistake, name)
-	}
 }
 
 // Everything at once, for the race detector.

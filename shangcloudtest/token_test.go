@@ -2,7 +2,6 @@ package shangcloudtest_test
 
 import (
 	"context"
-	"encoding/base64"
 	"net/http"
 	"net/url"
 	"sync"
@@ -15,10 +14,6 @@ import (
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
-
-func basic(id, secret string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
-}
 
 // A whole login, by a program that knows golang.org/x/oauth2 only.
 func TestLoginWithPlainOAuth2(t *testing.T) {
@@ -42,68 +37,6 @@ func TestLoginWithPlainOAuth2(t *testing.T) {
 	assert.NotEqual(t, tok.RefreshToken, refreshed.RefreshToken)
 	_, ok = s.UserOf(tok.AccessToken, "mmo")
 	assert.True(t, ok, "an access token outlives a refresh")
-}
-
-func TestScopeDefault(t *testing.T) {
-	s := platform(t)
-	conf := config(s)
-	conf.Scopes = nil
-	code, _ := approve(t, s, conf.AuthCodeURL("s"))
-	tok, err := conf.Exchange(t.Context(), code)
-	require.NoError(t, err)
-	assert.Equal(t, "user:basic", tok.Extra("scope"))
-}
-
-func TestClientAuthentication(t *testing.T) {
-	s := platform(t)
-	const odd, oddSecret = "应用:a b", "p+/=%:é"
-	s.AddClient(shangcloudtest.Client{ID: odd, Secret: oddSecret, RedirectURIs: []string{callback}})
-	form := func(more ...string) string {
-		v := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"none"}}
-		for i := 0; i < len(more); i += 2 {
-			v.Add(more[i], more[i+1])
-		}
-		return v.Encode()
-	}
-	for name, row := range map[string]struct {
-		body   string
-		header []string
-		want   string // invalid_grant: the client was recognised
-	}{
-		"raw":                      {form(), []string{basic(webClient, webSecret)}, "invalid_grant"},
-		"raw, odd characters":      {form(), []string{basic(odd, oddSecret)}, "invalid_grant"},
-		"and client_id":            {form("client_id", webClient), []string{basic(webClient, webSecret)}, "invalid_grant"},
-		"public":                   {form("client_id", publicClient), nil, "invalid_grant"},
-		"percent-encoded":          {form(), []string{basic(url.QueryEscape(odd), url.QueryEscape(oddSecret))}, "invalid_client"},
-		"wrong secret":             {form(), []string{basic(webClient, "other")}, "invalid_client"},
-		"unknown client":           {form(), []string{basic("nobody", webSecret)}, "invalid_client"},
-		"no padding":               {form(), []string{basic(odd, oddSecret)[:20]}, "invalid_client"},
-		"two headers":              {form(), []string{basic(webClient, webSecret), basic(webClient, webSecret)}, "invalid_client"},
-		"an empty header":          {form("client_id", publicClient), []string{""}, "invalid_client"},
-		"secret in the body":       {form("client_id", webClient, "client_secret", webSecret), nil, "invalid_client"},
-		"secret twice":             {form("client_secret", webSecret), []string{basic(webClient, webSecret)}, "invalid_client"},
-		"confidential, no header":  {form("client_id", webClient), nil, "invalid_client"},
-		"public, with header":      {form("client_id", publicClient), []string{basic(publicClient, "")}, "invalid_client"},
-		"nobody":                   {form(), nil, "invalid_client"},
-		"client_id of another one": {form("client_id", odd), []string{basic(webClient, webSecret)}, "invalid_request"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			headers := []string{"Content-Type", formType}
-			for _, h := range row.header {
-				headers = append(headers, "Authorization", h)
-			}
-			a := send(t, "POST", s.URL+"/oauth/token", row.body, headers...)
-			assert.Equal(t, row.want, a.value(t, "error"))
-			assert.Equal(t, row.want == "invalid_client", a.status == http.StatusUnauthorized)
-			assert.Equal(t, row.want == "invalid_client", a.header.Get("WWW-Authenticate") != "")
-			assert.Equal(t, "no-store", a.header.Get("Cache-Control"))
-		})
-	}
-
-	s.AddClient(shangcloudtest.Client{ID: webClient, Secret: "new", RedirectURIs: []string{callback}})
-	assert.Equal(t, http.StatusUnauthorized, redeem(t, s, url.Values{"grant_type": {"x"}}).status, "the secret was changed")
-	a := send(t, "POST", s.URL+"/oauth/token", form(), "Content-Type", formType, "Authorization", basic(webClient, "new"))
-	assert.Equal(t, "invalid_grant", a.value(t, "error"))
 }
 
 func TestTokenRequests(t *testing.T) {
@@ -207,15 +140,6 @@ func TestSecondUseOfACodeRevokes(t *testing.T) {
 	assert.Equal(t, "invalid_grant", refresh(t, s, tok.RefreshToken).value(t, "error"))
 }
 
-func refresh(t *testing.T, s *shangcloudtest.Server, token string, scope ...string) answer {
-	t.Helper()
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
-	if scope != nil {
-		form["scope"] = scope
-	}
-	return redeem(t, s, form)
-}
-
 func TestRefreshTokenReuseRevokesTheLogin(t *testing.T) {
 	s := platform(t)
 	first, other := login(t, s), login(t, s)
@@ -304,53 +228,4 @@ func TestTokenAnswers(t *testing.T) {
 	a = fresh(func(set *shangcloudtest.Settings) { set.TokenLifetime = -time.Second })
 	_, ok := s.UserOf(a.value(t, "access_token").(string), "mmo")
 	assert.False(t, ok, "born expired")
-}
-
-func TestMemoryIsBounded(t *testing.T) {
-	s := populate(shangcloudtest.New())
-	first, _ := s.Issue(webClient, uid)
-	var last string
-	for range 100_000 {
-		last, _ = s.Issue(webClient, uid)
-	}
-	_, ok := s.UserOf(first, "user:basic")
-	assert.False(t, ok, "the oldest goes")
-	_, ok = s.UserOf(last, "user:basic")
-	assert.True(t, ok)
-}
-
-func TestExpiryAndRevocation(t *testing.T) {
-	s := platform(t)
-	c := newClock(s)
-	alive := func(token string) bool {
-		_, ok := s.UserOf(token, "user:basic")
-		return ok
-	}
-	access, _ := s.Issue(webClient, uid)
-	c.add(time.Hour - time.Second)
-	assert.True(t, alive(access))
-	c.add(time.Second)
-	assert.False(t, alive(access))
-
-	access, again := s.Issue(webClient, uid, everyScope...)
-	s.ExpireTokens()
-	assert.False(t, alive(access))
-	a := refresh(t, s, again)
-	assert.Equal(t, http.StatusOK, a.status, "refresh tokens stay good")
-	access, again = a.value(t, "access_token").(string), a.value(t, "refresh_token").(string)
-	assert.True(t, alive(access))
-
-	code, _ := approve(t, s, config(s).AuthCodeURL("s"))
-	theirs, _ := s.Issue(webClient, otherUID)
-	s.Revoke(uid)
-	assert.False(t, alive(access))
-	assert.True(t, alive(theirs))
-	assert.Equal(t, "invalid_grant", refresh(t, s, again).value(t, "error"))
-	_, err := config(s).Exchange(t.Context(), code)
-	assert.ErrorContains(t, err, "invalid_grant")
-	assert.NotEmpty(t, login(t, s).AccessToken, "a new login is not concerned")
-
-	assert.Panics(t, func() { s.Issue("nobody", uid) })
-	assert.Panics(t, func() { s.Issue(webClient, 404) })
-	assert.Panics(t, func() { s.Issue(webClient, uid, "admin") })
 }

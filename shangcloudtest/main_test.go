@@ -2,10 +2,13 @@ package shangcloudtest_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"io"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,6 +18,62 @@ import (
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
+
+const challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM" // RFC 7636, appendix B
+
+var field = regexp.MustCompile(`name="nonce" value="([^"]+)"`)
+
+// askDevice starts a device login, as a public client.
+func askDevice(t *testing.T, s *shangcloudtest.Server, query string) answer {
+	t.Helper()
+	return send(t, "POST", s.URL+"/oauth/device_authorization", "client_id="+publicClient+query, "Content-Type", formType)
+}
+
+// poll asks once whether the user has decided.
+func poll(t *testing.T, s *shangcloudtest.Server, deviceCode any, query string) answer {
+	t.Helper()
+	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {deviceCode.(string)}, "client_id": {publicClient}}
+	return send(t, "POST", s.URL+"/oauth/token", form.Encode()+query, "Content-Type", formType)
+}
+
+func answerOf(status int, body string) answer { return answer{status: status, body: body} }
+
+func short(a answer) answer { return answerOf(a.status, a.body) }
+
+// fakeTB is a test that notes its failures.
+type fakeTB struct {
+	failures []string
+	cleanups []func()
+}
+
+func (f *fakeTB) Helper() {}
+
+func (f *fakeTB) Cleanup(c func()) { f.cleanups = append(f.cleanups, c) }
+
+func (f *fakeTB) Errorf(format string, args ...any) {
+	f.failures = append(f.failures, fmt.Sprintf(format, args...))
+}
+
+func (f *fakeTB) Fatalf(format string, args ...any) { panic("not expected") }
+
+func mustRequest(t *testing.T, address string) *http.Request {
+	req, err := http.NewRequest("GET", address, nil)
+	require.NoError(t, err)
+	return req
+}
+
+func basic(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
+}
+
+func refresh(t *testing.T, s *shangcloudtest.Server, token string, scope ...string) answer {
+	t.Helper()
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
+	if scope != nil {
+		form["scope"] = scope
+	}
+	return redeem(t, s, form)
+}
 
 const (
 	webClient    = "demo-client"

@@ -1,0 +1,22 @@
+package shangcloudtest_test
+
+import (
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+)
+
+func TestMemoryIsBounded(t *testing.T) {
+	s := populate(shangcloudtest.New())
+	first, _ := s.Issue(webClient, uid)
+	var last string
+	for range 100_000 {
+		last, _ = s.Issue(webClient, uid)
+	}
+	_, ok := s.UserOf(first, "user:basic")
+	assert.False(t, ok, "the oldest goes")
+	_, ok = s.UserOf(last, "user:basic")
+	assert.True(t, ok)
+}
