@@ -17,10 +17,10 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/assert"
@@ -48,7 +48,7 @@ var faultyBackends = []struct {
 			return c
 		}
 		admin := connect()
-		return faultyBackend{redisstate.New(connect()), server, func(ctx context.Context) error {
+		return faultyBackend{redisstore.NewStates(connect()), server, func(ctx context.Context) error {
 			return admin.ClientKillByFilter(ctx, "TYPE", "normal", "SKIPME", "yes").Err()
 		}}
 	}},

@@ -4,9 +4,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -20,7 +20,7 @@ func FuzzStateKeys(f *testing.F) {
 	f.Add("{a}", "{a}b")
 	f.Add("á", "a\u0301")
 	f.Add("'; DROP TABLE states; --", "\r\nFLUSHALL\r\n")
-	stores := map[string]state.Store{"Redis": redisstate.New(connectRedis(f, "", ""), redisstate.WithPrefix(newRedisPrefix()))}
+	stores := map[string]state.Store{"Redis": redisstore.NewStates(connectRedis(f, "", ""), redisstore.WithPrefix(newRedisPrefix()))}
 	for _, d := range stateDatabases {
 		if d.name != pgBouncer.name {
 			stores[d.name], _, _ = newStates(f, d, d.dsn(f), 2)
