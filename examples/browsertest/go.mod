@@ -1,4 +1,4 @@
-module github.com/YearnstudioHorizon/shangcloud-oauth2/tests/browser
+module github.com/YearnstudioHorizon/shangcloud-oauth2/examples/browsertest
 
 go 1.26.0
 

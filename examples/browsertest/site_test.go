@@ -21,8 +21,8 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/weblogin/webapp"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/webapp"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
@@ -57,20 +57,20 @@ func (s *states) Take(ctx context.Context, key string) ([]byte, bool, error) {
 func newSite(t *testing.T) site {
 	t.Helper()
 	s := site{states: new(states)}
-	lines := run(t, nil, func(c *shangcloud.Config) { c.States = s.states })
+	lines := run(t, nil, &oauth2login.Options{States: s.states})
 	s.home, s.platform = lines["Open"], lines["Platform"]
 	return s
 }
 
 // run runs the application and returns what it prints: for each of the words
 // that its lines begin with, the address behind it.
-func run(t *testing.T, env map[string]string, change func(*shangcloud.Config)) map[string]string {
+func run(t *testing.T, env map[string]string, options *oauth2login.Options) map[string]string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	r, w := io.Pipe()
 	ended := make(chan error, 1)
 	go func() {
-		err := webapp.Run(ctx, "127.0.0.1:0", func(name string) string { return env[name] }, w, change)
+		err := webapp.Run(ctx, "127.0.0.1:0", func(name string) string { return env[name] }, w, options)
 		w.CloseWithError(err)
 		ended <- err
 	}()
@@ -131,9 +131,7 @@ func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	lines := run(t, env, func(c *shangcloud.Config) {
-		c.States, c.HTTPClient = s.states, &http.Client{Transport: transport}
-	})
+	lines := run(t, env, &oauth2login.Options{States: s.states, HTTPClient: &http.Client{Transport: transport}})
 	inner := &url.URL{Scheme: "http", Host: lines["Listening"]}
 	proxy.Rewrite = func(r *httputil.ProxyRequest) { r.SetURL(inner) }
 	proxy.ModifyResponse = change

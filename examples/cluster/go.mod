@@ -4,7 +4,7 @@ go 1.26.0
 
 require (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
-	github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.0.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/redis/go-redis/v9 v9.23.0
 )
@@ -23,5 +23,5 @@ require (
 
 replace (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 => ../..
-	github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate => ../../state/redisstate
+	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore => ../../redisstore
 )

@@ -34,10 +34,10 @@ import (
 	"os/signal"
 	"strings"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/weblogin/webapp"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/webapp"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	"github.com/redis/go-redis/v9"
 )
@@ -65,9 +65,9 @@ func run(ctx context.Context, addr, states string) error {
 	return webapp.Run(ctx, addr, os.Getenv, os.Stdout, share)
 }
 
-// sharing returns what -states changes in the configuration. What it opens stays
-// open until the program ends.
-func sharing(ctx context.Context, states string) (func(*shangcloud.Config), error) {
+// sharing returns the options for -states. What it opens stays open until the program
+// ends.
+func sharing(ctx context.Context, states string) (*oauth2login.Options, error) {
 	kind, _, _ := strings.Cut(states, ":")
 	switch kind {
 	case "redis", "rediss":
@@ -76,21 +76,20 @@ func sharing(ctx context.Context, states string) (func(*shangcloud.Config), erro
 			return nil, errors.New("-states: not the URL of a Redis") // it may hold a password
 		}
 		options.ContextTimeoutEnabled = true
-		store := redisstate.New(redis.NewClient(options))
-		return func(c *shangcloud.Config) { c.States = store }, nil
+		return &oauth2login.Options{States: redisstore.NewStates(redis.NewClient(options))}, nil
 	case "postgres", "postgresql":
 		db, err := sql.Open("pgx", states)
 		if err != nil {
 			return nil, errors.New("-states: not the URL of a PostgreSQL database")
 		}
-		store, err := state.NewSQL(db, state.PostgreSQL, state.SQLConfig{})
+		store, err := sqlstore.NewStates(db, sqlstore.PostgreSQL, sqlstore.Config{})
 		if err != nil {
 			return nil, err
 		}
-		return func(c *shangcloud.Config) { c.States = store }, store.CreateTable(ctx)
+		return &oauth2login.Options{States: store}, store.CreateTable(ctx)
 	case "sealed":
 		keys, err := parseKeys(os.Getenv("SHANGCLOUD_STATE_KEYS"))
-		return func(c *shangcloud.Config) { c.StateKeys = keys }, err
+		return &oauth2login.Options{StateKeys: keys}, err
 	case "memory":
 		return nil, nil
 	}

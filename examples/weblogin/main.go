@@ -11,7 +11,7 @@
 //	SHANGCLOUD_REDIRECT_URL   as registered; if unset, http://127.0.0.1:PORT/callback
 //	SHANGCLOUD_BASE_URL       another deployment; if unset, the public one
 //
-// What every application with a login needs is in webapp/login.go: [shangcloud.New],
+// What every application with a login needs is in examples/internal/webapp/login.go: [shangcloud.New],
 // StartLogin, FinishLogin, UserInfo. The rest is an ordinary web application.
 // examples/cluster runs several copies of it.
 package main
@@ -23,7 +23,7 @@ import (
 	"os"
 	"os/signal"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/weblogin/webapp"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/webapp"
 )
 
 func main() {

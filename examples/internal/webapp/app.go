@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
 const (
@@ -28,14 +29,15 @@ const (
 type app struct {
 	provider *shangcloud.Provider
 	sessions *sessions
-	redirect *url.URL // shangcloud.Config.RedirectURL
+	redirect *url.URL // the redirect URL
 	base     *url.URL // of the platform
 	demo     bool     // the platform is in this process
 	handler  http.Handler
 }
 
-func newApp(config shangcloud.Config, demo bool) (*app, error) {
-	provider, err := shangcloud.New(config)
+func newApp(config settings, options *oauth2login.Options, demo bool) (*app, error) {
+	config.Endpoint = shangcloud.EndpointAt(config.baseURL)
+	provider, err := shangcloud.New(&config.Config, options)
 	if err != nil {
 		return nil, err
 	}
@@ -43,10 +45,7 @@ func newApp(config shangcloud.Config, demo bool) (*app, error) {
 	if a.redirect, err = url.Parse(config.RedirectURL); err != nil {
 		return nil, err
 	}
-	if config.BaseURL == "" {
-		config.BaseURL = shangcloud.DefaultBaseURL
-	}
-	if a.base, err = url.Parse(config.BaseURL); err != nil {
+	if a.base, err = url.Parse(config.baseURL); err != nil {
 		return nil, err
 	}
 	a.sessions = newSessions(a.redirect.Scheme == "https")
@@ -215,7 +214,7 @@ func (a *app) saveVariable(w http.ResponseWriter, r *http.Request, s *session) {
 	}
 	err := s.api.SetVariable(r.Context(), v.Key, v.Value)
 	switch {
-	case errors.Is(err, shangcloud.ErrLoginRequired):
+	case errors.Is(err, oauth2login.ErrLoginRequired):
 		a.callFailed(w, r, err)
 		return
 	case err != nil:
@@ -271,10 +270,10 @@ func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	log.Printf("API: %v", err)
 	t := textsFor(r)
 	switch {
-	case errors.Is(err, shangcloud.ErrLoginRequired):
+	case errors.Is(err, oauth2login.ErrLoginRequired):
 		a.sessions.end(w, r)
 		a.sessionEnded(w, r)
-	case errors.Is(err, shangcloud.ErrUnavailable):
+	case errors.Is(err, oauth2login.ErrUnavailable):
 		a.showMessage(w, r, http.StatusBadGateway, message{text: t.Unavailable})
 	default:
 		a.showMessage(w, r, http.StatusBadGateway, message{text: t.CallRefused})

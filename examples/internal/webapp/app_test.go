@@ -20,6 +20,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 const secret = "s3cret+/= of the test"
@@ -71,12 +72,12 @@ func newSite(t *testing.T) *site {
 
 	server := httptest.NewUnstartedServer(nil)
 	url := "http://" + server.Listener.Addr().String()
-	config := shangcloud.Config{
-		ClientID: "demo", ClientSecret: secret, RedirectURL: url + "/callback", BaseURL: platform.URL,
+	config := settings{oauth2.Config{
+		ClientID: "demo", ClientSecret: secret, RedirectURL: url + "/callback",
 		Scopes: []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-	}
+	}, platform.URL}
 	platform.AddClient(shangcloudtest.Client{ID: config.ClientID, Secret: secret, RedirectURIs: []string{config.RedirectURL}})
-	a, err := newApp(config, false)
+	a, err := newApp(config, nil, false)
 	require.NoError(t, err)
 	server.Config.Handler = a
 	server.Start()

@@ -5,19 +5,19 @@ import (
 	"log"
 	"net/http"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
 // This file is the login. An application of yours needs a provider, made once
 //
-//	provider, err := shangcloud.New(config)
+//	provider, err := shangcloud.New(&oauth2.Config{…}, nil)
 //
 // and the two handlers that follow.
 
 // login is where the "Sign in" link leads.
 func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	// Whatever the query says, WithReturnTo makes a path on this site of it.
-	err := a.provider.StartLogin(w, r, shangcloud.WithReturnTo(r.URL.Query().Get("next")))
+	err := a.provider.StartLogin(w, r, oauth2login.WithReturnTo(r.URL.Query().Get("next")))
 	if err != nil {
 		a.loginFailed(w, r, err)
 	}
@@ -31,7 +31,7 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	// The session's own token source: it refreshes the token when it is due.
-	api := a.provider.API(a.provider.TokenSource(login.Token, nil))
+	api := a.provider.API(a.provider.TokenSource(login.Token))
 	user, err := api.UserInfo(r.Context())
 	if err != nil {
 		a.loginFailed(w, r, err)
@@ -46,10 +46,10 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 	t := textsFor(r)
 	switch {
-	case errors.Is(err, shangcloud.ErrAccessDenied):
+	case errors.Is(err, oauth2login.ErrAccessDenied):
 		a.showMessage(w, r, http.StatusForbidden, message{text: t.Denied, SignIn: true})
 		return
-	case errors.Is(err, shangcloud.ErrStateNotFound), errors.Is(err, shangcloud.ErrWrongBrowser):
+	case errors.Is(err, oauth2login.ErrStateNotFound), errors.Is(err, oauth2login.ErrWrongBrowser):
 		if a.sessions.of(r) != nil {
 			// A second click, the back button, a reload: the login went well.
 			http.Redirect(w, r, "/", http.StatusSeeOther)
@@ -61,14 +61,14 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 
 	log.Printf("login: %v", err)
 	switch {
-	case errors.Is(err, shangcloud.ErrBadCallback):
+	case errors.Is(err, oauth2login.ErrBadCallback):
 		a.showMessage(w, r, http.StatusBadRequest, message{text: t.BadCallback, SignIn: true})
-	case errors.Is(err, shangcloud.ErrStateStore):
+	case errors.Is(err, oauth2login.ErrStateStore):
 		a.showMessage(w, r, http.StatusServiceUnavailable, message{text: t.Unavailable, SignIn: true})
-	case errors.Is(err, shangcloud.ErrUnavailable):
+	case errors.Is(err, oauth2login.ErrUnavailable):
 		a.showMessage(w, r, http.StatusBadGateway, message{text: t.Unavailable, SignIn: true})
 	default:
-		// *shangcloud.CallbackError and *oauth2.RetrieveError: ShangCloud refuses
+		// *oauth2login.CallbackError and *oauth2.RetrieveError: ShangCloud refuses
 		// this application, for a wrong secret or scope perhaps. The user can do
 		// nothing about it; whoever reads the log can.
 		a.showMessage(w, r, http.StatusBadGateway, message{text: t.Refused, SignIn: true})

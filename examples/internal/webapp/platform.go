@@ -4,7 +4,6 @@ import (
 	"embed"
 	"net/http"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
@@ -13,12 +12,12 @@ var avatars embed.FS
 
 // startDemoPlatform starts a platform in this process, registers the application
 // there, and fills in the rest of config.
-func startDemoPlatform(config *shangcloud.Config) (*shangcloudtest.Server, error) {
+func startDemoPlatform(config *settings) (*shangcloudtest.Server, error) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
 		return nil, err
 	}
-	config.BaseURL = platform.URL
+	config.baseURL = platform.URL
 	config.ClientID = "weblogin"
 	config.ClientSecret = "no secret: the platform is in this process"
 	platform.AddClient(shangcloudtest.Client{

@@ -3,6 +3,7 @@
 package webapp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,20 +13,23 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"golang.org/x/oauth2"
 )
 
-// Run serves the application at addr until ctx ends. It is configured by the
-// environment, see the comment of examples/weblogin, and then by change, unless that
-// is nil. It tells on out where it can be reached.
-func Run(ctx context.Context, addr string, getenv func(string) string, out io.Writer, change func(*shangcloud.Config)) error {
-	config, err := configFromEnv(getenv)
+// settings are those of the environment: see the comment of examples/weblogin.
+type settings struct {
+	oauth2.Config
+	baseURL string
+}
+
+// Run serves the application at addr until ctx ends. The environment configures it, and
+// options, which may be nil. It prints to out where it can be reached.
+func Run(ctx context.Context, addr string, getenv func(string) string, out io.Writer, options *oauth2login.Options) error {
+	config, err := settingsFromEnv(getenv)
 	if err != nil {
 		return err
 	}
-	if change != nil {
-		change(&config)
-	}
-
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return fmt.Errorf("%w\nchoose another address with -addr; -addr 127.0.0.1:0 takes a free port", err)
@@ -46,7 +50,7 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 		}
 		defer platform.Close()
 	}
-	site, err := newApp(config, demo)
+	site, err := newApp(config, options, demo)
 	if err != nil {
 		return err
 	}
@@ -56,33 +60,42 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 		fmt.Fprintf(out, "Listening %s (the redirect URL leads elsewhere: to a proxy in front, I hope)\n", own)
 	}
 	if demo {
-		fmt.Fprintf(out, "Platform  a demo inside this program, %s\n", config.BaseURL)
+		fmt.Fprintf(out, "Platform  a demo inside this program, %s\n", config.baseURL)
 		fmt.Fprintf(out, "          (set SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET for the real one)\n")
 	} else {
 		fmt.Fprintf(out, "Platform  ShangCloud, %s\n", site.base)
 		fmt.Fprintf(out, "Redirect  %s (has to be registered in the developer console)\n", config.RedirectURL)
 	}
 	fmt.Fprintf(out, "Stop      Ctrl-C\n")
-	return serve(ctx, listener, site)
+	if err := serve(ctx, listener, site); err != nil {
+		return err
+	}
+	// No request is under way any more. A token may be: what was sent is waited for.
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancel()
+	return site.provider.Shutdown(ctx)
 }
 
-// configFromEnv returns an empty ClientID if nothing is set.
-func configFromEnv(getenv func(string) string) (shangcloud.Config, error) {
-	config := shangcloud.Config{
+// shutdownLimit is longer than a request to the platform may take, and a save after it.
+const shutdownLimit = 20 * time.Second
+
+// settingsFromEnv returns an empty ClientID if nothing is set.
+func settingsFromEnv(getenv func(string) string) (settings, error) {
+	s := settings{oauth2.Config{
 		ClientID:     getenv("SHANGCLOUD_CLIENT_ID"),
 		ClientSecret: getenv("SHANGCLOUD_CLIENT_SECRET"),
 		RedirectURL:  getenv("SHANGCLOUD_REDIRECT_URL"),
-		BaseURL:      getenv("SHANGCLOUD_BASE_URL"),
 		Scopes:       []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-	}
+	}, getenv("SHANGCLOUD_BASE_URL")}
 	switch {
-	case config.ClientID+config.ClientSecret+config.RedirectURL+config.BaseURL == "":
-	case config.ClientID == "":
-		return config, errors.New("SHANGCLOUD_CLIENT_ID is not set, but other SHANGCLOUD_ variables are: set it, or none of them for the demo platform")
-	case config.ClientSecret == "":
-		return config, errors.New("SHANGCLOUD_CLIENT_SECRET is not set, but SHANGCLOUD_CLIENT_ID is: set both, or neither for the demo platform")
+	case s.ClientID+s.ClientSecret+s.RedirectURL+s.baseURL == "":
+	case s.ClientID == "":
+		return s, errors.New("SHANGCLOUD_CLIENT_ID is not set, but other SHANGCLOUD_ variables are: set it, or none of them for the demo platform")
+	case s.ClientSecret == "":
+		return s, errors.New("SHANGCLOUD_CLIENT_SECRET is not set, but SHANGCLOUD_CLIENT_ID is: set both, or neither for the demo platform")
 	}
-	return config, nil
+	s.baseURL = cmp.Or(s.baseURL, shangcloud.DefaultBaseURL)
+	return s, nil
 }
 
 // reachable is addr as a browser on this machine opens it.

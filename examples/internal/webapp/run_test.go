@@ -17,6 +17,7 @@ import (
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 func env(pairs ...string) func(string) string {
@@ -108,7 +109,7 @@ func TestHalfSet(t *testing.T) {
 		"base URL only": {[]string{"SHANGCLOUD_BASE_URL", "https://x.example"}, "SHANGCLOUD_CLIENT_ID is not set"},
 		"ID only":       {[]string{"SHANGCLOUD_CLIENT_ID", "id"}, "SHANGCLOUD_CLIENT_SECRET is not set"},
 		"bad base URL": {[]string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret,
-			"SHANGCLOUD_BASE_URL", "http://x.example"}, "BaseURL"},
+			"SHANGCLOUD_BASE_URL", "http://x.example"}, "Endpoint.AuthURL"},
 		"callback at the start page": {[]string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret,
 			"SHANGCLOUD_REDIRECT_URL", "https://x.example/"}, "/callback"},
 	} {
@@ -143,7 +144,7 @@ func TestCheckCallback(t *testing.T) {
 
 // Behind a proxy that speaks https, the cookies are for https only.
 func TestHTTPS(t *testing.T) {
-	a, err := newApp(shangcloud.Config{ClientID: "id", ClientSecret: secret, RedirectURL: "https://x.example/auth/cb"}, false)
+	a, err := newApp(settings{oauth2.Config{ClientID: "id", ClientSecret: secret, RedirectURL: "https://x.example/auth/cb"}, shangcloud.DefaultBaseURL}, nil, false)
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
 	a.sessions.start(w, httptest.NewRequest("GET", "/", nil), &shangcloud.UserInfo{ID: 1}, nil)
