@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/redisstate"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/statetest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
 	"github.com/redis/go-redis/v9"
@@ -60,7 +60,7 @@ func connectRedis(t testing.TB, user, password string) *redis.Client {
 	return client
 }
 
-// oldServer has a server answer GETDEL as one does that does not know it.
+// oldServer makes a server answer GETDEL as if it did not know the command.
 type oldServer struct{}
 
 func (oldServer) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -74,7 +74,7 @@ func (oldServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if cmd.Name() != "getdel" {
 			return next(ctx, cmd)
 		}
-		// What a real server says to a command that it really does not know.
+		// A real server's answer to a command that it does not know.
 		unknown := redis.NewStringCmd(ctx, "nodel", cmd.Args()[1])
 		err := next(ctx, unknown)
 		cmd.SetErr(err)
@@ -82,18 +82,18 @@ func (oldServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	}
 }
 
-func TestRedisState(t *testing.T) {
+func TestRedisStates(t *testing.T) {
 	for _, kind := range redisKinds {
 		t.Run(kind.name, func(t *testing.T) {
 			statetest.Run(t, statetest.Backend{
 				Open: func(t *testing.T) (a, b state.Store) {
 					prefix := newRedisPrefix()
-					return redisstate.New(kind.connect(t), redisstate.WithPrefix(prefix)), redisstate.New(kind.connect(t), redisstate.WithPrefix(prefix))
+					return redisstore.NewStates(kind.connect(t), redisstore.WithPrefix(prefix)), redisstore.NewStates(kind.connect(t), redisstore.WithPrefix(prefix))
 				},
 				Down: func(t *testing.T) state.Store {
 					client := redis.NewUniversalClient(&redis.UniversalOptions{Addrs: []string{"127.0.0.1:1"}, IsClusterMode: kind.name == "cluster"})
 					t.Cleanup(func() { assert.NoError(t, client.Close()) })
-					return redisstate.New(client)
+					return redisstore.NewStates(client)
 				},
 				Count: func(t *testing.T, a state.Store) int { return countRedis(t, kind.connect(t), fmt.Sprint(a)) },
 			})
@@ -107,7 +107,7 @@ func newRedisPrefix() string { return fmt.Sprintf("test:%d:", tables.Add(1)+time
 func countRedis(t *testing.T, client redis.UniversalClient, store string) int {
 	t.Helper()
 	var prefix string
-	_, err := fmt.Sscanf(store, "redisstate.Store{Prefix:%q}", &prefix)
+	_, err := fmt.Sscanf(store, "redisstore.States(%q)", &prefix)
 	require.NoError(t, err)
 	var n atomic.Int64 // nodes are asked at the same time
 	count := func(ctx context.Context, c *redis.Client) error {
@@ -123,16 +123,16 @@ func countRedis(t *testing.T, client redis.UniversalClient, store string) int {
 	return int(n.Load())
 }
 
-// TestRedisPermissions has a user with the access list that the documentation names.
-func TestRedisPermissions(t *testing.T) {
+// TestRedisStates_permissions uses a user with the documented access list.
+func TestRedisStates_permissions(t *testing.T) {
 	t.Parallel()
 	admin := connectRedis(t, "", "")
 	ctx := t.Context()
-	require.NoError(t, admin.Do(ctx, "ACL", "SETUSER", "login", "on", ">password", "resetkeys", "~shangcloud:state:*",
+	require.NoError(t, admin.Do(ctx, "ACL", "SETUSER", "login", "on", ">password", "resetkeys", "~oauth2login:states:*",
 		"resetchannels", "nocommands", "+set", "+getdel", "+del").Err())
 	t.Cleanup(func() { assert.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", "login").Err()) })
 
-	s := redisstate.New(connectRedis(t, "login", "password"))
+	s := redisstore.NewStates(connectRedis(t, "login", "password"))
 	require.NoError(t, s.Put(ctx, "permissions", []byte("value"), time.Minute))
 	value, found, err := s.Take(ctx, "permissions")
 	require.NoError(t, err)
@@ -140,7 +140,7 @@ func TestRedisPermissions(t *testing.T) {
 	assert.Equal(t, "value", string(value))
 	require.NoError(t, s.Put(ctx, "permissions", nil, 0))
 
-	elsewhere := redisstate.New(connectRedis(t, "login", "password"), redisstate.WithPrefix("other:"))
+	elsewhere := redisstore.NewStates(connectRedis(t, "login", "password"), redisstore.WithPrefix("other:"))
 	err = elsewhere.Put(ctx, "permissions", []byte("value"), time.Minute)
 	assert.ErrorContains(t, err, "NOPERM")
 	assert.NotContains(t, err.Error(), "permissions")
@@ -149,8 +149,9 @@ func TestRedisPermissions(t *testing.T) {
 	assert.False(t, found)
 }
 
-// BenchmarkStateRedis has a client that obeys contexts, and one as go-redis makes it.
-func BenchmarkStateRedis(b *testing.B) {
+// BenchmarkRedisStates compares a client that obeys contexts, and go-redis's default, with
+// the bare commands.
+func BenchmarkRedisStates(b *testing.B) {
 	for name, obeys := range map[string]bool{"ContextTimeoutEnabled": true, "default": false} {
 		b.Run(name, func(b *testing.B) {
 			ctx := timeout(b, time.Hour) // a login always has a deadline
@@ -159,7 +160,7 @@ func BenchmarkStateRedis(b *testing.B) {
 			options.ContextTimeoutEnabled = obeys
 			client := redis.NewClient(options)
 			b.Cleanup(func() { assert.NoError(b, client.Close()) })
-			s := redisstate.New(client)
+			s := redisstore.NewStates(client)
 			value := make([]byte, 200)
 			benchmarkState(b, func(key string) error {
 				if err := s.Put(ctx, key, value, 5*time.Minute); err != nil {

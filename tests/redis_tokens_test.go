@@ -1,0 +1,187 @@
+package tests
+
+import (
+	"context"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/tokenstoretest"
+	"github.com/redis/go-redis/v9"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+func TestRedisTokens(t *testing.T) {
+	for _, kind := range redisKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			t.Run("two clients", func(t *testing.T) {
+				tokenstoretest.Run(t, tokenstoretest.Backend{
+					Open: func(t *testing.T) (a, b oauth2login.TokenStore) {
+						prefix := redisstore.WithPrefix(newRedisPrefix())
+						return redisstore.NewTokens(kind.connect(t), prefix).User("a"), redisstore.NewTokens(kind.connect(t), prefix).User("a")
+					},
+					Extra: true, HoldEnds: true,
+				})
+			})
+			t.Run("one store", func(t *testing.T) {
+				tokenstoretest.Run(t, tokenstoretest.Backend{
+					Open: func(t *testing.T) (a, b oauth2login.TokenStore) {
+						s := redisstore.NewTokens(kind.connect(t), redisstore.WithPrefix(newRedisPrefix()))
+						return s.User("a"), s.User("a")
+					},
+					Extra: true, HoldEnds: true,
+				})
+			})
+		})
+	}
+}
+
+func TestRedisTokens_encrypted(t *testing.T) {
+	keys, err := tokenstore.NewKeys(make32(1))
+	require.NoError(t, err)
+	tokenstoretest.Run(t, tokenstoretest.Backend{
+		Open: func(t *testing.T) (a, b oauth2login.TokenStore) {
+			s := redisstore.NewTokens(connectRedis(t, "", ""), redisstore.WithPrefix(newRedisPrefix()))
+			return tokenstore.Encrypted(s.User("a"), keys, "p", "a"), tokenstore.Encrypted(s.User("a"), keys, "p", "a")
+		},
+		Extra: true, HoldEnds: true,
+	})
+}
+
+func make32(b byte) []byte {
+	key := make([]byte, 32)
+	key[0] = b
+	return key
+}
+
+// TestRedisTokens_users keeps users apart whose keys look alike, in a Cluster as well.
+func TestRedisTokens_users(t *testing.T) {
+	for _, kind := range redisKinds {
+		t.Run(kind.name, func(t *testing.T) {
+			s := redisstore.NewTokens(kind.connect(t), redisstore.WithPrefix(newRedisPrefix()))
+			users := []string{"a", "A", "a ", "}", "}a", "{", "{}", "{}a", "a}:lock", "a\x00", "*", "小明", "\xff"}
+			for _, user := range users {
+				unlock, err := s.User(user).LockToken(timeout(t, time.Minute), time.Minute)
+				require.NoError(t, err, "%q", user)
+				require.NoError(t, s.User(user).SaveToken(t.Context(), &oauth2.Token{AccessToken: "of " + fmt.Sprintf("%x", user)}), "%q", user)
+				t.Cleanup(unlock)
+			}
+			for _, user := range users {
+				tok, err := s.User(user).LoadToken(t.Context())
+				require.NoError(t, err, "%q", user)
+				assert.Equal(t, "of "+fmt.Sprintf("%x", user), tok.AccessToken)
+			}
+		})
+	}
+}
+
+// TestRedisTokens_late_save lets a holder save after its lock has expired.
+func TestRedisTokens_late_save(t *testing.T) {
+	old, mine, others := &oauth2.Token{AccessToken: "old"}, &oauth2.Token{AccessToken: "mine"}, &oauth2.Token{AccessToken: "others"}
+	for name, c := range map[string]struct {
+		load      bool // the late holder had loaded the token
+		meanwhile func(t *testing.T, other oauth2login.TokenStore)
+		saved     bool
+	}{
+		"nobody else":          {true, func(*testing.T, oauth2login.TokenStore) {}, true},
+		"nobody else, no load": {false, func(*testing.T, oauth2login.TokenStore) {}, false},
+		"another token is there": {true, func(t *testing.T, other oauth2login.TokenStore) {
+			require.NoError(t, other.SaveToken(t.Context(), others))
+		}, false},
+		"another holder is there": {true, func(t *testing.T, other oauth2login.TokenStore) {
+			unlock, err := other.(oauth2login.TokenLocker).LockToken(timeout(t, time.Minute), time.Minute)
+			require.NoError(t, err)
+			t.Cleanup(unlock)
+		}, true},
+		"logged out": {true, func(t *testing.T, other oauth2login.TokenStore) {
+			require.NoError(t, other.DeleteToken(t.Context()))
+		}, false},
+		"another token is there, and loaded by another caller of this process": {true, nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			client, prefix := connectRedis(t, "", ""), newRedisPrefix()
+			mineStore := redisstore.NewTokens(client, redisstore.WithPrefix(prefix)).User("a")
+			otherStore := redisstore.NewTokens(connectRedis(t, "", ""), redisstore.WithPrefix(prefix)).User("a")
+			require.NoError(t, mineStore.SaveToken(t.Context(), old))
+			unlock, err := mineStore.LockToken(t.Context(), time.Minute)
+			require.NoError(t, err)
+			defer unlock()
+			if c.load {
+				_, err := mineStore.LoadToken(t.Context())
+				require.NoError(t, err)
+			}
+			// The lock expires.
+			require.NoError(t, client.Del(t.Context(), prefix+"{u:a}:lock").Err())
+			if c.meanwhile != nil {
+				c.meanwhile(t, otherStore)
+			} else {
+				require.NoError(t, otherStore.SaveToken(t.Context(), others))
+				_, err := mineStore.LoadToken(t.Context())
+				require.NoError(t, err)
+			}
+
+			before, err := otherStore.LoadToken(t.Context())
+			require.NoError(t, err)
+			for range 2 { // the second time, its own token is there, or again not
+				err = mineStore.SaveToken(t.Context(), mine)
+				after, loadErr := otherStore.LoadToken(t.Context())
+				require.NoError(t, loadErr)
+				if c.saved {
+					assert.NoError(t, err)
+					assert.Equal(t, mine, after)
+				} else {
+					assert.ErrorContains(t, err, "redisstore: tokens: save: the lock has ended")
+					assert.Equal(t, before, after)
+				}
+			}
+		})
+	}
+}
+
+// TestRedisTokens_permissions uses a user with the documented access list.
+func TestRedisTokens_permissions(t *testing.T) {
+	t.Parallel()
+	admin := connectRedis(t, "", "")
+	require.NoError(t, admin.Do(t.Context(), "ACL", "SETUSER", "tokens", "on", ">password", "resetkeys", "~oauth2login:tokens:*",
+		"resetchannels", "nocommands", "+get", "+set", "+del", "+eval").Err())
+	t.Cleanup(func() { assert.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", "tokens").Err()) })
+
+	u := redisstore.NewTokens(connectRedis(t, "tokens", "password")).User(newRedisPrefix())
+	unlock, err := u.LockToken(timeout(t, time.Minute), time.Minute)
+	require.NoError(t, err)
+	require.NoError(t, u.SaveToken(t.Context(), token("a")))
+	_, err = u.LoadToken(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, u.DeleteToken(t.Context()))
+	unlock()
+
+	elsewhere := redisstore.NewTokens(connectRedis(t, "tokens", "password"), redisstore.WithPrefix("other:")).User("hush")
+	_, err = elsewhere.LoadToken(t.Context())
+	assert.ErrorContains(t, err, "NOPERM")
+	assert.NotContains(t, err.Error(), "hush")
+}
+
+// TestRedis_without_password reaches a server that asks for one.
+func TestRedis_without_password(t *testing.T) {
+	server := servers.NewRedis(t)
+	admin := redis.NewClient(&redis.Options{Addr: server.Address})
+	defer admin.Close()
+	require.NoError(t, admin.ConfigSet(t.Context(), "requirepass", "hush-hush").Err())
+	for password, want := range map[string]string{
+		"":      "the server answered NOAUTH (give the client the password)",
+		"wrong": "the server answered WRONGPASS (the user name or the password is wrong)",
+	} {
+		client := redis.NewClient(&redis.Options{Addr: server.Address, Password: password})
+		defer client.Close()
+		_, _, err := redisstore.NewStates(client).Take(t.Context(), "key")
+		assert.EqualError(t, err, "redisstore: states: take: "+want)
+		_, err = redisstore.NewTokens(client).User("u").LoadToken(t.Context())
+		assert.EqualError(t, err, "redisstore: tokens: load: "+want)
+	}
+}
