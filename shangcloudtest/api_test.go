@@ -27,7 +27,7 @@ func TestUserInfo(t *testing.T) {
 	assert.Equal(t, "new", call(t, s, "/api/user/info", access, "{}").value(t, "nickname"))
 }
 
-func TestAPIRefusals(t *testing.T) {
+func TestAPIErrors(t *testing.T) {
 	s := platform(t)
 	basicOnly, _ := s.Issue(webClient, uid)
 	rooms, _ := s.Issue(webClient, uid, "mmo")
@@ -41,7 +41,7 @@ func TestAPIRefusals(t *testing.T) {
 	}{
 		"no token":             {"POST", "/api/user/info", "", jsonType, "{}", 401, "invalid_token"},
 		"unknown token":        {"POST", "/api/user/info", "Bearer x", jsonType, "{}", 401, "invalid_token"},
-		"bare token":           {"POST", "/api/user/info", full, jsonType, "{}", 401, "invalid_token"},
+		"no scheme":            {"POST", "/api/user/info", full, jsonType, "{}", 401, "invalid_token"},
 		"another scheme":       {"POST", "/api/user/info", "Basic " + full, jsonType, "{}", 401, "invalid_token"},
 		"refresh token":        {"POST", "/api/user/info", "Bearer " + refreshToken, jsonType, "{}", 401, "invalid_token"},
 		"scheme in capitals":   {"POST", "/api/user/info", "BEARER " + full, jsonType, "{}", 200, ""},
@@ -55,7 +55,7 @@ func TestAPIRefusals(t *testing.T) {
 		"null":                 {"POST", "/api/user/info", "Bearer " + full, jsonType, "null", 400, "invalid_request"},
 		"array":                {"POST", "/api/user/info", "Bearer " + full, jsonType, "[]", 400, "invalid_request"},
 		"two objects":          {"POST", "/api/user/info", "Bearer " + full, jsonType, "{}{}", 400, "invalid_request"},
-		"cut":                  {"POST", "/api/user/info", "Bearer " + full, jsonType, "{", 400, "invalid_request"},
+		"incomplete object":    {"POST", "/api/user/info", "Bearer " + full, jsonType, "{", 400, "invalid_request"},
 		"no key":               {"POST", "/api/varibles", "Bearer " + full, jsonType, `{"action":"read","value":""}`, 400, "invalid_request"},
 		"empty key":            {"POST", "/api/varibles", "Bearer " + full, jsonType, `{"key":"","action":"read","value":""}`, 400, "invalid_request"},
 		"no value":             {"POST", "/api/varibles", "Bearer " + full, jsonType, `{"key":"k","action":"write"}`, 400, "invalid_request"},
@@ -102,7 +102,7 @@ func TestVariables(t *testing.T) {
 	odd := "值\"\\\n<&>\u2028😀"
 	do(access, "键 1", "write", odd)
 	assert.Equal(t, odd, do(access, "键 1", "read", "").value(t, "value"))
-	assert.Equal(t, odd, do(elsewhere, "键 1", "read", "").value(t, "value"), "variables are the user's")
+	assert.Equal(t, odd, do(elsewhere, "键 1", "read", "").value(t, "value"), "all applications share the variables")
 	assert.Equal(t, "", do(theirs, "键 1", "read", "").value(t, "value"))
 	assert.Equal(t, map[string]string{"键 1": odd}, s.Variables(uid))
 
@@ -113,7 +113,7 @@ func TestVariables(t *testing.T) {
 	s.SetVariable(uid, "theme", "dark")
 	assert.Equal(t, "dark", do(access, "theme", "read", "").value(t, "value"))
 	s.Variables(uid)["theme"] = "changed"
-	assert.Equal(t, "dark", s.Variables(uid)["theme"], "a copy")
+	assert.Equal(t, "dark", s.Variables(uid)["theme"], "Variables returns a copy")
 
 	s.Configure(func(set *shangcloudtest.Settings) { set.MissingVariable = shangcloudtest.MissingIsError })
 	assert.NotEmpty(t, do(access, "none", "read", "").value(t, "error"))
@@ -121,7 +121,7 @@ func TestVariables(t *testing.T) {
 	assert.Equal(t, http.StatusNotFound, call(t, s, "/api/varibles", access, `{"key":"none","action":"read","value":""}`).status)
 }
 
-func TestLargeBodies(t *testing.T) {
+func TestAPILargeBody(t *testing.T) {
 	s := platform(t)
 	access, _ := s.Issue(webClient, uid, "var:io")
 	value := strings.Repeat(`\u0001`, 1<<20)
@@ -130,7 +130,8 @@ func TestLargeBodies(t *testing.T) {
 	assert.Len(t, s.Variables(uid)["k"], 1<<20)
 	assert.Equal(t, strings.Repeat("\x01", 1<<20), call(t, s, "/api/varibles", access, `{"key":"k","action":"read","value":""}`).value(t, "value"))
 
-	// Over the network the cut connection may hide the answer: asked in process.
+	// This request goes in process, because over a network the closed connection may
+	// hide the answer.
 	req, err := http.NewRequest("POST", s.URL+"/api/varibles", strings.NewReader(strings.Repeat(" ", 8<<20+1)))
 	require.NoError(t, err)
 	resp, err := s.Transport().RoundTrip(req)

@@ -13,19 +13,19 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-func TestAuthorizeRefusesWithoutRedirect(t *testing.T) {
+func TestAuthorizeErrorPage(t *testing.T) {
 	s := platform(t)
 	good := "response_type=code&client_id=demo-client&state=x&redirect_uri=" + url.QueryEscape(callback)
 	for name, query := range map[string]string{
-		"unknown client":      strings.Replace(good, "demo-client", "nobody", 1),
-		"no client":           strings.Replace(good, "client_id", "client", 1),
-		"unknown redirect":    "response_type=code&client_id=demo-client&redirect_uri=https%3A%2F%2Fevil.example%2F",
-		"no redirect":         "response_type=code&client_id=demo-client",
-		"longer redirect":     good + "%2Fmore",
-		"redirect of another": strings.Replace(good, "demo-client", publicClient, 1),
-		"repeated parameter":  good + "&scope=mmo&scope=var%3Aio",
-		"repeated client":     good + "&client_id=demo-client",
-		"malformed":           good + "&a=%zz",
+		"unknown client":             strings.Replace(good, "demo-client", "nobody", 1),
+		"no client":                  strings.Replace(good, "client_id", "client", 1),
+		"unknown redirect":           "response_type=code&client_id=demo-client&redirect_uri=https%3A%2F%2Fevil.example%2F",
+		"no redirect":                "response_type=code&client_id=demo-client",
+		"longer redirect":            good + "%2Fmore",
+		"redirect of another client": strings.Replace(good, "demo-client", publicClient, 1),
+		"repeated parameter":         good + "&scope=mmo&scope=var%3Aio",
+		"repeated client":            good + "&client_id=demo-client",
+		"malformed":                  good + "&a=%zz",
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := send(t, "GET", s.URL+"/oauth/authorize?"+query, "")
@@ -36,20 +36,20 @@ func TestAuthorizeRefusesWithoutRedirect(t *testing.T) {
 	}
 }
 
-func TestAuthorizeRefusesByRedirect(t *testing.T) {
+func TestAuthorizeErrorRedirect(t *testing.T) {
 	s := platform(t)
 	s.AddClient(shangcloudtest.Client{ID: "narrow", Secret: "s", RedirectURIs: []string{callback}, Scopes: []string{"user:basic"}, PKCE: shangcloudtest.PKCERequired})
 	for name, row := range map[string]struct{ client, query, want string }{
-		"no response type":       {webClient, "", "invalid_request"},
-		"implicit":               {webClient, "response_type=token", "unsupported_response_type"},
-		"unknown scope":          {webClient, "response_type=code&scope=user%3Abasic+admin", "invalid_scope"},
-		"scope not allowed":      {"narrow", "response_type=code&scope=mmo", "invalid_scope"},
-		"PKCE plain":             {webClient, "response_type=code&code_challenge_method=plain&code_challenge=" + challenge, "invalid_request"},
-		"PKCE without method":    {webClient, "response_type=code&code_challenge=" + challenge, "invalid_request"},
-		"PKCE method only":       {webClient, "response_type=code&code_challenge_method=S256", "invalid_request"},
-		"PKCE malformed":         {webClient, "response_type=code&code_challenge_method=S256&code_challenge=short", "invalid_request"},
-		"PKCE needed":            {"narrow", "response_type=code", "invalid_request"},
-		"denied before it asked": {"narrow", "response_type=code&scope=var%3Aio", "invalid_scope"},
+		"no response type":    {webClient, "", "invalid_request"},
+		"implicit flow":       {webClient, "response_type=token", "unsupported_response_type"},
+		"unknown scope":       {webClient, "response_type=code&scope=user%3Abasic+admin", "invalid_scope"},
+		"scope not allowed":   {"narrow", "response_type=code&scope=mmo", "invalid_scope"},
+		"PKCE plain":          {webClient, "response_type=code&code_challenge_method=plain&code_challenge=" + challenge, "invalid_request"},
+		"PKCE without method": {webClient, "response_type=code&code_challenge=" + challenge, "invalid_request"},
+		"PKCE method only":    {webClient, "response_type=code&code_challenge_method=S256", "invalid_request"},
+		"PKCE malformed":      {webClient, "response_type=code&code_challenge_method=S256&code_challenge=short", "invalid_request"},
+		"PKCE needed":         {"narrow", "response_type=code", "invalid_request"},
+		"two errors":          {"narrow", "response_type=code&scope=var%3Aio", "invalid_scope"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := send(t, "GET", s.URL+"/oauth/authorize?"+row.query+"&state=a%2Fb%2B%26&client_id="+row.client+"&redirect_uri="+url.QueryEscape(callback), "")
@@ -65,7 +65,7 @@ func TestAuthorizeRefusesByRedirect(t *testing.T) {
 	}
 }
 
-func TestRedirectURIs(t *testing.T) {
+func TestAuthorizeRedirectURIs(t *testing.T) {
 	s := platform(t)
 	s.AddClient(shangcloudtest.Client{ID: "many", Secret: "s", RedirectURIs: []string{
 		"https://app.example.com/cb?tenant=1", "http://127.0.0.1:1/cb", "http://[::1]/cb", "http://localhost:8080/cb",
@@ -83,19 +83,19 @@ func TestRedirectURIs(t *testing.T) {
 		"http://127.0.0.1.evil.example/cb":    false,
 		"http://[::1]:9/cb":                   true,
 		"http://localhost:8080/cb":            true,
-		"http://localhost:8081/cb":            false, // RFC 8252, 8.3: a name may be anybody's
+		"http://localhost:8081/cb":            false, // RFC 8252, 8.3: localhost may resolve to another host
 	} {
 		a := send(t, "GET", s.URL+"/oauth/authorize?response_type=code&client_id=many&redirect_uri="+url.QueryEscape(uri), "")
 		assert.Equal(t, want, a.status == http.StatusOK, uri)
 	}
 	back, err := s.Approve("/oauth/authorize?response_type=code&client_id=many&redirect_uri="+url.QueryEscape("https://app.example.com/cb?tenant=1"), uid)
 	require.NoError(t, err)
-	assert.True(t, strings.HasPrefix(back, "https://app.example.com/cb?tenant=1&code="), "its own query is kept")
-	assert.NotContains(t, back, "state=", "none was sent")
+	assert.True(t, strings.HasPrefix(back, "https://app.example.com/cb?tenant=1&code="), "the redirect URI keeps its own query")
+	assert.NotContains(t, back, "state=", "the request had no state")
 }
 
-// Native applications take a free port, or a scheme of their own.
-func TestNativeApplication(t *testing.T) {
+// A native application uses a free port or its own scheme.
+func TestAuthorizeNativeApplication(t *testing.T) {
 	s := platform(t)
 	for _, redirectURL := range []string{"http://127.0.0.1:49152/callback", "com.example.game:/callback"} {
 		conf := publicConfig(s)
@@ -116,7 +116,7 @@ func TestNativeApplication(t *testing.T) {
 	}
 }
 
-func TestScopeDefault(t *testing.T) {
+func TestAuthorizeDefaultScope(t *testing.T) {
 	s := platform(t)
 	conf := config(s)
 	conf.Scopes = nil

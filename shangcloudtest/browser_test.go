@@ -25,11 +25,11 @@ func TestApproveAndDeny(t *testing.T) {
 		uid     int64
 		want    string
 	}{
-		"no such user":   {authURL, 404, "no user was chosen"},
-		"no such client": {strings.Replace(authURL, webClient, "nobody", 1), uid, "unknown client_id"},
+		"unknown user":   {authURL, 404, "no user was chosen"},
+		"unknown client": {strings.Replace(authURL, webClient, "nobody", 1), uid, "unknown client_id"},
 		"another page":   {s.URL + "/device?state=sec-ret", uid, "not an authorization URL"},
-		"no URL":         {"http://%zz/?state=sec-ret", uid, "not an authorization URL"},
-		"a bad query":    {"/oauth/authorize?state=sec-ret\x7f", uid, "not an authorization URL"},
+		"malformed URL":  {"http://%zz/?state=sec-ret", uid, "not an authorization URL"},
+		"invalid query":  {"/oauth/authorize?state=sec-ret\x7f", uid, "not an authorization URL"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := s.Approve(row.address, row.uid)

@@ -8,14 +8,14 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-func TestMistakesPanic(t *testing.T) {
+func TestAddClientAndAddUserPanic(t *testing.T) {
 	s := shangcloudtest.New()
 	for name, mistake := range map[string]func(){
-		"client without an ID": func() { s.AddClient(shangcloudtest.Client{}) },
-		"relative redirect":    func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"/callback"}}) },
-		"fragment":             func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"https://a.example/#"}}) },
-		"user 0":               func() { s.AddUser(shangcloudtest.User{}) },
-		"user -1":              func() { s.AddUser(shangcloudtest.User{ID: -1}) },
+		"client without ID":          func() { s.AddClient(shangcloudtest.Client{}) },
+		"relative redirect URI":      func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"/callback"}}) },
+		"redirect URI with fragment": func() { s.AddClient(shangcloudtest.Client{ID: "x", RedirectURIs: []string{"https://a.example/#"}}) },
+		"user 0":                     func() { s.AddUser(shangcloudtest.User{}) },
+		"user -1":                    func() { s.AddUser(shangcloudtest.User{ID: -1}) },
 	} {
 		assert.Panics(t, mistake, name)
 	}

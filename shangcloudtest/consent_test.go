@@ -1,11 +1,8 @@
 package shangcloudtest_test
 
 import (
-	"io"
 	"net/http"
-	"net/http/cookiejar"
 	"net/url"
-	"strings"
 	"testing"
 	"time"
 
@@ -13,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestAutomaticConsent(t *testing.T) {
+func TestAutoApproveAndAutoDeny(t *testing.T) {
 	s := platform(t)
 	authURL := config(s).AuthCodeURL("state-1")
 	location := func() url.Values {
@@ -34,7 +31,7 @@ func TestAutomaticConsent(t *testing.T) {
 
 	back, err := s.Approve(authURL, uid)
 	require.NoError(t, err)
-	assert.Contains(t, back, "code=", "Approve decides for itself")
+	assert.Contains(t, back, "code=", "Approve ignores AutoApprove")
 
 	s.AutoDeny()
 	q = location()
@@ -44,44 +41,30 @@ func TestAutomaticConsent(t *testing.T) {
 	assert.NotEmpty(t, code)
 
 	s.AutoApprove(404)
-	assert.Equal(t, http.StatusBadRequest, send(t, "GET", authURL, "").status, "a user that was never added")
+	assert.Equal(t, http.StatusBadRequest, send(t, "GET", authURL, "").status, "unknown user")
 	s.AutoApprove(0)
 	assert.Equal(t, http.StatusOK, send(t, "GET", authURL, "").status)
 }
 
-// A person with a browser: the page, a choice, the application.
+// A user opens the page, answers it and returns to the application.
 func TestConsentPage(t *testing.T) {
 	s := platform(t)
-	jar, err := cookiejar.New(nil)
-	require.NoError(t, err)
-	browser := &http.Client{Jar: jar, CheckRedirect: stay}
 	open := func() (page, nonce string) {
-		resp, err := browser.Get(config(s).AuthCodeURL("state-1"))
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		require.Equal(t, http.StatusOK, resp.StatusCode)
-		policy := resp.Header.Get("Content-Security-Policy")
+		a := send(t, "GET", config(s).AuthCodeURL("state-1"), "")
+		require.Equal(t, http.StatusOK, a.status)
+		policy := a.header.Get("Content-Security-Policy")
 		assert.Contains(t, policy, "default-src 'none'")
 		assert.Contains(t, policy, "frame-ancestors 'none'")
 		assert.NotContains(t, policy, "unsafe")
-		assert.Equal(t, "no-store", resp.Header.Get("Cache-Control"))
-		body, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		found := field.FindSubmatch(body)
+		assert.Equal(t, "no-store", a.header.Get("Cache-Control"))
+		found := nonceField.FindStringSubmatch(a.body)
 		require.NotNil(t, found)
-		return string(body), string(found[1])
+		return a.body, found[1]
 	}
-	answer := func(form url.Values, headers ...string) (int, string) {
-		req, err := http.NewRequest("POST", s.URL+"/oauth/consent", strings.NewReader(form.Encode()))
-		require.NoError(t, err)
-		req.Header.Set("Content-Type", formType)
-		for i := 0; i < len(headers); i += 2 {
-			req.Header.Set(headers[i], headers[i+1])
-		}
-		resp, err := browser.Do(req)
-		require.NoError(t, err)
-		defer resp.Body.Close()
-		return resp.StatusCode, resp.Header.Get("Location")
+	submit := func(form url.Values, headers ...string) (int, string) {
+		headers = append(headers, "Content-Type", formType)
+		a := send(t, "POST", s.URL+"/oauth/consent", form.Encode(), headers...)
+		return a.status, a.header.Get("Location")
 	}
 
 	page, nonce := open()
@@ -91,14 +74,14 @@ func TestConsentPage(t *testing.T) {
 	assert.NotContains(t, page, "<script")
 	form := url.Values{"nonce": {nonce}, "user": {"10002"}, "decision": {"allow"}}
 
-	status, location := answer(form, "Sec-Fetch-Site", "cross-site")
+	status, location := submit(form, "Sec-Fetch-Site", "cross-site")
 	assert.Equal(t, http.StatusBadRequest, status, "from another site")
 	assert.Empty(t, location)
 
-	status, _ = answer(form, "Origin", "https://evil.example")
-	assert.Equal(t, http.StatusBadRequest, status, "from another site, by an older browser")
+	status, _ = submit(form, "Origin", "https://evil.example")
+	assert.Equal(t, http.StatusBadRequest, status, "from another site, without Sec-Fetch-Site")
 
-	status, location = answer(form, "Origin", s.URL)
+	status, location = submit(form, "Origin", s.URL)
 	assert.Equal(t, http.StatusSeeOther, status)
 	back, err := url.Parse(location)
 	require.NoError(t, err)
@@ -108,11 +91,11 @@ func TestConsentPage(t *testing.T) {
 	u, _ := s.UserOf(tok.AccessToken, "user:basic")
 	assert.Equal(t, otherUID, u.ID)
 
-	status, _ = answer(form)
-	assert.Equal(t, http.StatusBadRequest, status, "a page is answered once")
+	status, _ = submit(form)
+	assert.Equal(t, http.StatusBadRequest, status, "a page works once")
 
 	_, nonce = open()
-	status, location = answer(url.Values{"nonce": {nonce}, "decision": {"deny"}})
+	status, location = submit(url.Values{"nonce": {nonce}, "decision": {"deny"}})
 	assert.Equal(t, http.StatusSeeOther, status)
 	assert.Contains(t, location, "error=access_denied")
 
@@ -124,7 +107,7 @@ func TestConsentPage(t *testing.T) {
 		"no decision": {"nonce": {nonceOf(open)}, "user": {"10001"}},
 		"repeated":    {"nonce": {nonceOf(open)}, "user": {"10001", "10002"}, "decision": {"allow"}},
 	} {
-		status, location := answer(form)
+		status, location := submit(form)
 		assert.Equal(t, http.StatusBadRequest, status, name)
 		assert.Empty(t, location, name)
 	}
@@ -132,7 +115,7 @@ func TestConsentPage(t *testing.T) {
 	c := newClock(s)
 	_, nonce = open()
 	c.add(10 * time.Minute)
-	status, _ = answer(url.Values{"nonce": {nonce}, "user": {"10001"}, "decision": {"allow"}})
+	status, _ = submit(url.Values{"nonce": {nonce}, "user": {"10001"}, "decision": {"allow"}})
 	assert.Equal(t, http.StatusBadRequest, status, "expired")
 }
 

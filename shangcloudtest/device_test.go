@@ -14,7 +14,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-// The whole flow by golang.org/x/oauth2, in no time at all.
+// golang.org/x/oauth2 polls in a synctest bubble.
 func TestDeviceLoginWithPlainOAuth2(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := populate(shangcloudtest.New())
@@ -33,7 +33,7 @@ func TestDeviceLoginWithPlainOAuth2(t *testing.T) {
 		assert.True(t, ok)
 		assert.Equal(t, uid, u.ID)
 		assert.NotEmpty(t, tok.RefreshToken)
-		assert.Greater(t, len(s.Requests("/oauth/token")), 10, "it polled")
+		assert.Greater(t, len(s.Requests("/oauth/token")), 10, "number of polls")
 
 		da, err = conf.DeviceAuth(ctx)
 		require.NoError(t, err)
@@ -58,13 +58,13 @@ func TestDevicePolling(t *testing.T) {
 	}{
 		{0, "authorization_pending"},
 		{5 * time.Second, "authorization_pending"},
-		{4900 * time.Millisecond, "authorization_pending"}, // the network's part is forgiven
+		{4900 * time.Millisecond, "authorization_pending"}, // a poll may be early by a tenth
 		{time.Second, "slow_down"},
 		{9 * time.Second, "authorization_pending"},
-		{5 * time.Second, "slow_down"}, // ten seconds since the last one
+		{5 * time.Second, "slow_down"}, // the interval is now ten seconds
 		{15 * time.Second, "authorization_pending"},
 		{15 * time.Minute, "expired_token"},
-		{time.Hour, "invalid_grant"}, // forgotten
+		{time.Hour, "invalid_grant"}, // the server no longer knows the code
 	} {
 		c.add(step.wait)
 		a := poll(t, s, device, "")
@@ -74,22 +74,22 @@ func TestDevicePolling(t *testing.T) {
 	assert.Error(t, s.ApproveDevice(user, uid), "expired")
 
 	a = askDevice(t, s, "")
-	assert.Error(t, s.ApproveDevice(a.value(t, "user_code").(string), 404), "nobody")
+	assert.Error(t, s.ApproveDevice(a.value(t, "user_code").(string), 404), "unknown user")
 	assert.Error(t, s.DenyDevice("NONE-SUCH"))
 	require.NoError(t, s.ApproveDevice(a.value(t, "user_code").(string), uid))
-	assert.Error(t, s.DenyDevice(a.value(t, "user_code").(string)), "decided")
+	assert.Error(t, s.DenyDevice(a.value(t, "user_code").(string)), "already answered")
 	assert.Equal(t, "invalid_grant", poll(t, s, a.value(t, "device_code").(string)+"x", "").value(t, "error"))
 	assert.Equal(t, "invalid_grant", redeem(t, s, url.Values{
 		"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {a.value(t, "device_code").(string)},
-	}).value(t, "error"), "of another client")
+	}).value(t, "error"), "another client")
 	assert.Equal(t, http.StatusOK, poll(t, s, a.value(t, "device_code"), "").status)
-	assert.Equal(t, "invalid_grant", poll(t, s, a.value(t, "device_code"), "").value(t, "error"), "once")
+	assert.Equal(t, "invalid_grant", poll(t, s, a.value(t, "device_code"), "").value(t, "error"), "a device code works once")
 
 	s.Configure(func(set *shangcloudtest.Settings) { set.DeviceInterval = 1500 * time.Millisecond })
 	assert.EqualValues(t, 1, askDevice(t, s, "").value(t, "interval"))
 }
 
-func TestDeviceAuthorizationRefusals(t *testing.T) {
+func TestDeviceAuthorizationErrors(t *testing.T) {
 	s := platform(t)
 	for name, row := range map[string]struct{ body, want string }{
 		"no client":           {"scope=mmo", "invalid_client"},
@@ -137,11 +137,11 @@ func TestDevicePage(t *testing.T) {
 		for _, shown := range []string{publicClient, "openid", "mmo", a.value(t, "user_code").(string), `action="oauth/consent"`} {
 			assert.Contains(t, page.body, shown)
 		}
-		form := url.Values{"nonce": {field.FindStringSubmatch(page.body)[1]}, "user": {"10001"}, "decision": {decision}}
+		form := url.Values{"nonce": {nonceField.FindStringSubmatch(page.body)[1]}, "user": {"10001"}, "decision": {decision}}
 		page = send(t, "POST", s.URL+"/oauth/consent", form.Encode(), "Content-Type", formType)
 		assert.Equal(t, http.StatusOK, page.status)
 		page = send(t, "GET", a.value(t, "verification_uri_complete").(string), "")
-		assert.Equal(t, http.StatusBadRequest, page.status, "decided")
+		assert.Equal(t, http.StatusBadRequest, page.status, "already answered")
 		return poll(t, s, a.value(t, "device_code"), "")
 	}
 	assert.Equal(t, "openid mmo", decide("allow").value(t, "scope"))
@@ -153,7 +153,7 @@ func TestDevicePage(t *testing.T) {
 	assert.Equal(t, http.StatusOK, poll(t, s, a.value(t, "device_code"), "").status)
 }
 
-func TestRevokedDevice(t *testing.T) {
+func TestDeviceRevoked(t *testing.T) {
 	s := platform(t)
 	a := askDevice(t, s, "")
 	require.NoError(t, s.ApproveDevice(a.value(t, "user_code").(string), uid))

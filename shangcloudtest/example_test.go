@@ -12,8 +12,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-// A login from start to end, with nothing but golang.org/x/oauth2. In a test,
-// NewServer(t) takes the place of Start and Close.
+// A complete login with golang.org/x/oauth2 alone. In a test, use NewServer(t) instead of
+// Start and Close.
 func Example() {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
@@ -40,7 +40,7 @@ func Example() {
 		},
 	}
 
-	// The user allows it, and the browser comes back with a code.
+	// The user allows the login, and the browser returns with a code.
 	back, err := platform.Approve(conf.AuthCodeURL("state-1"), 10001)
 	if err != nil {
 		fmt.Println(err)
@@ -75,7 +75,8 @@ func Example() {
 	// POST /api/user/info
 }
 
-// The platform has a bad day: one answer is lost after the work was done.
+// The first answer is lost after the platform has handled the request. The second answer
+// is an error.
 func ExampleServer_Fault() {
 	platform := shangcloudtest.New()
 	defer platform.Close()

@@ -32,11 +32,13 @@ func TestFaultAnswers(t *testing.T) {
 		assert.Equal(t, "application/json", a.header.Get("Content-Type"))
 		assert.Equal(t, "busy", a.value(t, "error"))
 	}
-	assert.Equal(t, answerOf(200, "<html>"), short(call(t, s, "/api/user/info", access, "{}")))
 	a := call(t, s, "/api/user/info", access, "{}")
+	assert.Equal(t, 200, a.status)
+	assert.Equal(t, "<html>", a.body)
+	a = call(t, s, "/api/user/info", access, "{}")
 	assert.Equal(t, 307, a.status)
 	assert.Equal(t, "https://elsewhere.example/", a.header.Get("Location"))
-	assert.Equal(t, 301, call(t, s, "/nowhere", access, "{}").status, "a fault makes a path known")
+	assert.Equal(t, 301, call(t, s, "/nowhere", access, "{}").status, "a path with a fault is known")
 	a = call(t, s, "/api/user/info", access, "{}")
 	assert.Equal(t, "1", a.header.Get("X-Seen"))
 	assert.EqualValues(t, uid, a.value(t, "uid"), "the platform's own answer")
@@ -52,8 +54,8 @@ func TestFaultAnswers(t *testing.T) {
 	assert.Len(t, s.Requests("/api/user/info"), 10)
 }
 
-// The connection is cut in the same way over a network and in process.
-func TestDrop(t *testing.T) {
+// Drop has the same effect over a network and in process.
+func TestFaultDrop(t *testing.T) {
 	s := platform(t)
 	for name, client := range map[string]*http.Client{"network": {}, "in process": {Transport: s.Transport()}} {
 		t.Run(name, func(t *testing.T) {
@@ -73,8 +75,8 @@ func TestDrop(t *testing.T) {
 	}
 }
 
-// The answer to a refresh is lost: the old token is used up all the same.
-func TestLostAnswer(t *testing.T) {
+// The answer to a refresh is lost, but the old refresh token is used.
+func TestFaultProcess(t *testing.T) {
 	s := platform(t)
 	tok := login(t, s)
 	s.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Process: true, Drop: true})
@@ -90,8 +92,8 @@ func TestLostAnswer(t *testing.T) {
 	assert.False(t, ok)
 }
 
-// A test holds a request back and lets it go when it likes.
-func TestBefore(t *testing.T) {
+// A test holds a request back with Before.
+func TestFaultBefore(t *testing.T) {
 	s := platform(t)
 	access, _ := s.Issue(webClient, uid)
 	arrived, release := make(chan string), make(chan struct{})
@@ -102,17 +104,17 @@ func TestBefore(t *testing.T) {
 	done := make(chan answer)
 	go func() { done <- call(t, s, "/api/user/info", access, "{}") }()
 	assert.Equal(t, "Bearer "+access, <-arrived)
-	assert.Len(t, s.Requests("/api/user/info"), 1, "listed before it is answered")
+	assert.Len(t, s.Requests("/api/user/info"), 1, "recorded before the answer")
 	close(release)
 	assert.Equal(t, 200, (<-done).status)
 }
 
-func TestDelaysEndWithTheRequest(t *testing.T) {
+func TestFaultEndsWithRequestOrServer(t *testing.T) {
 	for name, f := range map[string]shangcloudtest.Fault{
-		"delay":           {Delay: time.Hour},
-		"hang":            {Hang: true},
-		"hang in a body":  {Status: 200, Body: `{"uid":`, Hang: true},
-		"hang, processed": {Process: true, Hang: true},
+		"delay":              {Delay: time.Hour},
+		"hang":               {Hang: true},
+		"hang in a body":     {Status: 200, Body: `{"uid":`, Hang: true},
+		"hang after process": {Process: true, Hang: true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -128,7 +130,7 @@ func TestDelaysEndWithTheRequest(t *testing.T) {
 				assert.ErrorIs(t, err, context.DeadlineExceeded)
 				assert.Equal(t, 10*time.Second, time.Since(start))
 			})
-			t.Run("closed", func(t *testing.T) {
+			t.Run("server closes", func(t *testing.T) {
 				s, err := shangcloudtest.Start("")
 				require.NoError(t, err)
 				arrived := make(chan bool, 1)
@@ -151,7 +153,7 @@ func TestDelaysEndWithTheRequest(t *testing.T) {
 	}
 }
 
-func TestDelay(t *testing.T) {
+func TestFaultDelay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := populate(shangcloudtest.New())
 		s.Fault("/oauth/userinfo", shangcloudtest.Fault{Delay: 3 * time.Second, Before: func(*http.Request) {}})

@@ -8,7 +8,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-func TestExpiryAndRevocation(t *testing.T) {
+func TestTokenExpiryAndRevocation(t *testing.T) {
 	s := platform(t)
 	c := newClock(s)
 	alive := func(token string) bool {
@@ -25,7 +25,7 @@ func TestExpiryAndRevocation(t *testing.T) {
 	s.ExpireTokens()
 	assert.False(t, alive(access))
 	a := refresh(t, s, again)
-	assert.Equal(t, http.StatusOK, a.status, "refresh tokens stay good")
+	assert.Equal(t, http.StatusOK, a.status, "refresh tokens stay valid")
 	access, again = a.value(t, "access_token").(string), a.value(t, "refresh_token").(string)
 	assert.True(t, alive(access))
 
@@ -37,7 +37,7 @@ func TestExpiryAndRevocation(t *testing.T) {
 	assert.Equal(t, "invalid_grant", refresh(t, s, again).value(t, "error"))
 	_, err := config(s).Exchange(t.Context(), code)
 	assert.ErrorContains(t, err, "invalid_grant")
-	assert.NotEmpty(t, login(t, s).AccessToken, "a new login is not concerned")
+	assert.NotEmpty(t, login(t, s).AccessToken, "a new login works")
 
 	assert.Panics(t, func() { s.Issue("nobody", uid) })
 	assert.Panics(t, func() { s.Issue(webClient, 404) })

@@ -8,7 +8,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-func TestMemoryIsBounded(t *testing.T) {
+func TestLedgerIsBounded(t *testing.T) {
 	s := populate(shangcloudtest.New())
 	first, _ := s.Issue(webClient, uid)
 	var last string
@@ -16,7 +16,7 @@ func TestMemoryIsBounded(t *testing.T) {
 		last, _ = s.Issue(webClient, uid)
 	}
 	_, ok := s.UserOf(first, "user:basic")
-	assert.False(t, ok, "the oldest goes")
+	assert.False(t, ok, "the oldest token is dropped")
 	_, ok = s.UserOf(last, "user:basic")
 	assert.True(t, ok)
 }

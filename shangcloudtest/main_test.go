@@ -19,74 +19,27 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-const challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM" // RFC 7636, appendix B
-
-var field = regexp.MustCompile(`name="nonce" value="([^"]+)"`)
-
-// askDevice starts a device login, as a public client.
-func askDevice(t *testing.T, s *shangcloudtest.Server, query string) answer {
-	t.Helper()
-	return send(t, "POST", s.URL+"/oauth/device_authorization", "client_id="+publicClient+query, "Content-Type", formType)
-}
-
-// poll asks once whether the user has decided.
-func poll(t *testing.T, s *shangcloudtest.Server, deviceCode any, query string) answer {
-	t.Helper()
-	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {deviceCode.(string)}, "client_id": {publicClient}}
-	return send(t, "POST", s.URL+"/oauth/token", form.Encode()+query, "Content-Type", formType)
-}
-
-func answerOf(status int, body string) answer { return answer{status: status, body: body} }
-
-func short(a answer) answer { return answerOf(a.status, a.body) }
-
-// fakeTB is a test that notes its failures.
-type fakeTB struct {
-	failures []string
-	cleanups []func()
-}
-
-func (f *fakeTB) Helper() {}
-
-func (f *fakeTB) Cleanup(c func()) { f.cleanups = append(f.cleanups, c) }
-
-func (f *fakeTB) Errorf(format string, args ...any) {
-	f.failures = append(f.failures, fmt.Sprintf(format, args...))
-}
-
-func (f *fakeTB) Fatalf(format string, args ...any) { panic("not expected") }
-
-func mustRequest(t *testing.T, address string) *http.Request {
-	req, err := http.NewRequest("GET", address, nil)
-	require.NoError(t, err)
-	return req
-}
-
-func basic(id, secret string) string {
-	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
-}
-
-func refresh(t *testing.T, s *shangcloudtest.Server, token string, scope ...string) answer {
-	t.Helper()
-	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
-	if scope != nil {
-		form["scope"] = scope
-	}
-	return redeem(t, s, form)
-}
-
 const (
-	webClient    = "demo-client"
+	webClient    = "demo-client" // a confidential client
 	webSecret    = "demo-secret"
 	publicClient = "game-client"
 	callback     = "http://127.0.0.1:8080/oauth/callback"
 	uid          = int64(10001)
 	otherUID     = int64(10002)
+
+	formType = "application/x-www-form-urlencoded"
+
+	// The example of RFC 7636, appendix B.
+	verifier  = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"
+	challenge = "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"
 )
 
-var everyScope = []string{"user:basic", "var:io", "mmo"}
+var (
+	everyScope = []string{"user:basic", "var:io", "mmo"}
+	nonceField = regexp.MustCompile(`name="nonce" value="([^"]+)"`)
+)
 
-// populate gives a server what all tests use.
+// populate adds the clients and users of the tests to a server.
 func populate(s *shangcloudtest.Server) *shangcloudtest.Server {
 	s.AddClient(shangcloudtest.Client{ID: webClient, Secret: webSecret, RedirectURIs: []string{callback}})
 	s.AddClient(shangcloudtest.Client{ID: publicClient, RedirectURIs: []string{"http://127.0.0.1/callback", "com.example.game:/callback"}})
@@ -95,12 +48,13 @@ func populate(s *shangcloudtest.Server) *shangcloudtest.Server {
 	return s
 }
 
+// platform starts a server with the clients and users of the tests.
 func platform(t *testing.T) *shangcloudtest.Server {
 	t.Helper()
 	return populate(shangcloudtest.NewServer(t))
 }
 
-// config is an application that knows nothing but golang.org/x/oauth2.
+// config is the configuration of the confidential client.
 func config(s *shangcloudtest.Server) *oauth2.Config {
 	return &oauth2.Config{
 		ClientID: webClient, ClientSecret: webSecret, RedirectURL: callback, Scopes: everyScope,
@@ -108,6 +62,7 @@ func config(s *shangcloudtest.Server) *oauth2.Config {
 	}
 }
 
+// publicConfig is the configuration of the public client.
 func publicConfig(s *shangcloudtest.Server) *oauth2.Config {
 	return &oauth2.Config{
 		ClientID: publicClient, RedirectURL: "http://127.0.0.1:49152/callback", Scopes: []string{"openid", "profile", "mmo"},
@@ -122,12 +77,12 @@ func endpoint(s *shangcloudtest.Server, style oauth2.AuthStyle) oauth2.Endpoint 
 	}
 }
 
-// inProcess makes x/oauth2 reach a server that does not listen.
+// inProcess returns a context with which x/oauth2 uses the server's Transport.
 func inProcess(s *shangcloudtest.Server) context.Context {
 	return context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Transport: s.Transport()})
 }
 
-// approve walks a login up to the code.
+// approve allows an authorization request and returns the code and the state.
 func approve(t *testing.T, s *shangcloudtest.Server, authURL string) (code, state string) {
 	t.Helper()
 	back, err := s.Approve(authURL, uid)
@@ -139,6 +94,7 @@ func approve(t *testing.T, s *shangcloudtest.Server, authURL string) (code, stat
 	return u.Query().Get("code"), u.Query().Get("state")
 }
 
+// login returns the token of a new login.
 func login(t *testing.T, s *shangcloudtest.Server) *oauth2.Token {
 	t.Helper()
 	code, _ := approve(t, s, config(s).AuthCodeURL("state-1"))
@@ -147,12 +103,14 @@ func login(t *testing.T, s *shangcloudtest.Server) *oauth2.Token {
 	return tok
 }
 
+// answer is an HTTP answer with its whole body.
 type answer struct {
 	status int
 	header http.Header
 	body   string
 }
 
+// value returns a member of a JSON answer, or nil.
 func (a answer) value(t *testing.T, name string) any {
 	t.Helper()
 	var v map[string]any
@@ -160,7 +118,7 @@ func (a answer) value(t *testing.T, name string) any {
 	return v[name]
 }
 
-// send makes one request, following no redirect. Headers come as name, value.
+// send sends one request and follows no redirect. The headers are pairs of name and value.
 func send(t *testing.T, method, address, body string, headers ...string) answer {
 	t.Helper()
 	req, err := http.NewRequest(method, address, strings.NewReader(body))
@@ -168,7 +126,7 @@ func send(t *testing.T, method, address, body string, headers ...string) answer 
 	for i := 0; i < len(headers); i += 2 {
 		req.Header.Add(headers[i], headers[i+1])
 	}
-	resp, err := (&http.Client{CheckRedirect: stay}).Do(req)
+	resp, err := (&http.Client{CheckRedirect: noRedirect}).Do(req)
 	require.NoError(t, err)
 	defer resp.Body.Close()
 	read, err := io.ReadAll(resp.Body)
@@ -176,25 +134,64 @@ func send(t *testing.T, method, address, body string, headers ...string) answer 
 	return answer{resp.StatusCode, resp.Header, string(read)}
 }
 
-func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+// noRedirect is a CheckRedirect function.
+func noRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
-const formType = "application/x-www-form-urlencoded"
-
-// redeem sends a form to the token endpoint, as the confidential client.
+// redeem sends a form to the token endpoint as the confidential client.
 func redeem(t *testing.T, s *shangcloudtest.Server, form url.Values) answer {
 	t.Helper()
 	return send(t, "POST", s.URL+"/oauth/token", form.Encode(), "Content-Type", formType, "Authorization", basic(webClient, webSecret))
 }
 
-// call makes an API call.
+// call sends an API call.
 func call(t *testing.T, s *shangcloudtest.Server, path, accessToken, body string) answer {
 	t.Helper()
 	return send(t, "POST", s.URL+path, body, "Content-Type", "application/json", "Authorization", "Bearer "+accessToken)
 }
 
-// clock is a time that tests move.
+// basic returns a Basic header without percent-encoding.
+func basic(id, secret string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(id+":"+secret))
+}
+
+// refresh sends a refresh token to the token endpoint.
+func refresh(t *testing.T, s *shangcloudtest.Server, token string, scope ...string) answer {
+	t.Helper()
+	form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}}
+	if scope != nil {
+		form["scope"] = scope
+	}
+	return redeem(t, s, form)
+}
+
+// askDevice starts a device login of the public client.
+func askDevice(t *testing.T, s *shangcloudtest.Server, query string) answer {
+	t.Helper()
+	return send(t, "POST", s.URL+"/oauth/device_authorization", "client_id="+publicClient+query, "Content-Type", formType)
+}
+
+// poll sends one poll of a device login.
+func poll(t *testing.T, s *shangcloudtest.Server, deviceCode any, query string) answer {
+	t.Helper()
+	form := url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {deviceCode.(string)}, "client_id": {publicClient}}
+	return send(t, "POST", s.URL+"/oauth/token", form.Encode()+query, "Content-Type", formType)
+}
+
+// getInProcess sends a GET request without a network and returns the status.
+func getInProcess(t *testing.T, s *shangcloudtest.Server, path string) int {
+	t.Helper()
+	req, err := http.NewRequest("GET", s.URL+path, nil)
+	require.NoError(t, err)
+	resp, err := s.Transport().RoundTrip(req)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	return resp.StatusCode
+}
+
+// clock is a clock that a test moves. It is safe for concurrent use.
 type clock chan time.Time
 
+// newClock sets the clock of a server.
 func newClock(s *shangcloudtest.Server) clock {
 	c := make(clock, 1)
 	c <- time.Date(2026, 7, 1, 12, 0, 0, 0, time.UTC)
@@ -202,8 +199,25 @@ func newClock(s *shangcloudtest.Server) clock {
 	return c
 }
 
+// add moves the clock and returns the new time.
 func (c clock) add(d time.Duration) time.Time {
 	now := (<-c).Add(d)
 	c <- now
 	return now
 }
+
+// fakeTB records the failures and cleanup functions of a test.
+type fakeTB struct {
+	failures []string
+	cleanups []func()
+}
+
+func (f *fakeTB) Helper() {}
+
+func (f *fakeTB) Cleanup(c func()) { f.cleanups = append(f.cleanups, c) }
+
+func (f *fakeTB) Errorf(format string, args ...any) {
+	f.failures = append(f.failures, fmt.Sprintf(format, args...))
+}
+
+func (f *fakeTB) Fatalf(format string, args ...any) { panic("not expected") }

@@ -9,7 +9,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-func TestPagesSpeakTwoLanguages(t *testing.T) {
+func TestPagesLanguage(t *testing.T) {
 	s := platform(t)
 	for accepts, want := range map[string]string{
 		"":                              "zh-CN",
@@ -29,7 +29,7 @@ func TestPagesSpeakTwoLanguages(t *testing.T) {
 	}
 }
 
-func TestPagesEscape(t *testing.T) {
+func TestPagesEscapeHTML(t *testing.T) {
 	s := shangcloudtest.NewServer(t)
 	s.AddClient(shangcloudtest.Client{ID: `<script>alert(1)</script>`, Secret: "s", RedirectURIs: []string{callback}})
 	conf := config(s)
@@ -38,7 +38,7 @@ func TestPagesEscape(t *testing.T) {
 	assert.Equal(t, http.StatusOK, a.status)
 	assert.Contains(t, a.body, "&lt;script&gt;")
 	assert.NotContains(t, a.body, "<script")
-	assert.NotContains(t, a.body, `value="allow"`, "nobody is there to allow it")
+	assert.NotContains(t, a.body, `value="allow"`, "without users there is no button to allow")
 	a = send(t, "GET", s.URL+"/device?user_code=%22%3E%3Cscript%3E", "")
 	assert.NotContains(t, a.body, "<script")
 }

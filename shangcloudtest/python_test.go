@@ -12,9 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestRecordedRequests sends what the official Python client was recorded to
-// send. Only the code and the access token are replaced by ones that exist.
-func TestRecordedRequests(t *testing.T) {
+// TestRecordedPythonClient sends the recorded requests of the official Python client.
+// It replaces only the code and the access token with valid ones.
+func TestRecordedPythonClient(t *testing.T) {
 	var recording struct {
 		AccessToken string `json:"access_token"`
 		Requests    []struct {
@@ -63,5 +63,5 @@ func TestRecordedRequests(t *testing.T) {
 		}
 	}
 	assert.Equal(t, 6, sent)
-	assert.Equal(t, map[string]string{"键 1": "值\"\\\n<&>\u2028😀"}, s.Variables(uid), "the other one was deleted")
+	assert.Equal(t, map[string]string{"键 1": "值\"\\\n<&>\u2028😀"}, s.Variables(uid), "the other variable was deleted")
 }

@@ -24,7 +24,7 @@ func TestRequests(t *testing.T) {
 	s.ForgetRequests()
 	assert.Empty(t, s.Requests())
 
-	// Long runs stay small: by number, and by size.
+	// The number and the size of recorded requests are limited.
 	client := &http.Client{Transport: s.Transport()}
 	get := func(path, body string) {
 		resp, err := client.Post(s.URL+path, "text/plain", strings.NewReader(body))

@@ -14,8 +14,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-// Mounted with TLS and below a path, everything still finds its way.
-func TestMounted(t *testing.T) {
+// The server runs with TLS and below a path.
+func TestServerBelowPath(t *testing.T) {
 	s := populate(shangcloudtest.New())
 	mux := http.NewServeMux()
 	mux.Handle("/staging/", http.StripPrefix("/staging", s))
@@ -26,15 +26,16 @@ func TestMounted(t *testing.T) {
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	assert.Equal(t, ts.URL+"/staging/device", answerOf(0, string(body)).value(t, "verification_uri"))
+	assert.Equal(t, ts.URL+"/staging/device", answer{body: string(body)}.value(t, "verification_uri"))
 }
 
 func TestHandle(t *testing.T) {
 	s := platform(t)
 	access, _ := s.Issue(webClient, uid, "mmo")
+	userToken, _ := s.Issue(webClient, uid)
 	say := func(what string) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			u, ok := s.UserOf(r.Header.Get("Authorization"), "mmo") // rooms take the bare token
+			u, ok := s.UserOf(r.Header.Get("Authorization"), "mmo") // the game rooms expect the token without a scheme
 			body, _ := io.ReadAll(r.Body)
 			_, _ = fmt.Fprint(w, what, " ", u.ID, " ", ok, " ", string(body))
 		})
@@ -51,11 +52,6 @@ func TestHandle(t *testing.T) {
 	assert.Equal(t, "below 10001 true {}", post("/api/mmo/other"))
 	assert.Equal(t, "instead 10001 true {}", post("/api/user/info"))
 	s.Handle("/api/user/info", nil)
-	assert.Equal(t, http.StatusOK, call(t, s, "/api/user/info", refreshless(s), "{}").status)
+	assert.Equal(t, http.StatusOK, call(t, s, "/api/user/info", userToken, "{}").status)
 	assert.Equal(t, "{}", string(s.Requests("/api/mmo/room/new")[0].Body))
-}
-
-func refreshless(s *shangcloudtest.Server) string {
-	access, _ := s.Issue(webClient, uid)
-	return access
 }

@@ -18,10 +18,10 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-func TestUnknownPathsFailTheTest(t *testing.T) {
+func TestNewServerUnknownPath(t *testing.T) {
 	tb := new(fakeTB)
 	s := shangcloudtest.NewServer(tb)
-	a := send(t, "POST", s.URL+"/api/variables?key=secret", "{}") // not the platform's spelling
+	a := send(t, "POST", s.URL+"/api/variables?key=secret", "{}") // the platform spells it "varibles"
 	assert.Equal(t, http.StatusNotFound, a.status)
 	assert.Equal(t, "not_found", a.value(t, "error"))
 	assert.Equal(t, []string{"shangcloudtest: unexpected request: POST /api/variables"}, tb.failures)
@@ -36,16 +36,10 @@ func TestUnknownPathsFailTheTest(t *testing.T) {
 	}
 	_, err := http.Get(s.URL)
 	assert.Error(t, err, "closed")
-	resp, err := s.Transport().RoundTrip(mustRequest(t, s.URL+"/late"))
-	require.NoError(t, err)
-	resp.Body.Close()
-	assert.Len(t, tb.failures, 1, "a test that has ended is left alone")
+	assert.Equal(t, http.StatusNotFound, getInProcess(t, s, "/late"))
+	assert.Len(t, tb.failures, 1, "a closed server reports nothing to the test")
 
-	quiet := shangcloudtest.New()
-	resp, err = quiet.Transport().RoundTrip(mustRequest(t, quiet.URL+"/unknown"))
-	require.NoError(t, err)
-	resp.Body.Close()
-	assert.Equal(t, http.StatusNotFound, resp.StatusCode)
+	assert.Equal(t, http.StatusNotFound, getInProcess(t, shangcloudtest.New(), "/unknown"))
 }
 
 func TestStart(t *testing.T) {
@@ -59,8 +53,8 @@ func TestStart(t *testing.T) {
 	require.NoError(t, shangcloudtest.New().Close())
 }
 
-// Some of the platform's clients are not written in Go.
-func TestHTTP10(t *testing.T) {
+// Some clients of the platform use HTTP/1.0 and header names in lower case.
+func TestServerHTTP10(t *testing.T) {
 	s := platform(t)
 	access, _ := s.Issue(webClient, uid)
 	conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
@@ -74,7 +68,7 @@ func TestHTTP10(t *testing.T) {
 	assert.Contains(t, string(all), `"uid":10001`)
 }
 
-func TestNothingSecretIsPrinted(t *testing.T) {
+func TestFormatPrintsNoSecret(t *testing.T) {
 	s := platform(t)
 	tok := login(t, s)
 	call(t, s, "/api/user/info", tok.AccessToken, "{}")
@@ -110,8 +104,8 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 	assert.Equal(t, "<nil>", fmt.Sprint((*shangcloudtest.Server)(nil)))
 }
 
-// Everything at once, for the race detector.
-func TestConcurrentUse(t *testing.T) {
+// The race detector watches concurrent calls of all methods.
+func TestServerConcurrentUse(t *testing.T) {
 	s := platform(t)
 	var wg sync.WaitGroup
 	for range 16 {
@@ -153,7 +147,7 @@ func BenchmarkLogin(b *testing.B) {
 	defer s.Close()
 	populate(s)
 	s.AutoApprove(uid)
-	client := &http.Client{CheckRedirect: stay, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
+	client := &http.Client{CheckRedirect: noRedirect, Transport: &http.Transport{MaxIdleConnsPerHost: 64}}
 	b.SetParallelism(32)
 	b.ReportAllocs()
 	b.RunParallel(func(p *testing.PB) {

@@ -15,7 +15,6 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-// A whole login, by a program that knows golang.org/x/oauth2 only.
 func TestLoginWithPlainOAuth2(t *testing.T) {
 	s := platform(t)
 	conf := config(s)
@@ -36,10 +35,10 @@ func TestLoginWithPlainOAuth2(t *testing.T) {
 	assert.NotEqual(t, tok.AccessToken, refreshed.AccessToken)
 	assert.NotEqual(t, tok.RefreshToken, refreshed.RefreshToken)
 	_, ok = s.UserOf(tok.AccessToken, "mmo")
-	assert.True(t, ok, "an access token outlives a refresh")
+	assert.True(t, ok, "the old access token stays valid after a refresh")
 }
 
-func TestTokenRequests(t *testing.T) {
+func TestTokenErrors(t *testing.T) {
 	s := platform(t)
 	for name, row := range map[string]struct{ contentType, query, body, want string }{
 		"no grant type":       {formType, "", "code=x", "invalid_request"},
@@ -67,12 +66,11 @@ func TestTokenRequests(t *testing.T) {
 	}
 }
 
-func TestCodes(t *testing.T) {
+func TestTokenByCode(t *testing.T) {
 	s := platform(t)
 	s.AddClient(shangcloudtest.Client{ID: "other", Secret: "other", RedirectURIs: []string{callback}})
 	s.AddClient(shangcloudtest.Client{ID: "no-pkce", Secret: "s", RedirectURIs: []string{callback}, PKCE: shangcloudtest.PKCEIgnored})
 	c := newClock(s)
-	const verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk" // of challenge
 	with := "&code_challenge_method=S256&code_challenge=" + challenge
 	for name, row := range map[string]struct {
 		client, query string
@@ -80,21 +78,21 @@ func TestCodes(t *testing.T) {
 		change        url.Values
 		good          bool
 	}{
-		"good":                        {webClient, "", 0, nil, true},
-		"in time":                     {webClient, "", time.Minute - time.Second, nil, true},
-		"too late":                    {webClient, "", time.Minute, nil, false},
-		"much too late":               {webClient, "", 2 * time.Hour, nil, false},
-		"of another client":           {"other", "", 0, nil, false},
-		"another redirect":            {webClient, "", 0, url.Values{"redirect_uri": {"http://127.0.0.1:1/oauth/callback"}}, false},
-		"verifier":                    {webClient, with, 0, url.Values{"code_verifier": {verifier}}, true},
-		"wrong verifier":              {webClient, with, 0, url.Values{"code_verifier": {oauth2.GenerateVerifier()}}, false},
-		"malformed verifier":          {webClient, with, 0, url.Values{"code_verifier": {"x"}}, false},
-		"challenge as verifier":       {webClient, with, 0, url.Values{"code_verifier": {challenge}}, false},
-		"no verifier":                 {webClient, with, 0, nil, false},
-		"verifier without challenge":  {webClient, "", 0, url.Values{"code_verifier": {verifier}}, false},
-		"PKCE is not known":           {"no-pkce", with, 0, nil, true},
-		"PKCE is not known, verifier": {"no-pkce", "", 0, url.Values{"code_verifier": {verifier}}, true},
-		"PKCE is not known, plain":    {"no-pkce", "&code_challenge=x&code_challenge_method=plain", 0, nil, true},
+		"valid":                      {webClient, "", 0, nil, true},
+		"in time":                    {webClient, "", time.Minute - time.Second, nil, true},
+		"too late":                   {webClient, "", time.Minute, nil, false},
+		"much too late":              {webClient, "", 2 * time.Hour, nil, false},
+		"another client":             {"other", "", 0, nil, false},
+		"another redirect":           {webClient, "", 0, url.Values{"redirect_uri": {"http://127.0.0.1:1/oauth/callback"}}, false},
+		"verifier":                   {webClient, with, 0, url.Values{"code_verifier": {verifier}}, true},
+		"wrong verifier":             {webClient, with, 0, url.Values{"code_verifier": {oauth2.GenerateVerifier()}}, false},
+		"malformed verifier":         {webClient, with, 0, url.Values{"code_verifier": {"x"}}, false},
+		"challenge as verifier":      {webClient, with, 0, url.Values{"code_verifier": {challenge}}, false},
+		"no verifier":                {webClient, with, 0, nil, false},
+		"verifier without challenge": {webClient, "", 0, url.Values{"code_verifier": {verifier}}, false},
+		"PKCE ignored":               {"no-pkce", with, 0, nil, true},
+		"PKCE ignored, verifier":     {"no-pkce", "", 0, url.Values{"code_verifier": {verifier}}, true},
+		"PKCE ignored, plain":        {"no-pkce", "&code_challenge=x&code_challenge_method=plain", 0, nil, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			asking, secret := row.client, "s"
@@ -121,7 +119,7 @@ func TestCodes(t *testing.T) {
 	}
 }
 
-func TestSecondUseOfACodeRevokes(t *testing.T) {
+func TestTokenCodeUsedTwice(t *testing.T) {
 	s := platform(t)
 	c := newClock(s)
 	code, _ := approve(t, s, config(s).AuthCodeURL("s"))
@@ -130,7 +128,7 @@ func TestSecondUseOfACodeRevokes(t *testing.T) {
 	_, ok := s.UserOf(tok.AccessToken, "mmo")
 	require.True(t, ok)
 
-	c.add(5 * time.Minute) // longer than it would have lived
+	c.add(5 * time.Minute) // more than the lifetime of the code
 	_, err = config(s).Exchange(t.Context(), code)
 	refused := new(oauth2.RetrieveError)
 	require.ErrorAs(t, err, &refused)
@@ -140,7 +138,7 @@ func TestSecondUseOfACodeRevokes(t *testing.T) {
 	assert.Equal(t, "invalid_grant", refresh(t, s, tok.RefreshToken).value(t, "error"))
 }
 
-func TestRefreshTokenReuseRevokesTheLogin(t *testing.T) {
+func TestRefreshTokenReuse(t *testing.T) {
 	s := platform(t)
 	first, other := login(t, s), login(t, s)
 	a := refresh(t, s, first.RefreshToken)
@@ -151,14 +149,14 @@ func TestRefreshTokenReuseRevokesTheLogin(t *testing.T) {
 	assert.Len(t, map[string]bool{first.RefreshToken: true, second: true, third: true}, 3)
 
 	assert.Equal(t, "invalid_grant", refresh(t, s, first.RefreshToken).value(t, "error"))
-	assert.Equal(t, "invalid_grant", refresh(t, s, third).value(t, "error"), "the thief may hold it")
+	assert.Equal(t, "invalid_grant", refresh(t, s, third).value(t, "error"), "an attacker may have it")
 	_, ok := s.UserOf(access, "user:basic")
 	assert.False(t, ok)
 	_, ok = s.UserOf(other.AccessToken, "user:basic")
-	assert.True(t, ok, "another login of the same user goes on")
+	assert.True(t, ok, "another login of the same user stays valid")
 }
 
-func TestConcurrentRefreshesAreReuse(t *testing.T) {
+func TestRefreshConcurrent(t *testing.T) {
 	s := platform(t)
 	tok := login(t, s)
 	answers := make(chan int, 8)
@@ -172,7 +170,7 @@ func TestConcurrentRefreshesAreReuse(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	assert.Len(t, answers, 1, "one wins")
+	assert.Len(t, answers, 1, "one refresh succeeds")
 }
 
 func TestRefresh(t *testing.T) {
@@ -182,14 +180,14 @@ func TestRefresh(t *testing.T) {
 	tok := login(t, s)
 
 	a := send(t, "POST", s.URL+"/oauth/token", "grant_type=refresh_token&refresh_token="+tok.RefreshToken, "Content-Type", formType, "Authorization", basic("other", "other"))
-	assert.Equal(t, "invalid_grant", a.value(t, "error"), "bound to its client")
+	assert.Equal(t, "invalid_grant", a.value(t, "error"), "another client")
 	assert.Equal(t, "invalid_scope", refresh(t, s, tok.RefreshToken, "user:basic openid").value(t, "error"))
 
 	a = refresh(t, s, tok.RefreshToken, "user:basic")
 	assert.Equal(t, "user:basic", a.value(t, "scope"))
 	assert.Equal(t, http.StatusForbidden, call(t, s, "/api/varibles", a.value(t, "access_token").(string), `{"key":"k","action":"read","value":""}`).status)
 	a = refresh(t, s, a.value(t, "refresh_token").(string))
-	assert.Equal(t, "user:basic var:io mmo", a.value(t, "scope"), "narrowed for one token only")
+	assert.Equal(t, "user:basic var:io mmo", a.value(t, "scope"), "the narrower scope applies to one token only")
 	last := a.value(t, "refresh_token").(string)
 
 	s.Configure(func(set *shangcloudtest.Settings) { set.KeepRefreshTokens = true })
@@ -203,7 +201,7 @@ func TestRefresh(t *testing.T) {
 	assert.Equal(t, "invalid_grant", refresh(t, s, last).value(t, "error"), "expired")
 }
 
-func TestTokenAnswers(t *testing.T) {
+func TestTokenAnswer(t *testing.T) {
 	s := platform(t)
 	fresh := func(change func(*shangcloudtest.Settings)) answer {
 		s.Configure(func(set *shangcloudtest.Settings) { *set = shangcloudtest.Settings{} })
@@ -227,5 +225,5 @@ func TestTokenAnswers(t *testing.T) {
 	assert.NotContains(t, a.body, "refresh_token")
 	a = fresh(func(set *shangcloudtest.Settings) { set.TokenLifetime = -time.Second })
 	_, ok := s.UserOf(a.value(t, "access_token").(string), "mmo")
-	assert.False(t, ok, "born expired")
+	assert.False(t, ok, "the new token has already expired")
 }

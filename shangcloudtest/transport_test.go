@@ -23,9 +23,9 @@ func TestTransport(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.Transport().RoundTrip(req)
 		assert.Error(t, err)
-		assert.Empty(t, s.Requests(), "it was never sent")
+		assert.Empty(t, s.Requests(), "the request was not sent")
 
-		// A client may leave without reading the answer.
+		// A client may close an answer without reading it.
 		resp, err := (&http.Client{Transport: s.Transport()}).Get(s.URL + "/device")
 		require.NoError(t, err)
 		assert.Equal(t, "200 OK", resp.Status)
