@@ -1,4 +1,4 @@
-// Package statetest holds stores of login states to the contract of [state.Store]:
+// Package statetest tests stores of login states against the contract of [state.Store]:
 //
 //	func TestStore(t *testing.T) {
 //		statetest.Run(t, statetest.Backend{
@@ -10,24 +10,23 @@
 //		})
 //	}
 //
-// Run it with the race detector. It takes some seconds: when an entry expires is
-// the store's own business, by whatever clock it has, so the suite waits for it.
-// What it can't see is what happens when the backend fails in the middle of a call.
-// A store for earnest has tests of its own for that.
+// Run it with the race detector. It takes some seconds, because entries expire by the
+// store's own clock and the suite has to wait for it. It can't see what happens when the
+// server fails in the middle of a call. A store for production needs tests of its own for
+// that.
 package statetest
 
 import (
 	"bytes"
 	"context"
 	"crypto/rand"
-	"encoding/json"
-	"fmt"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/leak"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 )
 
@@ -35,29 +34,29 @@ const (
 	// patience is how long a call may take after its context has ended.
 	patience = 5 * time.Second
 
-	// queueing is how long a call may take that lines up behind many others.
+	// queueing is how long a call may take behind many others.
 	queueing = time.Minute
 
-	// exactness is how far from its time to live an entry may end, and how long
-	// what has expired may be kept.
+	// exactness is how far from its time to live an entry may end, and how long an
+	// expired entry may be kept.
 	exactness = time.Second
 )
 
-// Backend is what a store is tested on.
+// Backend describes the store under test.
 type Backend struct {
-	// Open returns two values of the store, as two machines have them, with
-	// connections of their own to one place: a table, or a prefix. They may be
-	// one and the same value if the store is a lone process's. Each call returns
-	// a new, empty place on the same server.
+	// Open returns two values of the store, as two machines have them: with
+	// connections of their own, to one place (a table, a prefix). They may be the
+	// same value if the store belongs to one process. Each call returns a new, empty
+	// place on the same server.
 	Open func(t *testing.T) (a, b state.Store)
 
-	// Down returns a store whose server can't be reached. If nil, the store is
-	// one that needs no server.
+	// Down returns a store whose server can't be reached. If nil, this is not tested:
+	// the store needs no server.
 	Down func(t *testing.T) state.Store
 
-	// Count returns how many entries there are in the place of a, expired ones
-	// included, after the store was told to remove those, if it has to be told.
-	// If nil, this is not tested.
+	// Count returns the number of entries in the place of a, including expired ones
+	// that the store has not removed. If the store removes them on request only, Count
+	// makes the request first. If nil, this is not tested.
 	Count func(t *testing.T, a state.Store) int
 }
 
@@ -114,7 +113,7 @@ func (s *stores) put(store state.Store, key string, value []byte, ttl time.Durat
 	return true
 }
 
-// take fails the test on an error and on an answer that contradicts itself.
+// take fails the test if there is an error, or if the answer contradicts itself.
 func (s *stores) take(store state.Store, key string) (value []byte, found, ok bool) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), queueing)
@@ -145,7 +144,7 @@ func (s *stores) finds(store state.Store, key string, want []byte) {
 func (s *stores) misses(store state.Store, key string) {
 	s.t.Helper()
 	if _, found, ok := s.take(store, key); ok && found {
-		s.t.Errorf("Take finds %.60q, and should not", key)
+		s.t.Errorf("Take finds %.60q, which is not there", key)
 	}
 }
 
@@ -228,9 +227,9 @@ func testHugeTTL(_ *testing.T, s *stores) {
 	}
 }
 
-// testKeys puts under keys that a careless store takes for one another, for a
-// pattern or for a command. This library makes keys that are harmless. A store may
-// refuse others, which must not be lost or mixed up.
+// testKeys uses keys that a careless store confuses with each other, or takes for a pattern
+// or a command. This library's own keys are harmless. A store may refuse other keys, but it
+// must not lose or confuse them.
 func testKeys(t *testing.T, s *stores) {
 	keys := []string{
 		"", "a", "A", "a ", " a", "a  ", "a\t", "a\n", "a\x00", "a\x00b", "á", "a\u0301", "ａ", "ß", "ss", "SS", "i", "İ", "ı",
@@ -241,7 +240,7 @@ func testKeys(t *testing.T, s *stores) {
 		"小明", "👩‍👩‍👧", "\u202e", "\ufeff", "\ufffd", "\xff\xfe", "\xed\xa0\x80", "\xc0\x80",
 		strings.Repeat("k", 64), strings.Repeat("k", 63), strings.Repeat("k", 255), strings.Repeat("k", 256), strings.Repeat("k", 5000),
 	}
-	for c := range 256 { // every byte that a query can be decoded to
+	for c := range 256 { // a decoded query can contain every byte
 		keys = append(keys, "byte"+string([]byte{byte(c)})+"-", string([]byte{byte(c)}))
 	}
 	seen := make(map[string]bool)
@@ -261,7 +260,7 @@ func testKeys(t *testing.T, s *stores) {
 			t.Errorf("Put refuses %.60q", key)
 		}
 		if _, found, _ := s.a.Take(ctx, key); found {
-			t.Errorf("Put has refused %.60q, but Take finds it", key)
+			t.Errorf("Put refused %.60q, but Take finds it", key)
 		}
 	}
 	for i, key := range put {
@@ -326,7 +325,7 @@ func testMany(_ *testing.T, s *stores) {
 	wg.Wait()
 }
 
-// testExpiry takes entries of several ages. Nobody takes them before.
+// testExpiry takes entries of several ages, each of them once.
 func testExpiry(t *testing.T, s *stores) {
 	type entry struct {
 		key          string
@@ -364,7 +363,7 @@ func testExpiry(t *testing.T, s *stores) {
 	}
 }
 
-// testReplacedExpiry: with the value, the time to live is replaced as well.
+// testReplacedExpiry checks that Put replaces the time to live together with the value.
 func testReplacedExpiry(_ *testing.T, s *stores) {
 	longer, shorter := rand.Text(), rand.Text()
 	s.put(s.a, longer, []byte("short"), time.Second)
@@ -395,7 +394,7 @@ func testContext(t *testing.T, s *stores) {
 			t.Errorf("calls with a %s context take %v", name, took)
 		}
 	}
-	// Those who gave up leave a store that works.
+	// The store still works afterwards.
 	for _, store := range s.both() {
 		key := rand.Text()
 		s.put(store, key, []byte("value"), time.Minute)
@@ -403,7 +402,7 @@ func testContext(t *testing.T, s *stores) {
 	}
 }
 
-// testSecrets prints the store, and its errors, in every way.
+// testSecrets prints the store and its errors.
 func testSecrets(t *testing.T, s *stores) {
 	key, value := rand.Text(), rand.Text()
 	s.put(s.a, key, []byte(value), time.Minute)
@@ -424,30 +423,13 @@ func testSecrets(t *testing.T, s *stores) {
 		_, _, printed["a failed Take's error"] = down.Take(ctx, key)
 	}
 	for what, v := range printed {
-		for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x"} {
-			checkSecrets(t, what+" by "+verb, fmt.Sprintf(verb, v), key, value)
-		}
-		text, _ := json.Marshal(v)
-		checkSecrets(t, what+" as JSON", string(text), key, value)
-	}
-}
-
-func checkSecrets(t *testing.T, what, text string, secrets ...string) {
-	t.Helper()
-	for _, secret := range secrets {
-		numbers := fmt.Sprint([]byte(secret))
-		for _, form := range []string{
-			secret, fmt.Sprintf("%x", secret), strings.Trim(numbers, "[]"), strings.Trim(fmt.Sprintf("%#v", []byte(secret)), "[]byte{}"),
-		} {
-			if strings.Contains(text, form) {
-				t.Errorf("%s prints a key or a value", what)
-				return
-			}
+		if leak.Prints(v, key, value) {
+			t.Errorf("%s prints a key or a value", what)
 		}
 	}
 }
 
-// testPlaces has the same key in two places on one server.
+// testPlaces uses the same key in two places on one server.
 func testPlaces(t *testing.T, s *stores) {
 	other, _ := s.backend.Open(t)
 	key := rand.Text()
@@ -459,7 +441,7 @@ func testPlaces(t *testing.T, s *stores) {
 	s.finds(other, key, []byte("there"))
 }
 
-// testLeftovers abandons logins.
+// testLeftovers starts logins and never finishes them.
 func testLeftovers(t *testing.T, s *stores) {
 	if s.backend.Count == nil {
 		t.Skip("Backend.Count is nil: what the store keeps can't be counted")
@@ -476,26 +458,26 @@ func testLeftovers(t *testing.T, s *stores) {
 	}
 	time.Sleep(time.Second + exactness)
 	n := 0
-	for range 20 { // a server may take its time
+	for range 20 { // a server may be slow
 		if n = s.backend.Count(t, s.a); n <= alive {
 			break
 		}
 		time.Sleep(exactness / 4)
 	}
 	if n != alive {
-		t.Errorf("%v after their end there are %d entries, of which %d have not expired", exactness, n, alive)
+		t.Errorf("%v after the others expired there are %d entries, not %d", exactness, n, alive)
 	}
 }
 
-// testDown has a server that can't be reached: what was stored is not known then,
-// which is not the same as not found.
+// testDown uses a server that can't be reached. The store can't know then what was stored.
+// That must be an error, and not the same as not found.
 func testDown(t *testing.T, s *stores) {
 	if s.backend.Down == nil {
 		t.Skip("Backend.Down is nil: the store needs no server")
 	}
 	const limit = 2 * time.Second
 	down := s.backend.Down(t)
-	for range 2 { // the second time it is known to be down
+	for range 2 { // the second time the store may already know
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), limit)
 		if err := down.Put(ctx, rand.Text(), []byte("value"), time.Minute); err == nil {

@@ -17,8 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// table is a store that can be looked into, with something wrong in it. What is
-// nil is right.
+// table is a store with something wrong. A nil field is right.
 type table struct {
 	mu      sync.Mutex
 	entries map[string]row
@@ -103,7 +102,7 @@ func (t *table) count() int {
 // Format prints the table without its entries.
 func (t *table) Format(f fmt.State, _ rune) { _, _ = f.Write([]byte("table")) }
 
-// downStore answers as if its server could not be reached.
+// downStore behaves as if its server could not be reached.
 type downStore struct{ err error }
 
 func (d downStore) Put(context.Context, string, []byte, time.Duration) error { return d.err }
@@ -131,7 +130,7 @@ func backend(t *table) statetest.Backend {
 
 func keys(f func(string) string) statetest.Backend { return backend(&table{key: f}) }
 
-// faults are stores with something wrong, by what finds it.
+// faults are stores with something wrong, and the subtest that finds it.
 var faults = []struct {
 	name, found string
 	backend     statetest.Backend
@@ -251,9 +250,9 @@ var faults = []struct {
 	{"down is not found", "Down", backendOf(func() *table { return &table{} }, downStore{})},
 }
 
-// TestFaultsAreFound runs the suite on each faulty store, in a process of its own:
-// its failures are what is wanted.
-func TestFaultsAreFound(t *testing.T) {
+// TestRun_faulty_stores runs the suite in a process of its own for each store with a
+// fault. The suite has to fail there.
+func TestRun_faulty_stores(t *testing.T) {
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
@@ -267,7 +266,7 @@ func TestFaultsAreFound(t *testing.T) {
 	}
 }
 
-// TestFaulty is what TestFaultsAreFound runs.
+// TestFaulty runs in the processes of TestRun_faulty_stores.
 func TestFaulty(t *testing.T) {
 	for _, fault := range faults {
 		if fault.name == os.Getenv("STATETEST_FAULT") {
@@ -276,8 +275,8 @@ func TestFaulty(t *testing.T) {
 	}
 }
 
-// TestFlawless shows that it is the faults that are found.
-func TestFlawless(t *testing.T) { statetest.Run(t, backend(&table{})) }
+// TestRun_right_store shows that the faults are found, not something else.
+func TestRun_right_store(t *testing.T) { statetest.Run(t, backend(&table{})) }
 
 func TestMemory(t *testing.T) {
 	statetest.Run(t, statetest.Backend{Open: func(*testing.T) (a, b state.Store) {
