@@ -36,8 +36,8 @@ func (s *Server) authenticate(r *http.Request, form url.Values) (*client, *apiEr
 		return c, nil
 	}
 
-	// The platform accepts exactly one header for each client. The lookup uses its
-	// hash, so that the time of the lookup reveals nothing about the secret.
+	// The platform accepts exactly one header for each client. The lookup uses the
+	// hash of the header, so that its duration reveals nothing about the secret.
 	header := headers[0]
 	hash := sha256.Sum256([]byte(header))
 	s.mu.Lock()

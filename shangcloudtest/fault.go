@@ -59,8 +59,7 @@ func (s *Server) Fault(path string, f Fault) {
 	s.faults.any.Store(true)
 }
 
-// ClearFaults removes all faults. A request that a fault already holds back stays held
-// back.
+// ClearFaults removes all faults. Requests that a fault already holds back keep waiting.
 func (s *Server) ClearFaults() {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -163,8 +162,8 @@ func (f *Fault) answer(w http.ResponseWriter) {
 	}
 }
 
-// wait waits for d, or without an end if d is 0. If the request or the server ends
-// first, it reports false.
+// wait waits for d. If d is 0, it waits until the request or the server ends. If one of
+// these ends first, it reports false.
 func (s *Server) wait(r *http.Request, d time.Duration) bool {
 	var timeout <-chan time.Time
 	if d > 0 {

@@ -116,10 +116,10 @@ func (s *Server) Revoke(uid int64) {
 	}
 }
 
-// subset reports whether all contains every element of some.
-func subset(some, all []string) bool {
-	for _, one := range some {
-		if !slices.Contains(all, one) {
+// subset reports whether whole contains every element of part.
+func subset(part, whole []string) bool {
+	for _, one := range part {
+		if !slices.Contains(whole, one) {
 			return false
 		}
 	}

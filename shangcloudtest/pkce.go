@@ -55,7 +55,7 @@ func challengeOf(verifier string) string {
 func checkVerifier(challenge, verifier, computed string) *apiError {
 	if challenge == "" {
 		if verifier != "" {
-			// RFC 9700, 2.1.1: an attacker removed the challenge from the request.
+			// RFC 9700, 2.1.1: an attacker may have removed the challenge.
 			return badRequest("invalid_grant", "code_verifier without code_challenge")
 		}
 		return nil

@@ -104,7 +104,7 @@ func TestFormatPrintsNoSecret(t *testing.T) {
 	assert.Equal(t, "<nil>", fmt.Sprint((*shangcloudtest.Server)(nil)))
 }
 
-// The race detector watches concurrent calls of all methods.
+// Several goroutines use one server, for the race detector.
 func TestServerConcurrentUse(t *testing.T) {
 	s := platform(t)
 	var wg sync.WaitGroup

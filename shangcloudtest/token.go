@@ -114,7 +114,7 @@ func (s *Server) redeemRefreshToken(c *client, form url.Values) (*tokenAnswer, *
 		return nil, badRequest("invalid_grant", "the refresh token was used before")
 	}
 	scopes := t.grant.scopes
-	if form.Has("scope") { // RFC 6749, 6: it may narrow the granted scope
+	if form.Has("scope") { // RFC 6749, 6: a refresh may narrow the granted scope
 		scopes = strings.Fields(form.Get("scope"))
 		if !subset(scopes, t.grant.scopes) {
 			return nil, badRequest("invalid_scope", "the scope exceeds what was granted")

@@ -21,7 +21,8 @@ func put(t testing.TB, s state.Store, key, value string, ttl time.Duration) {
 	}
 }
 
-// take fails the test if Take returns an error, or a value that it did not find.
+// take fails the test if Take returns an error. It also fails if Take returns a value
+// and found is false.
 func take(t testing.TB, s state.Store, key string) (value string, found bool) {
 	v, found, err := s.Take(t.Context(), key)
 	if err != nil || !found && v != nil {

@@ -35,7 +35,7 @@ func TestMemoryRoundTrip(t *testing.T) {
 		require.NoError(t, err, name)
 		assert.True(t, found, name)
 		assert.Equal(t, value, got, name)
-		assertMissing(t, m, name) // taken once
+		assertMissing(t, m, name) // a value is found once
 	}
 	assertMissing(t, m, "never put")
 }
@@ -426,7 +426,7 @@ func TestMemoryAllocations(t *testing.T) {
 			m.Take(ctx, key)
 		}
 	}
-	login() // creates the maps
+	login() // the first calls create the maps
 	assert.Zero(t, testing.AllocsPerRun(100, login), "logins")
 
 	full := state.NewMemory(10)

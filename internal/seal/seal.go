@@ -53,9 +53,9 @@ type Keys struct {
 	byID  map[keyID][]byte
 }
 
-// New returns a copy of the keys. It refuses an empty list, a key that does not have
-// [KeySize] bytes, a key of zeros, and a duplicate. The error names the key by its
-// index and does not quote it.
+// New returns Keys with copies of keys. It refuses an empty list, a key that does not
+// have [KeySize] bytes, a key of zeros, and a duplicate. The error names the key by
+// its index and does not quote it.
 func New(keys [][]byte) (*Keys, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("no key is given")
