@@ -3,34 +3,33 @@ package main
 
 import (
 	"errors"
-	"log"
 	"net/http"
 	"os"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/serve"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/go-chi/chi/v5"
+	"golang.org/x/oauth2"
 )
 
 func main() {
-	p, err := shangcloud.New(shangcloud.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"})
-	if err == nil {
-		err = http.ListenAndServe("127.0.0.1:8080", routes(p))
-	}
-	log.Fatal(err)
+	p, err := shangcloud.New(&oauth2.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"}, nil)
+	serve.Main(p, err, routes) // until Ctrl-C, and then p.Shutdown
 }
 
 func routes(p *shangcloud.Provider) http.Handler {
 	router := chi.NewRouter()
 	router.Get("/login", func(w http.ResponseWriter, r *http.Request) {
-		if err := p.StartLogin(w, r, shangcloud.WithReturnTo(r.FormValue("next"))); err != nil {
+		if err := p.StartLogin(w, r, oauth2login.WithReturnTo(r.FormValue("next"))); err != nil {
 			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
 		}
 	})
 	router.Get("/callback", func(w http.ResponseWriter, r *http.Request) {
 		if login, err := p.FinishLogin(w, r); err == nil {
-			// A session of yours begins here; p.API(p.TokenSource(login.Token, nil)) asks whose.
+			// A session of yours begins here; p.API(p.TokenSource(login.Token)) asks whose.
 			http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
-		} else if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+		} else if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
 		} else {
 			http.Error(w, "not logged in: please start again at /login", http.StatusForbidden)

@@ -3,34 +3,33 @@ package main
 
 import (
 	"errors"
-	"log"
 	"net/http"
 	"os"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/serve"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/gin-gonic/gin"
+	"golang.org/x/oauth2"
 )
 
 func main() {
-	p, err := shangcloud.New(shangcloud.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"})
-	if err == nil {
-		err = http.ListenAndServe("127.0.0.1:8080", routes(p))
-	}
-	log.Fatal(err)
+	p, err := shangcloud.New(&oauth2.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"}, nil)
+	serve.Main(p, err, routes) // until Ctrl-C, and then p.Shutdown
 }
 
 func routes(p *shangcloud.Provider) http.Handler {
 	router := gin.New() // gin.Default would log the callback's query: a code and a state
 	router.GET("/login", func(c *gin.Context) {
-		if err := p.StartLogin(c.Writer, c.Request, shangcloud.WithReturnTo(c.Query("next"))); err != nil {
+		if err := p.StartLogin(c.Writer, c.Request, oauth2login.WithReturnTo(c.Query("next"))); err != nil {
 			c.String(http.StatusServiceUnavailable, "please try again in a minute")
 		}
 	})
 	router.GET("/callback", func(c *gin.Context) {
 		if login, err := p.FinishLogin(c.Writer, c.Request); err == nil {
-			// A session of yours begins here; p.API(p.TokenSource(login.Token, nil)) asks whose.
+			// A session of yours begins here; p.API(p.TokenSource(login.Token)) asks whose.
 			c.Redirect(http.StatusSeeOther, login.ReturnTo)
-		} else if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+		} else if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 			c.String(http.StatusServiceUnavailable, "please try again in a minute")
 		} else {
 			c.String(http.StatusForbidden, "not logged in: please start again at /login")

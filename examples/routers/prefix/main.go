@@ -10,10 +10,10 @@
 // or leave it (proxy_pass without a path): the application answers both. What counts
 // is that everything the browser gets to see is made from PUBLIC_URL:
 //
-//   - Config.RedirectURL is https and has the path, as registered with ShangCloud. No
+//   - The redirect URL is https and has the path, as registered with ShangCloud. No
 //     X-Forwarded header is needed for it, and none is trusted: who can send one
 //     to the application could choose where logins end.
-//   - Links and [shangcloud.WithReturnTo] have the path: the redirect after a login is
+//   - Links and [oauth2login.WithReturnTo] have the path: the redirect after a login is
 //     resolved by the browser.
 //   - Cookies are Secure, and named __Host-…, because RedirectURL is https, not because
 //     of how the request came. Their Path is "/" and has to stay: a proxy that
@@ -21,11 +21,11 @@
 //   - The browser reaches /login and /callback under the host of RedirectURL. Which
 //     Host the proxy sends on does not matter.
 //
-// With Config.StateKeys the headers of /login's answer alone can take more than 3 KB. A
+// With Options.StateKeys the headers of /login's answer alone can take more than 3 KB. A
 // proxy that allows 4 KB for all headers (nginx's proxy_buffer_size on most machines)
 // may answer 502 to logins with a long path to return to; 8 KB are enough.
 //
-// Several instances behind one proxy share Config.States or Config.StateKeys; then
+// Several instances behind one proxy share Options.States or Options.StateKeys; then
 // it does not matter which of them a request comes to.
 package main
 
@@ -39,6 +39,9 @@ import (
 	"strings"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/serve"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"golang.org/x/oauth2"
 )
 
 func main() {
@@ -46,15 +49,17 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	provider, err := shangcloud.New(shangcloud.Config{
+	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID:     os.Getenv("SHANGCLOUD_CLIENT_ID"),
 		ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"),
 		RedirectURL:  public.String() + "/callback",
-	})
+	}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
-	log.Fatal(http.ListenAndServe("127.0.0.1:8080", routes(provider, public.Path)))
+	if err := serve.ListenAndServe("127.0.0.1:8080", routes(provider, public.Path), provider.Shutdown); err != nil {
+		log.Fatal(err)
+	}
 }
 
 // routes returns the application that browsers see under prefix: "/portal", or "" at
@@ -62,7 +67,7 @@ func main() {
 func routes(p *shangcloud.Provider, prefix string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
-		if err := p.StartLogin(w, r, shangcloud.WithReturnTo(r.FormValue("next"))); err != nil {
+		if err := p.StartLogin(w, r, oauth2login.WithReturnTo(r.FormValue("next"))); err != nil {
 			loginFailed(w, err)
 		}
 	})
@@ -107,7 +112,7 @@ var page = template.Must(template.New("").Parse(`<!DOCTYPE html>
 
 func loginFailed(w http.ResponseWriter, err error) {
 	log.Printf("login: %v", err) // no error of this library's prints a secret
-	if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+	if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 		http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
 		return
 	}

@@ -14,10 +14,12 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/browser"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 // portal is an application at https://app.example.com/portal: a proxy that ends TLS,
@@ -36,7 +38,7 @@ type proxySettings struct {
 	cookiePath string                // if not "", what the proxy makes of Path
 }
 
-func newPortal(t *testing.T, settings proxySettings, configs ...shangcloud.Config) *portal {
+func newPortal(t *testing.T, settings proxySettings, options ...*oauth2login.Options) *portal {
 	t.Helper()
 	s := &portal{platform: shangcloudtest.NewServer(t)}
 	s.platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{publicURL + "/callback"}})
@@ -44,9 +46,11 @@ func newPortal(t *testing.T, settings proxySettings, configs ...shangcloud.Confi
 	s.platform.AutoApprove(10001)
 
 	var backends []*url.URL
-	for _, c := range configs {
-		c.ClientID, c.ClientSecret, c.RedirectURL, c.BaseURL = "demo", "hush-hush", publicURL+"/callback", s.platform.URL
-		provider, err := shangcloud.New(c)
+	for _, o := range options {
+		provider, err := shangcloud.New(&oauth2.Config{
+			ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: publicURL + "/callback",
+			Endpoint: shangcloud.EndpointAt(s.platform.URL),
+		}, o)
 		require.NoError(t, err)
 		app, visits := routes(provider, "/portal"), new(atomic.Int32)
 		backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -112,7 +116,7 @@ func TestBehindAProxy(t *testing.T) {
 		"prefix kept":     {keepPrefix: true},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newPortal(t, settings, shangcloud.Config{})
+			s := newPortal(t, settings, nil)
 			page := s.signIn(t, "/album?page=2")
 			assert.Equal(t, http.StatusOK, page.Status)
 			assert.Equal(t, publicURL+"/album?page=2", page.Address.String())
@@ -126,7 +130,7 @@ func TestBehindAProxy(t *testing.T) {
 
 // The backend sees plain http; the browser's cookie is one of an https site.
 func TestCookieIsThatOfThePublicAddress(t *testing.T) {
-	s := newPortal(t, proxySettings{}, shangcloud.Config{})
+	s := newPortal(t, proxySettings{}, nil)
 	s.platform.AutoApprove(0) // the consent page stays
 	page := s.Visit(t, publicURL+"/login?next=/portal/album")
 	require.Equal(t, http.StatusOK, page.Status)
@@ -145,7 +149,7 @@ func TestForwardedHeadersChangeNothing(t *testing.T) {
 		r.Header.Set("X-Forwarded-Proto", "http")
 		r.Header.Set("X-Forwarded-Prefix", "//evil.example")
 		r.Header.Set("Forwarded", "host=evil.example;proto=http")
-	}}, shangcloud.Config{})
+	}}, nil)
 	page := s.signIn(t, "/album")
 	assert.Equal(t, publicURL+"/album", page.Address.String())
 	for _, r := range s.platform.Requests("/oauth/authorize") {
@@ -155,7 +159,7 @@ func TestForwardedHeadersChangeNothing(t *testing.T) {
 
 // A proxy that changes the cookie's path breaks logins, as the documentation says.
 func TestProxyMustLeaveTheCookiesPath(t *testing.T) {
-	s := newPortal(t, proxySettings{cookiePath: "/portal/"}, shangcloud.Config{})
+	s := newPortal(t, proxySettings{cookiePath: "/portal/"}, nil)
 	page := s.signIn(t, "/album")
 	assert.Equal(t, http.StatusForbidden, page.Status)
 	assert.Empty(t, s.platform.Requests("/oauth/token"))
@@ -166,15 +170,15 @@ func TestSeveralInstances(t *testing.T) {
 	shared := state.NewMemory(0) // one with a server behind it, in earnest
 	keys := [][]byte{bytes.Repeat([]byte{7}, 32)}
 	for name, test := range map[string]struct {
-		one, two shangcloud.Config
+		one, two *oauth2login.Options
 		status   int
 	}{
-		"shared store":     {shangcloud.Config{States: shared}, shangcloud.Config{States: shared}, http.StatusOK},
-		"shared keys":      {shangcloud.Config{StateKeys: keys}, shangcloud.Config{StateKeys: keys}, http.StatusOK},
-		"neither":          {shangcloud.Config{}, shangcloud.Config{}, http.StatusForbidden},
-		"one store, keys":  {shangcloud.Config{States: shared}, shangcloud.Config{StateKeys: keys}, http.StatusForbidden},
-		"different keys":   {shangcloud.Config{StateKeys: keys}, shangcloud.Config{StateKeys: [][]byte{bytes.Repeat([]byte{8}, 32)}}, http.StatusForbidden},
-		"different stores": {shangcloud.Config{States: state.NewMemory(0)}, shangcloud.Config{States: state.NewMemory(0)}, http.StatusForbidden},
+		"shared store":     {&oauth2login.Options{States: shared}, &oauth2login.Options{States: shared}, http.StatusOK},
+		"shared keys":      {&oauth2login.Options{StateKeys: keys}, &oauth2login.Options{StateKeys: keys}, http.StatusOK},
+		"neither":          {nil, nil, http.StatusForbidden},
+		"one store, keys":  {&oauth2login.Options{States: shared}, &oauth2login.Options{StateKeys: keys}, http.StatusForbidden},
+		"different keys":   {&oauth2login.Options{StateKeys: keys}, &oauth2login.Options{StateKeys: [][]byte{bytes.Repeat([]byte{8}, 32)}}, http.StatusForbidden},
+		"different stores": {&oauth2login.Options{States: state.NewMemory(0)}, &oauth2login.Options{States: state.NewMemory(0)}, http.StatusForbidden},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := newPortal(t, proxySettings{}, test.one, test.two)
@@ -191,10 +195,9 @@ func TestSeveralInstances(t *testing.T) {
 
 // The headers of an answer fit into the 8 KB that the documentation asks a proxy for.
 func TestHeadersOfSealedLogins(t *testing.T) {
-	provider, err := shangcloud.New(shangcloud.Config{
+	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: publicURL + "/callback",
-		StateKeys: [][]byte{bytes.Repeat([]byte{7}, 32)},
-	})
+	}, &oauth2login.Options{StateKeys: [][]byte{bytes.Repeat([]byte{7}, 32)}})
 	require.NoError(t, err)
 	w := httptest.NewRecorder()
 	next := "/portal/" + strings.Repeat("a", 1870)

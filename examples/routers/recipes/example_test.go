@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/alexedwards/scs/v2"
 	"github.com/stretchr/testify/assert"
@@ -19,6 +20,7 @@ import (
 	"go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
+	"golang.org/x/oauth2"
 )
 
 // demo starts a platform and an application with a provider, and opens an address of
@@ -33,10 +35,10 @@ func demo(transport http.RoundTripper, routes func(*shangcloud.Provider) http.Ha
 	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{address + "/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明"})
 	platform.AutoApprove(10001)
-	provider, err := shangcloud.New(shangcloud.Config{
-		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: address + "/callback", BaseURL: platform.URL,
-		HTTPClient: &http.Client{Transport: transport},
-	})
+	provider, err := shangcloud.New(&oauth2.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: address + "/callback",
+		Endpoint: shangcloud.EndpointAt(platform.URL),
+	}, &oauth2login.Options{HTTPClient: &http.Client{Transport: transport}})
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -74,7 +76,7 @@ func Example_sessions() {
 		})
 		mux.HandleFunc("GET /link", func(w http.ResponseWriter, r *http.Request) {
 			account := strconv.FormatInt(sessions.GetInt64(r.Context(), "account"), 10)
-			if err := provider.StartLogin(w, r, shangcloud.WithValue(account), shangcloud.WithReturnTo("/account")); err != nil {
+			if err := provider.StartLogin(w, r, oauth2login.WithValue(account), oauth2login.WithReturnTo("/account")); err != nil {
 				http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
 			}
 		})
@@ -85,7 +87,7 @@ func Example_sessions() {
 				http.Error(w, "not linked", http.StatusForbidden)
 				return
 			}
-			user, err := provider.API(provider.TokenSource(login.Token, nil)).UserInfo(r.Context())
+			user, err := provider.API(provider.TokenSource(login.Token)).UserInfo(r.Context())
 			before := sessions.Token(r.Context())
 			if err == nil {
 				// Whoever knew the session's ID before the login is left behind.
@@ -129,7 +131,7 @@ func whoami(provider *shangcloud.Provider) http.Handler {
 			http.Error(w, "not logged in", http.StatusForbidden)
 			return
 		}
-		user, err := provider.API(provider.TokenSource(login.Token, nil)).UserInfo(r.Context())
+		user, err := provider.API(provider.TokenSource(login.Token)).UserInfo(r.Context())
 		if err != nil {
 			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
 			return
@@ -139,7 +141,7 @@ func whoami(provider *shangcloud.Provider) http.Handler {
 	return mux
 }
 
-// OpenTelemetry goes around the transport of Config.HTTPClient: every request to
+// OpenTelemetry goes around the transport of Options.HTTPClient: every request to
 // ShangCloud is a span. Codes, tokens and secrets travel in bodies and in the
 // Authorization header, which the spans don't hold.
 func Example_openTelemetry() {
@@ -147,7 +149,7 @@ func Example_openTelemetry() {
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
 	transport := otelhttp.NewTransport(http.DefaultTransport, otelhttp.WithTracerProvider(tracing))
 
-	_, open, stop := demo(transport, whoami) // shangcloud.Config{HTTPClient: &http.Client{Transport: transport}}
+	_, open, stop := demo(transport, whoami) // oauth2login.Options{HTTPClient: &http.Client{Transport: transport}}
 	defer stop()
 	fmt.Println(open("/login"))
 	if err := tracing.ForceFlush(context.Background()); err != nil {

@@ -45,24 +45,29 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/serve"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/alexedwards/scs/v2"
+	"golang.org/x/oauth2"
 )
 
 //go:embed static
 var static embed.FS
 
 func main() {
-	provider, err := shangcloud.New(shangcloud.Config{
+	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID:     os.Getenv("SHANGCLOUD_CLIENT_ID"),
 		ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"),
 		RedirectURL:  "http://127.0.0.1:8080/callback",
 		Scopes:       []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-	})
+	}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
 	// secure is false for http://127.0.0.1 only: on https it has to be true.
-	log.Fatal(http.ListenAndServe("127.0.0.1:8080", newApp(provider, false)))
+	if err := serve.ListenAndServe("127.0.0.1:8080", newApp(provider, false), provider.Shutdown); err != nil {
+		log.Fatal(err)
+	}
 }
 
 const sessionLifetime = 12 * time.Hour
@@ -73,7 +78,7 @@ type app struct {
 	sessions *scs.SessionManager
 
 	// apis has one entry for each user who logged in since the program started.
-	// An application in earnest has a table of users: see shangcloud.TokenStore.
+	// An application in earnest has a table of users: see oauth2login.TokenStore.
 	mu   sync.Mutex
 	apis map[int64]*shangcloud.API
 }
@@ -118,12 +123,7 @@ func secureHeaders(h http.Handler) http.Handler {
 }
 
 func (a *app) login(w http.ResponseWriter, r *http.Request) {
-	// Browsers say what a request is for; other programs and old browsers don't.
-	if mode := r.Header.Get("Sec-Fetch-Mode"); mode != "" && mode != "navigate" {
-		fail(w, http.StatusBadRequest, "navigate_to_login")
-		return
-	}
-	if err := a.provider.StartLogin(w, r, shangcloud.WithReturnTo(r.FormValue("next"))); err != nil {
+	if err := a.provider.StartLogin(w, r, oauth2login.WithReturnTo(r.FormValue("next"))); err != nil {
 		loginFailed(w, err)
 	}
 }
@@ -134,7 +134,7 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 		loginFailed(w, err)
 		return
 	}
-	api := a.provider.API(a.provider.TokenSource(login.Token, nil))
+	api := a.provider.API(a.provider.TokenSource(login.Token))
 	user, err := api.UserInfo(r.Context())
 	if err != nil {
 		loginFailed(w, err)
@@ -155,7 +155,7 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 // loginFailed answers with a page: login and callback are navigations.
 func loginFailed(w http.ResponseWriter, err error) {
 	log.Printf("login: %v", err)
-	if errors.Is(err, shangcloud.ErrUnavailable) || errors.Is(err, shangcloud.ErrStateStore) {
+	if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 		http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
 		return
 	}
@@ -223,9 +223,9 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	log.Printf("%s: %v", r.URL.Path, err)
 	switch {
-	case errors.Is(err, shangcloud.ErrLoginRequired):
+	case errors.Is(err, oauth2login.ErrLoginRequired):
 		loginRequired(w) // the platform has ended this login
-	case errors.Is(err, shangcloud.ErrUnavailable):
+	case errors.Is(err, oauth2login.ErrUnavailable):
 		fail(w, http.StatusServiceUnavailable, "unavailable")
 	default:
 		fail(w, http.StatusBadGateway, "refused")

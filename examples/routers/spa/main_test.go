@@ -13,9 +13,11 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/browser"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 // site is the application with its platform and one user's browser.
@@ -35,11 +37,11 @@ func newSite(t *testing.T) *site {
 	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{s.address + "/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明", Email: "ming@example.cn"})
 	platform.AutoApprove(10001)
-	provider, err := shangcloud.New(shangcloud.Config{
-		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: s.address + "/callback", BaseURL: platform.URL,
-		Scopes:     []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-		HTTPClient: &http.Client{Transport: s.tokens},
-	})
+	provider, err := shangcloud.New(&oauth2.Config{
+		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: s.address + "/callback",
+		Endpoint: shangcloud.EndpointAt(platform.URL),
+		Scopes:   []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
+	}, &oauth2login.Options{HTTPClient: &http.Client{Transport: s.tokens}})
 	require.NoError(t, err)
 	server.Config.Handler = newApp(provider, true)
 	server.StartTLS()
@@ -185,9 +187,11 @@ func TestOtherSitesCanNotPost(t *testing.T) {
 
 func TestLoginIsNotFetched(t *testing.T) {
 	s := newSite(t)
-	status, answer := s.call(t, "GET", "/login", "")
-	assert.Equal(t, http.StatusBadRequest, status)
-	assert.Equal(t, "navigate_to_login", answer["error"])
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.address+"/login", nil)
+	require.NoError(t, err)
+	req.Header.Set("Sec-Fetch-Mode", "cors")
+	req.Header.Set("Sec-Fetch-Dest", "empty")
+	assert.Equal(t, http.StatusForbidden, s.Do(t, req).Status)
 	assert.Empty(t, s.Cookies(t, s.address))
 	assert.Empty(t, s.platform.Requests())
 }

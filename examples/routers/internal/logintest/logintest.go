@@ -13,10 +13,12 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/browser"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 // Run tests an application that answers /login and /callback.
@@ -114,10 +116,10 @@ func newSite(t *testing.T, routes func(*shangcloud.Provider) http.Handler) *site
 	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{s.address + "/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明"})
 	platform.AutoApprove(10001)
-	provider, err := shangcloud.New(shangcloud.Config{
+	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: s.address + "/callback",
-		BaseURL: platform.URL, States: s.states,
-	})
+		Endpoint: shangcloud.EndpointAt(platform.URL),
+	}, &oauth2login.Options{States: s.states})
 	require.NoError(t, err)
 	app.Config.Handler = routes(provider)
 	app.Start()
