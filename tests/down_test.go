@@ -39,7 +39,9 @@ func TestTokensDown(t *testing.T) {
 			})
 		})
 		t.Run("silent", func(t *testing.T) {
-			s := openTokens(t, d, open(t, d, dsn(l.Addr().String()), 2), "x")
+			// Enough connections that no call queues for one: database/sql connects for
+			// queued calls without a deadline.
+			s := openTokens(t, d, open(t, d, dsn(l.Addr().String()), 20), "x")
 			eachCall(t, s, func(t *testing.T, call func(context.Context) error) {
 				within(t, time.Second, func() {
 					err := call(timeout(t, 200*time.Millisecond))
