@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
 	"golang.org/x/oauth2"
 )
 
@@ -24,6 +25,7 @@ const (
 
 // results are the logins that callbacks are finishing, or have just finished.
 type results struct {
+	where string // the place in errors: see package quiet
 	mu    sync.Mutex
 	byKey map[resultKey]*result
 }
@@ -59,7 +61,7 @@ func (s *results) do(ctx context.Context, key resultKey, finish func() (login *L
 		return login, err
 	}
 	if !first {
-		return r.copy(ctx)
+		return r.copy(ctx, s.where)
 	}
 	redeemed := false
 	r.err = errors.New("oauth2login: the callback that came first did not end")
@@ -103,11 +105,11 @@ func (s *results) forget(key resultKey) {
 	delete(s.byKey, key)
 }
 
-func (r *result) copy(ctx context.Context) (*Login, error) {
+func (r *result) copy(ctx context.Context, where string) (*Login, error) {
 	select {
 	case <-r.done:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return nil, quiet.New(where, "callback: "+quiet.Describe(ctx.Err()), ctx.Err())
 	}
 	if r.err != nil {
 		return nil, r.err

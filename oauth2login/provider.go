@@ -180,7 +180,7 @@ func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Prov
 			return nil, fmt.Errorf("oauth2login: %w", err)
 		}
 	}
-	p.id = providerID(p.conf)
+	p.id, p.results.where = providerID(p.conf), p.where
 	p.conf.Scopes = slices.Clone(p.conf.Scopes)
 	p.conf.ClientSecret = ""
 	p.http = wire.Client(p.opts.HTTPClient)

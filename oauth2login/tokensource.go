@@ -130,20 +130,32 @@ func (s *TokenSource) renew(ctx context.Context, h *held, rejected *oauth2.Token
 	if err := f.wait(ctx, ready); err != nil {
 		return nil, err
 	}
-	next, now := f.result.Load(), time.Now()
-	if next != nil {
-		s.cur.CompareAndSwap(before, next) // unless a new login came first
+	tok = s.adopt(before, f)
+	if tok == nil && rejected == nil { // the token that was ready has expired meanwhile
+		if err := f.wait(ctx, f.done); err != nil {
+			return nil, err
+		}
+		tok = s.adopt(before, f)
 	}
-	if rejected != nil && next != nil && next.tok == rejected && f.err != nil {
-		return nil, f.err
-	}
-	if cur := s.cur.Load(); !cur.isExpired(now) {
-		return cur.tok, nil
-	}
-	if f.err == nil {
+	switch {
+	case tok != nil && (tok != rejected || f.err == nil):
+		return tok, nil
+	case f.err == nil:
 		return nil, s.noToken()
 	}
 	return nil, f.err
+}
+
+// adopt puts the result of f into force, unless a new login came first, and returns the
+// token if it is valid.
+func (s *TokenSource) adopt(before *held, f *flight) *oauth2.Token {
+	if next := f.result.Load(); next != nil {
+		s.cur.CompareAndSwap(before, next)
+	}
+	if cur := s.cur.Load(); !cur.isExpired(time.Now()) {
+		return cur.tok
+	}
+	return nil
 }
 
 // replaceRejected returns another token for one that was answered with 401, or the same
