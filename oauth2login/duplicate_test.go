@@ -73,7 +73,7 @@ func TestRepeatedCallback(t *testing.T) {
 		other := back.Clone(t.Context())
 		other.Header.Del("Cookie")
 		_, err := s.finish(other)
-		assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser, "nothing for any other browser")
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "nothing for any other browser")
 		u := *back.URL
 		q := u.Query()
 		q.Set("code", "another")
