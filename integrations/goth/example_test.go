@@ -11,10 +11,12 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	gothshangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/gorilla/sessions"
 	"github.com/markbates/goth"
 	"github.com/markbates/goth/gothic"
+	"golang.org/x/oauth2"
 )
 
 // demoPlatform stands in for ShangCloud: it knows one application and one user,
@@ -38,11 +40,11 @@ func Example() {
 	platform := demoPlatform(app.URL + "/auth/shangcloud/callback")
 	defer platform.Close()
 
-	provider, err := shangcloud.New(shangcloud.Config{
+	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush",
 		RedirectURL: app.URL + "/auth/shangcloud/callback",
-		BaseURL:     platform.URL, // leave out for ShangCloud itself
-	})
+		Endpoint:    shangcloud.EndpointAt(platform.URL), // leave out for ShangCloud itself
+	}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -56,10 +58,10 @@ func Example() {
 	}
 	gothic.Store = store
 
-	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, gothshangcloud.Deliberate(h)) }
+	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, oauth2login.NavigationsOnly(h)) }
 	handle("GET /auth/{provider}", gothic.BeginAuthHandler)
 	handle("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
-		user, err := gothic.CompleteUserAuth(w, r) // errors.Is(err, shangcloud.ErrAccessDenied): the user said no
+		user, err := gothic.CompleteUserAuth(w, r) // errors.Is(err, oauth2login.ErrAccessDenied): the user said no
 		if err != nil {
 			http.Error(w, "not logged in", http.StatusForbidden)
 			return
@@ -85,11 +87,11 @@ func Example() {
 func ExampleProvider_RefreshToken() {
 	platform := demoPlatform("https://app.example/auth/shangcloud/callback")
 	defer platform.Close()
-	provider, err := shangcloud.New(shangcloud.Config{
+	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush",
 		RedirectURL: "https://app.example/auth/shangcloud/callback",
-		BaseURL:     platform.URL,
-	})
+		Endpoint:    shangcloud.EndpointAt(platform.URL),
+	}, nil)
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -103,8 +105,8 @@ func ExampleProvider_RefreshToken() {
 	}
 	fmt.Println(tok.RefreshToken != user.RefreshToken)
 
-	// By itself, where it is used; nil is where a shangcloud.TokenStore goes.
-	me, err := provider.API(provider.TokenSource(tok, nil)).UserInfo(context.Background())
+	// By itself, where it is used; provider.StoredTokens saves it.
+	me, err := provider.API(provider.TokenSource(tok)).UserInfo(context.Background())
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -11,7 +11,7 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -83,8 +83,8 @@ func TestGothicDenied(t *testing.T) {
 	callback := b.visit(t, to)
 	b.visit(t, callback)
 	user, err := s.outcome()
-	require.ErrorIs(t, err, shangcloud.ErrAccessDenied)
-	var refused *shangcloud.CallbackError
+	require.ErrorIs(t, err, oauth2login.ErrAccessDenied)
+	var refused *oauth2login.CallbackError
 	require.ErrorAs(t, err, &refused)
 	assert.Equal(t, "access_denied", refused.Code)
 	assert.NotEmpty(t, refused.Description)
@@ -96,20 +96,20 @@ func TestGothicDenied(t *testing.T) {
 	code := approve(t, s.platform, to, 10001)
 	b.visit(t, s.url+callbackPath+"?"+code.Encode())
 	_, err = s.outcome()
-	assert.ErrorIs(t, err, shangcloud.ErrStateNotFound)
+	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
 	assert.Zero(t, s.tokenRequests())
 }
 
 func TestGothicOtherErrorsOfTheCallback(t *testing.T) {
 	s := newSite(t)
 	b := s.newBrowser(t)
-	for code, target := range map[string]error{"temporarily_unavailable": shangcloud.ErrUnavailable, "invalid_scope": nil} {
+	for code, target := range map[string]error{"temporarily_unavailable": oauth2login.ErrUnavailable, "invalid_scope": nil} {
 		state := query(t, b.start(t, s, "")).Get("state")
 		b.visit(t, s.url+callbackPath+"?"+url.Values{"state": {state}, "error": {code}, "error_uri": {"https://example.cn/why"}}.Encode())
 		_, err := s.outcome()
-		var refused *shangcloud.CallbackError
+		var refused *oauth2login.CallbackError
 		require.ErrorAs(t, err, &refused)
-		assert.Equal(t, &shangcloud.CallbackError{Code: code, URI: "https://example.cn/why"}, refused)
+		assert.Equal(t, &oauth2login.CallbackError{Code: code, URI: "https://example.cn/why"}, refused)
 		if target != nil {
 			assert.ErrorIs(t, err, target)
 		}
@@ -157,19 +157,28 @@ func TestGothicReplay(t *testing.T) {
 	_, err = s.outcome()
 	require.Error(t, err, "gothic has no session any more")
 
-	// Whoever kept the cookie, of before or after Authorize, has nothing.
+	// A repeated callback gets the same login, three times at most.
+	for range 3 {
+		b.Jar.SetCookies(b.app, cookies)
+		b.visit(t, callback)
+		_, err = s.outcome()
+		require.NoError(t, err)
+	}
+	assert.Len(t, s.platform.Requests("/oauth/token"), 1)
+
+	// After that whoever kept the cookie, of before or after Authorize, has nothing.
 	for _, kept := range [][]*http.Cookie{cookies, {afterAuthorize}} {
 		b.Jar.SetCookies(b.app, kept)
 		b.visit(t, callback)
 		user, err := s.outcome()
-		assert.ErrorIs(t, err, shangcloud.ErrStateNotFound)
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
 		assert.Zero(t, user)
 
 		b.Jar.SetCookies(b.app, kept)
 		fresh := approve(t, s.platform, to, 10001)
 		b.visit(t, s.url+callbackPath+"?"+fresh.Encode())
 		_, err = s.outcome()
-		assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, "a new code does not help")
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "a new code does not help")
 	}
 	assert.Equal(t, 1, s.tokenRequests())
 }
@@ -283,14 +292,14 @@ func TestGothicUserUnavailable(t *testing.T) {
 	b := s.newBrowser(t)
 	b.visit(t, b.visit(t, b.start(t, s, "")))
 	user, err := s.outcome()
-	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+	assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 	assert.Zero(t, user)
 	assert.NotContains(t, err.Error(), "token of yours")
 }
 
 func TestGothicStateStoreFails(t *testing.T) {
 	s := newSite(t)
-	broken := newProvider(t, s.platform, func(c *shangcloud.Config) { c.States = brokenStates{} })
+	broken := newProvider(t, s.platform, func(c *setup) { c.States = brokenStates{} })
 	broken.SetName("broken")
 	gothUse(t, broken)
 	b := s.newBrowser(t)

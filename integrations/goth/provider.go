@@ -8,13 +8,13 @@
 // # Use
 //
 // goth's own providers are made from a key, a secret and a URL. This one is made
-// from a [shangcloud.Provider], because that has room for what several machines and
-// other deployments need ([shangcloud.Config]), and says what is wrong with its
-// settings before the first login:
+// from a [shangcloud.Provider], which has room for what several machines and other
+// deployments need ([oauth2login.Options]), and says what is wrong with its settings
+// before the first login:
 //
-//	provider, err := shangcloud.New(shangcloud.Config{
+//	provider, err := shangcloud.New(&oauth2.Config{
 //		ClientID: id, ClientSecret: secret, RedirectURL: "https://app.example/auth/shangcloud/callback",
-//	})
+//	}, nil)
 //	if err != nil {
 //		log.Fatal(err)
 //	}
@@ -22,11 +22,11 @@
 //
 // The handlers are gothic's, as for every provider: gothic.BeginAuthHandler in that
 // of the login link, gothic.CompleteUserAuth in that of the redirect URL. Both must
-// be reached under the same host, by GET. Put [Deliberate] around both: gothic does
-// not tell providers what request it has, and takes one of a link preview, or of a
-// browser that looks ahead, for the user's.
+// be reached under the same host, by GET. Put [oauth2login.NavigationsOnly] around both:
+// gothic does not show providers its request, and answers images, link previews and
+// prefetches as if the user had clicked.
 //
-//	mux.Handle("GET /auth/{provider}", gothshangcloud.Deliberate(http.HandlerFunc(gothic.BeginAuthHandler)))
+//	mux.Handle("GET /auth/{provider}", oauth2login.NavigationsOnly(http.HandlerFunc(gothic.BeginAuthHandler)))
 //
 // # The session
 //
@@ -34,11 +34,11 @@
 // cookie, signed and not encrypted: whoever has the browser can read it. What this
 // package puts there is the address of ShangCloud's page, state included, and the
 // secret that StartLogin would have put into a cookie of its own: it finishes this
-// one login, and nothing else. The proof key (PKCE) stays in [shangcloud.Config.States],
-// on the server, and so does the memory of which logins are finished: a copied
-// cookie finishes none again. Applications on several machines, or that must not lose
-// logins under way in a restart, set States to a store that they share, and give
-// gothic the same keys everywhere.
+// one login, and nothing else. The proof key (PKCE) stays in Options.States, on the
+// server, and so does the memory of which logins are finished: a copied cookie finishes
+// none again. Applications on several machines, or that must not lose logins under way in
+// a restart, set States to a store that they share, and give gothic the same keys
+// everywhere.
 //
 // Access and refresh tokens never go there. gothic writes the session to the browser
 // once more after Authorize, and deletes it with the next header; goth's own providers
@@ -65,8 +65,8 @@
 // # Errors
 //
 // CompleteUserAuth returns the errors of [Session.Authorize] and [Provider.FetchUser]
-// as they are: [shangcloud.ErrAccessDenied] if the user said no,
-// [shangcloud.ErrStateNotFound] for a login that is over, [shangcloud.ErrUnavailable] and
+// as they are: [oauth2login.ErrAccessDenied] if the user said no,
+// [oauth2login.ErrStateNotFound] for a login that is over, [oauth2login.ErrUnavailable] and
 // so on. gothic has two of its own, which only their texts tell apart: this browser has
 // no login under way, and the state is not that of its login. BeginAuthHandler shows
 // errors to the user; ours hold nothing secret.
@@ -74,12 +74,13 @@
 // # After the login
 //
 // goth leaves it to the application to keep tokens and to refresh them in time. For
-// calls of ShangCloud's API, hand them to [shangcloud.Provider.TokenSource] instead of
-// calling RefreshToken: with a store it refreshes once for all processes.
+// calls of ShangCloud's API, save them with [oauth2login.TokenSource.SetToken] instead of
+// calling RefreshToken: a stored token is refreshed once for all processes.
 //
-//	src := provider.TokenSource(&oauth2.Token{
+//	src := provider.StoredTokens(store)
+//	err := src.SetToken(ctx, &oauth2.Token{
 //		AccessToken: user.AccessToken, RefreshToken: user.RefreshToken, Expiry: user.ExpiresAt,
-//	}, store)
+//	})
 //
 // Key accounts by UserID: whether a mail address is verified is unknown. A [goth.User]
 // holds tokens in plain fields, and prints them.
@@ -93,7 +94,6 @@ import (
 	"sync/atomic"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/speculative"
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
 )
@@ -137,7 +137,7 @@ func (p *Provider) Debug(bool) {}
 // random, followed by a dot and the one given, if that is not empty.
 //
 // The error is that of [shangcloud.Provider.StartLogin]: it matches
-// [shangcloud.ErrStateStore] if the login could not be remembered.
+// [oauth2login.ErrStateStore] if the login could not be remembered.
 func (p *Provider) BeginAuth(state string) (goth.Session, error) {
 	w, browser := answer{}, request("")
 	if err := p.p.StartLogin(w, browser); err != nil {
@@ -166,23 +166,10 @@ func (p *Provider) RefreshTokenAvailable() bool { return true }
 // RefreshToken returns a new token, with the refresh token that is in force from now
 // on: where the platform rotates them, the old one must not be used again, by nobody.
 //
-// The error matches [shangcloud.ErrLoginRequired] if the platform refused the refresh
-// token or there is none, and [shangcloud.ErrUnavailable] if the platform is at fault.
+// The error matches [oauth2login.ErrLoginRequired] if the platform refused the refresh
+// token or there is none, and [oauth2login.ErrUnavailable] if the platform is at fault.
 func (p *Provider) RefreshToken(refreshToken string) (*oauth2.Token, error) {
-	return p.p.TokenSource(&oauth2.Token{RefreshToken: refreshToken}, nil).Token()
-}
-
-// Deliberate hands on to next the requests that somebody has made on purpose. It
-// answers HEAD, and what a browser fetches in advance (Sec-Purpose: prefetch), itself:
-// with no content, and with 503, after which the browser asks again when the page is
-// wanted. Such a request starts no login then, and ends none. The handlers of goth's
-// other providers are none the worse for it.
-func Deliberate(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if !speculative.Answer(w, r) {
-			next.ServeHTTP(w, r)
-		}
-	})
+	return p.p.TokenSource(&oauth2.Token{RefreshToken: refreshToken}).Token()
 }
 
 // answer is what StartLogin and FinishLogin write to. Only its header matters: what

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
 )
@@ -98,7 +98,7 @@ func (p *Provider) UnmarshalSession(data string) (goth.Session, error) {
 // returns all there is. provider has to be the one that s was begun with.
 //
 // The errors are those of [shangcloud.Provider.FinishLogin]. With gothic, an error of
-// the callback comes out of CompleteUserAuth as it is; [shangcloud.ErrAccessDenied] is
+// the callback comes out of CompleteUserAuth as it is; [oauth2login.ErrAccessDenied] is
 // a user's No.
 func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string, error) {
 	p, ok := provider.(*Provider)
@@ -125,7 +125,7 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 		// FinishLogin sees to our part. This is for the application's, which not
 		// everyone who uses goth without gothic compares.
 		if subtle.ConstantTimeCompare([]byte(got), []byte(stateOf(authURL))) != 1 {
-			return "", shangcloud.ErrWrongBrowser
+			return "", oauth2login.ErrWrongBrowser
 		}
 		ours, _, _ := strings.Cut(got, stateSeparator)
 		q.Set("state", ours)

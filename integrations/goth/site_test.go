@@ -10,11 +10,13 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	gothshangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/gorilla/sessions"
 	"github.com/markbates/goth"
 	"github.com/markbates/goth/gothic"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 const callbackPath = "/auth/shangcloud/callback"
@@ -32,16 +34,23 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	return platform
 }
 
-func newProvider(t *testing.T, platform *shangcloudtest.Server, changes ...func(*shangcloud.Config)) *gothshangcloud.Provider {
+// setup is what a provider is made from.
+type setup struct {
+	oauth2.Config
+	oauth2login.Options
+	row []oauth2login.ProviderOption
+}
+
+func newProvider(t *testing.T, platform *shangcloudtest.Server, changes ...func(*setup)) *gothshangcloud.Provider {
 	t.Helper()
-	c := shangcloud.Config{
+	c := setup{Config: oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush",
-		RedirectURL: "http://127.0.0.1" + callbackPath, BaseURL: platform.URL,
-	}
+		RedirectURL: "http://127.0.0.1" + callbackPath, Endpoint: shangcloud.EndpointAt(platform.URL),
+	}}
 	for _, change := range changes {
 		change(&c)
 	}
-	p, err := shangcloud.New(c)
+	p, err := shangcloud.New(&c.Config, &c.Options, c.row...)
 	require.NoError(t, err)
 	return gothshangcloud.New(p)
 }
@@ -92,7 +101,7 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{platform: newPlatform(t)}
 	mux := http.NewServeMux()
-	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, gothshangcloud.Deliberate(h)) }
+	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, oauth2login.NavigationsOnly(h)) }
 	handle("GET /auth/{provider}", gothic.BeginAuthHandler)
 	handle("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
@@ -106,7 +115,7 @@ func newSite(t *testing.T) *site {
 	app := httptest.NewServer(mux)
 	t.Cleanup(app.Close)
 	s.url = app.URL
-	s.Provider = newProvider(t, s.platform, func(c *shangcloud.Config) { c.RedirectURL = app.URL + callbackPath })
+	s.Provider = newProvider(t, s.platform, func(c *setup) { c.RedirectURL = app.URL + callbackPath })
 
 	before := gothic.Store
 	store := sessions.NewCookieStore([]byte("a key of 32 bytes, at least that"))

@@ -13,6 +13,7 @@ import (
 	"strconv"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/markbates/goth"
 	"golang.org/x/oauth2"
 )
@@ -64,7 +65,7 @@ func (p *Provider) userInfo(ctx context.Context, tok *oauth2.Token) (*shangcloud
 	}
 	var raw map[string]any
 	if err := json.Unmarshal(t.body.Bytes(), &raw); err != nil {
-		return nil, nil, fmt.Errorf("shangcloud: goth: user info: %w", shangcloud.ErrUnavailable)
+		return nil, nil, fmt.Errorf("shangcloud: goth: user info: %w", oauth2login.ErrUnavailable)
 	}
 	maps.DeleteFunc(raw, func(_ string, v any) bool { return v == nil })
 	raw["uid"] = info.ID
