@@ -131,6 +131,15 @@ func (st *store) link(sessionID, accountID string, p *provider, u user) (notice,
 	return said, nil
 }
 
+// linkAndSay links an identity and leaves a notice for the session's next page.
+func (st *store) linkAndSay(sessionID, accountID string, p *provider, u user) error {
+	said, err := st.link(sessionID, accountID, p, u)
+	if err == nil {
+		st.say(sessionID, said)
+	}
+	return err
+}
+
 // put adds an identity, or keeps what is new about it. The caller holds st.mu.
 func (st *store) put(a *account, i identity) {
 	at := slices.IndexFunc(a.identities, func(has identity) bool { return has.key() == i.key() })

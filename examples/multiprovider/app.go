@@ -1,12 +1,15 @@
 package main
 
 import (
+	"context"
+	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
 	"time"
 
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
 const (
@@ -14,33 +17,36 @@ const (
 	maxForm     = 16 << 10
 
 	sessionCookie = "multiprovider-session"
-	loginCookie   = "multiprovider-login"
 )
 
 // app is the web application. It is safe for concurrent use.
 type app struct {
 	home      string // where browsers reach it, without a slash at the end
 	providers []*provider
-	states    state.Store
 	store     *store
-	http      *http.Client
 	images    string // where avatars may be: sources of the Content-Security-Policy
 	handler   http.Handler
 }
 
-func newApp(home string, rows []*provider) *app {
-	a := &app{home: home, providers: rows, states: new(state.Memory), store: newStore(), http: newHTTPClient(), images: "'self' https:"}
+func newApp(home string, rows []*provider) (*app, error) {
+	a := &app{home: home, providers: rows, store: newStore(), images: "'self' https:"}
 	for _, p := range rows {
+		var err error
+		if p.login, err = oauth2login.New(&p.Config, nil, p.Options...); err != nil {
+			return nil, fmt.Errorf("%s: %w", p.Name, err)
+		}
 		if p.StandIn {
 			a.images += " " + origin(p.API)
 		}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", a.start)
-	mux.HandleFunc("GET /login/{provider}", deliberate(a.signIn))
-	mux.HandleFunc("GET /callback/{provider}", deliberate(a.callback))
+	mux.HandleFunc("GET /login/{provider}", a.row(a.signIn))
+	mux.Handle("GET /callback/{provider}", oauth2login.NavigationsOnly(a.row(a.callback)))
 	mux.HandleFunc("GET "+accountPath, a.signedIn(a.account))
-	mux.HandleFunc("POST /link/{provider}", a.signedIn(a.link))
+	mux.HandleFunc("POST /link/{provider}", a.signedIn(func(w http.ResponseWriter, r *http.Request, s *session) {
+		a.row(func(w http.ResponseWriter, r *http.Request, p *provider) { a.link(w, r, p, s) })(w, r)
+	}))
 	mux.HandleFunc("POST /unlink", a.signedIn(a.unlink))
 	mux.HandleFunc("POST /logout", a.signedIn(a.logout))
 	mux.HandleFunc("GET /style.css", serveFile("style.css"))
@@ -52,7 +58,16 @@ func newApp(home string, rows []*provider) *app {
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(a.foreignForm))
 	a.handler = protection.Handler(mux)
-	return a
+	return a, nil
+}
+
+// shutdown waits for what was sent to the providers.
+func (a *app) shutdown(ctx context.Context) error {
+	var failed error
+	for _, p := range a.providers {
+		failed = errors.Join(failed, p.login.Shutdown(ctx))
+	}
+	return failed
 }
 
 // ServeHTTP sets what every answer has.
@@ -72,7 +87,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-		s := a.store.sessionOf(a.cookie(r, sessionCookie))
+		s := a.store.sessionOf(a.cookie(r))
 		switch {
 		case s == nil && r.Method == http.MethodPost:
 			a.showMessage(w, r, http.StatusUnauthorized, message{text: textsFor(r).SessionEnded})
@@ -88,8 +103,8 @@ func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) 
 
 // start offers all providers to sign in with.
 func (a *app) start(w http.ResponseWriter, r *http.Request) {
-	next := localPath(r.URL.Query().Get("next"))
-	if a.store.sessionOf(a.cookie(r, sessionCookie)) != nil {
+	next := oauth2login.LocalPath(r.URL.Query().Get("next"), accountPath)
+	if a.store.sessionOf(a.cookie(r)) != nil {
 		http.Redirect(w, r, next, http.StatusFound)
 		return
 	}
@@ -121,7 +136,7 @@ func (a *app) unlink(w http.ResponseWriter, r *http.Request, s *session) {
 
 func (a *app) logout(w http.ResponseWriter, r *http.Request, s *session) {
 	a.store.signOut(s.id)
-	a.setCookie(w, sessionCookie, "", -time.Second)
+	a.setCookie(w, "", -time.Second)
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 
@@ -133,41 +148,51 @@ func (a *app) notFound(w http.ResponseWriter, r *http.Request) {
 	a.showMessage(w, r, http.StatusNotFound, message{text: textsFor(r).NotFound})
 }
 
-// provider is the row that a path names, or nil.
-func (a *app) provider(r *http.Request) *provider {
-	for _, p := range a.providers {
-		if p.ID == r.PathValue("provider") {
-			return p
+// row is for pages of the row that a path names.
+func (a *app) row(page func(http.ResponseWriter, *http.Request, *provider)) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		for _, p := range a.providers {
+			if p.ID == r.PathValue("provider") {
+				page(w, r, p)
+				return
+			}
 		}
+		a.notFound(w, r)
 	}
-	return nil
 }
 
 func (a *app) https() bool { return strings.HasPrefix(a.home, "https:") }
 
-// cookieName says, on https, that the cookie is this very host's and came over
-// https: browsers hold to it.
-func (a *app) cookieName(name string) string {
+// cookieName says, on https, that the cookie is this very host's and came over https:
+// browsers enforce it.
+func (a *app) cookieName() string {
 	if a.https() {
-		return "__Host-" + name
+		return "__Host-" + sessionCookie
 	}
-	return name
+	return sessionCookie
 }
 
-// cookie returns the value of a cookie, or "".
-func (a *app) cookie(r *http.Request, name string) string {
-	c, err := r.Cookie(a.cookieName(name))
+// cookie returns the session's ID, or "".
+func (a *app) cookie(r *http.Request) string {
+	c, err := r.Cookie(a.cookieName())
 	if err != nil {
 		return ""
 	}
 	return c.Value
 }
 
-func (a *app) setCookie(w http.ResponseWriter, name, value string, lifetime time.Duration) {
+func (a *app) setCookie(w http.ResponseWriter, sessionID string, lifetime time.Duration) {
 	http.SetCookie(w, &http.Cookie{
-		Name: a.cookieName(name), Value: value, Path: "/", MaxAge: int(lifetime.Seconds()),
+		Name: a.cookieName(), Value: sessionID, Path: "/", MaxAge: int(lifetime.Seconds()),
 		Secure: a.https(), HttpOnly: true,
 		// Not Strict: the way back from a provider begins on another site.
 		SameSite: http.SameSiteLaxMode,
 	})
+}
+
+// leave sends the browser to a provider after a form. It is not a redirect: Chromium
+// applies form-action to all redirects after a form, wherever the provider leads.
+func (a *app) leave(w http.ResponseWriter, r *http.Request, p *provider, to string) {
+	w.Header().Set("Refresh", "0; url="+to)
+	a.showMessage(w, r, http.StatusOK, message{text: textsFor(r).Leaving, Provider: p.Name, Continue: to})
 }

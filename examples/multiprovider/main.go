@@ -15,13 +15,10 @@
 // The redirect URLs to register are http://127.0.0.1:8080/callback/github and so
 // on. Behind a proxy that speaks https, -url says where browsers find it.
 //
-// The table is in providers.go, and ShangCloud is one row of it: its endpoint, and
-// a function that asks who the user is. The login in login.go is the same for all
-// rows; it shows what plain x/oauth2 leaves to the application. (With ShangCloud
-// alone, [shangcloud.Provider] does that: see examples/weblogin.) Which identity
-// belongs to which account is in accounts.go.
-//
-// [shangcloud.Provider]: https://pkg.go.dev/github.com/YearnstudioHorizon/shangcloud-oauth2#Provider
+// The table is in providers.go, and ShangCloud is one row of it: an oauth2.Config, and
+// a function that asks who the user is. The login in login.go is the same for all rows:
+// package oauth2login does it. Which identity belongs to which account is in
+// accounts.go.
 package main
 
 import (
@@ -76,6 +73,11 @@ func run(ctx context.Context, addr, home string, getenv func(string) string, out
 	}
 	defer stop()
 
+	site, err := newApp(home, rows)
+	if err != nil {
+		return err
+	}
+
 	fmt.Fprintf(out, "Open        %s/\n", home)
 	for _, p := range rows {
 		if p.StandIn {
@@ -85,8 +87,16 @@ func run(ctx context.Context, addr, home string, getenv func(string) string, out
 		}
 	}
 	fmt.Fprintln(out, "Stop        Ctrl-C")
-	return serve(ctx, listener, newApp(home, rows))
+	if err := serve(ctx, listener, site); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancel()
+	return site.shutdown(ctx)
 }
+
+// shutdownLimit is longer than a request to a provider may take.
+const shutdownLimit = 20 * time.Second
 
 // checkHome takes a slash at the end off.
 func checkHome(home string) (string, error) {

@@ -125,7 +125,6 @@ func TestConfigure(t *testing.T) {
 		"secret only":       {[]string{"GOOGLE_CLIENT_SECRET", secret}, "set both GOOGLE_CLIENT_ID"},
 		"base URL only":     {[]string{"SHANGCLOUD_BASE_URL", "https://x.example"}, "SHANGCLOUD_CLIENT_ID is not"},
 		"insecure base URL": {[]string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret, "SHANGCLOUD_BASE_URL", "http://x.example"}, "https"},
-		"unusual secret":    {[]string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret + "+/="}, "ClientContext"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := run(t.Context(), "127.0.0.1:0", "", env(c.env...), io.Discard)
@@ -134,7 +133,6 @@ func TestConfigure(t *testing.T) {
 			assert.NotContains(t, err.Error(), secret)
 		})
 	}
-	assert.NoError(t, configure(table(), "", env("GITHUB_CLIENT_ID", "id", "GITHUB_CLIENT_SECRET", "+/=")), "in the form it does not matter")
 }
 
 func TestHome(t *testing.T) {
@@ -171,10 +169,14 @@ func TestPortTaken(t *testing.T) {
 func TestHTTPS(t *testing.T) {
 	rows := table()
 	require.NoError(t, configure(rows, "https://app.example", env()))
-	a := newApp("https://app.example", rows)
+	stop, err := startStandIns(rows)
+	require.NoError(t, err)
+	defer stop()
+	a, err := newApp("https://app.example", rows)
+	require.NoError(t, err)
 	w := httptest.NewRecorder()
 	a.ServeHTTP(w, httptest.NewRequest("GET", "http://127.0.0.1:8080/login/github", nil))
-	a.setCookie(w, sessionCookie, "x", sessionLifetime)
+	a.setCookie(w, "x", sessionLifetime)
 	cookies := (&http.Response{Header: w.Header()}).Cookies()
 	require.Len(t, cookies, 2)
 	for _, c := range cookies {

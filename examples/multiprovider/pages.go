@@ -78,7 +78,7 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name st
 	for _, provider := range a.providers {
 		p.StandIns = p.StandIns || provider.StandIn
 	}
-	if s := a.store.sessionOf(a.cookie(r, sessionCookie)); s != nil {
+	if s := a.store.sessionOf(a.cookie(r)); s != nil {
 		p.Token = s.token
 		if name == "account.html" {
 			p.Notice = a.store.takeNotice(s)

@@ -11,8 +11,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 	"golang.org/x/oauth2/endpoints"
 )
@@ -37,7 +39,10 @@ type provider struct {
 	// User asks who has signed in. hc authorizes its requests.
 	User func(ctx context.Context, hc *http.Client, api string) (user, error)
 
+	Options []oauth2login.ProviderOption // what is special about the provider
+
 	StandIn bool // it is in this process; see standin.go
+	login   *oauth2login.Provider
 }
 
 // table is all that tells the providers apart.
@@ -45,7 +50,7 @@ func table() []*provider {
 	return []*provider{
 		{
 			ID: "github", Name: "GitHub",
-			Config: oauth2.Config{Endpoint: inParams(endpoints.GitHub)}, // the public profile needs no scope
+			Config: oauth2.Config{Endpoint: endpoints.GitHub}, // the public profile needs no scope
 			API:    "https://api.github.com/user",
 			User: func(ctx context.Context, hc *http.Client, api string) (user, error) {
 				var u struct {
@@ -61,8 +66,9 @@ func table() []*provider {
 		},
 		{
 			ID: "google", Name: "Google",
-			Config: oauth2.Config{Endpoint: inParams(endpoints.Google), Scopes: []string{"openid", "profile", "email"}},
-			API:    "https://openidconnect.googleapis.com/v1/userinfo",
+			Config:  oauth2.Config{Endpoint: endpoints.Google, Scopes: []string{"openid", "profile", "email"}},
+			API:     "https://openidconnect.googleapis.com/v1/userinfo",
+			Options: []oauth2login.ProviderOption{oauth2login.WithIssuer("https://accounts.google.com")},
 			User: func(ctx context.Context, hc *http.Client, api string) (user, error) {
 				var u struct{ Sub, Name, Email, Picture string }
 				if err := getJSON(ctx, hc, api, &u); err != nil || u.Sub == "" {
@@ -73,8 +79,9 @@ func table() []*provider {
 		},
 		{
 			ID: "shangcloud", Name: "ShangCloud",
-			Config: oauth2.Config{Endpoint: shangcloud.Endpoint, Scopes: []string{shangcloud.ScopeUserBasic}},
-			API:    shangcloud.DefaultBaseURL,
+			Config:  oauth2.Config{Endpoint: shangcloud.Endpoint, Scopes: []string{shangcloud.ScopeUserBasic}},
+			API:     shangcloud.DefaultBaseURL,
+			Options: []oauth2login.ProviderOption{oauth2login.WithRawBasicAuth(), oauth2login.WithAssumedLifetime(time.Hour)}, // as shangcloud.New has it
 			User: func(ctx context.Context, hc *http.Client, api string) (user, error) {
 				u, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(api)).UserInfo(ctx)
 				if err != nil {
@@ -84,13 +91,6 @@ func table() []*provider {
 			},
 		},
 	}
-}
-
-// inParams sets what package endpoints leaves open, and how both providers
-// document it. x/oauth2 would send the code twice to find it out.
-func inParams(e oauth2.Endpoint) oauth2.Endpoint {
-	e.AuthStyle = oauth2.AuthStyleInParams
-	return e
 }
 
 var errNoSubject = errors.New("the answer does not say who the user is")
@@ -127,12 +127,6 @@ func configure(rows []*provider, home string, getenv func(string) string) error 
 		p.Config.ClientID, p.Config.ClientSecret = getenv(id), getenv(secret)
 		if (p.Config.ClientID == "") != (p.Config.ClientSecret == "") {
 			return fmt.Errorf("set both %s and %s, or neither for a stand-in", id, secret)
-		}
-		// In an Authorization header x/oauth2 percent-encodes both, which
-		// ShangCloud does not undo. Better refused here than at every login.
-		both := p.Config.ClientID + p.Config.ClientSecret
-		if p.Config.Endpoint.AuthStyle == oauth2.AuthStyleInHeader && url.QueryEscape(both) != both {
-			return fmt.Errorf("%s or %s has characters other than letters, digits and -._~: plain x/oauth2 can't send them to %s; see shangcloud.Provider.ClientContext", id, secret, p.Name)
 		}
 		if base := getenv("SHANGCLOUD_BASE_URL"); p.ID == "shangcloud" && base != "" {
 			if p.Config.ClientID == "" {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"golang.org/x/oauth2"
@@ -77,6 +78,9 @@ func startShangCloud(p *provider) (interface{ Close() error }, error) {
 	return server, nil
 }
 
+// pageLifetime is how long a consent page can be answered.
+const pageLifetime = 5 * time.Minute
+
 // standIn is a small OAuth 2.0 server, with PKCE, for one application.
 type standIn struct {
 	name   string
@@ -98,6 +102,9 @@ func startStandIn(p *provider) (interface{ Close() error }, error) {
 	}
 	s := &standIn{name: p.Name, url: "http://" + listener.Addr().String()}
 	p.Config.Endpoint.AuthURL, p.Config.Endpoint.TokenURL, p.API = s.url+"/authorize", s.url+"/token", s.url+"/user"
+	if p.ID == "google" {
+		p.Options = []oauth2login.ProviderOption{oauth2login.WithIssuer(s.url)}
+	}
 	s.conf = p.Config
 
 	mux := http.NewServeMux()
@@ -146,7 +153,7 @@ func (s *standIn) authorize(w http.ResponseWriter, r *http.Request) {
 	case q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || q.Get("code_challenge") == "":
 		s.back(w, r, q.Get("state"), "error", "invalid_request")
 	default:
-		nonce := s.put("page", grant{State: q.Get("state"), Challenge: q.Get("code_challenge")}, loginLifetime)
+		nonce := s.put("page", grant{State: q.Get("state"), Challenge: q.Get("code_challenge")}, pageLifetime)
 		render(w, r, http.StatusOK, "consent.html", page{StandIns: true, Data: consentPage{
 			message{text: textsFor(r).Consent, Provider: s.name}.filled(), nonce, origin(s.conf.RedirectURL), people,
 		}})
@@ -168,7 +175,7 @@ func (s *standIn) decide(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *standIn) back(w http.ResponseWriter, r *http.Request, state, name, value string) {
-	http.Redirect(w, r, s.conf.RedirectURL+"?"+url.Values{"state": {state}, name: {value}}.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, s.conf.RedirectURL+"?"+url.Values{"state": {state}, "iss": {s.url}, name: {value}}.Encode(), http.StatusSeeOther)
 }
 
 func (s *standIn) badRequest(w http.ResponseWriter, r *http.Request) {
@@ -177,7 +184,8 @@ func (s *standIn) badRequest(w http.ResponseWriter, r *http.Request) {
 
 func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 	form := r.PostFormValue
-	if form("client_id") != s.conf.ClientID || form("client_secret") != s.conf.ClientSecret {
+	id, secret, ok := r.BasicAuth()
+	if !ok || id != s.conf.ClientID || secret != s.conf.ClientSecret {
 		writeJSON(w, http.StatusUnauthorized, map[string]any{"error": "invalid_client"})
 		return
 	}
