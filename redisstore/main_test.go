@@ -63,49 +63,61 @@ func newFakeRedis(t *testing.T, answer func(args []string) string) *fakeRedis {
 func (f *fakeRedis) serve(conn net.Conn) {
 	defer conn.Close()
 	r := bufio.NewReader(conn)
-	line := func() (string, error) {
-		s, err := r.ReadString('\n')
-		return strings.TrimSuffix(s, "\r\n"), err
-	}
 	for {
-		header, err := line()
+		args, err := readCommand(r)
 		if err != nil {
 			return
 		}
-		n, _ := strconv.Atoi(strings.TrimPrefix(header, "*"))
-		var args []string
-		for range n {
-			size, err := line()
-			if err != nil {
-				return
-			}
-			length, _ := strconv.Atoi(strings.TrimPrefix(size, "$"))
-			data := make([]byte, length+2)
-			if _, err := io.ReadFull(r, data); err != nil {
-				return
-			}
-			args = append(args, string(data[:length]))
-		}
-		reply := "-ERR unknown command\r\n"
-		switch name := strings.ToLower(args[0]); name {
-		case "hello", "client", "command":
-		case "auth":
-			reply = "+OK\r\n"
-		default:
-			f.mu.Lock()
-			f.seen = append(f.seen, args)
-			f.mu.Unlock()
-			reply = f.answer(append([]string{name}, args[1:]...))
-		}
-		switch reply {
-		case "":
-			return
-		case silence:
+		reply := f.reply(args)
+		if reply == silence {
 			continue
 		}
-		if _, err := io.WriteString(conn, reply); err != nil {
+		if _, err := io.WriteString(conn, reply); err != nil || reply == "" {
 			return
 		}
+	}
+}
+
+// readCommand reads a list of strings: *2, $3, get, $3, key.
+func readCommand(r *bufio.Reader) (args []string, err error) {
+	n, err := readNumber(r)
+	if err != nil {
+		return nil, err
+	}
+	for range n {
+		size, err := readNumber(r)
+		if err != nil {
+			return nil, err
+		}
+		data := make([]byte, size+2)
+		if _, err := io.ReadFull(r, data); err != nil {
+			return nil, err
+		}
+		args = append(args, string(data[:size]))
+	}
+	return args, nil
+}
+
+func readNumber(r *bufio.Reader) (int, error) {
+	line, err := r.ReadString('\n')
+	if err != nil {
+		return 0, err
+	}
+	return strconv.Atoi(strings.TrimSuffix(line[1:], "\r\n"))
+}
+
+// reply answers the commands that go-redis sends by itself, and asks f.answer for others.
+func (f *fakeRedis) reply(args []string) string {
+	switch name := strings.ToLower(args[0]); name {
+	case "hello", "client", "command":
+		return "-ERR unknown command\r\n"
+	case "auth":
+		return "+OK\r\n"
+	default:
+		f.mu.Lock()
+		f.seen = append(f.seen, args)
+		f.mu.Unlock()
+		return f.answer(append([]string{name}, args[1:]...))
 	}
 }
 

@@ -28,47 +28,47 @@ func ExampleFile() {
 	defer os.RemoveAll(dir) // a real program uses a directory in os.UserConfigDir()
 	ctx := context.Background()
 
-	program := func() error {
-		provider, err := shangcloud.New(&oauth2.Config{
-			ClientID:    "demo",
-			RedirectURL: "http://127.0.0.1/callback",
-			Endpoint:    shangcloud.EndpointAt(platform.URL), // leave out for ShangCloud itself
-		}, nil)
+	provider, err := shangcloud.New(&oauth2.Config{
+		ClientID:    "demo",
+		RedirectURL: "http://127.0.0.1/callback",
+		Endpoint:    shangcloud.EndpointAt(platform.URL), // leave out for ShangCloud itself
+	}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	login := func() (*oauth2login.Login, error) {
+		fmt.Println("Please log in.")
+		authURL, err := provider.StartUnbound(ctx)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		defer provider.Shutdown(ctx)
+		back := userLogsIn(authURL) // in a browser, which comes back to 127.0.0.1
+		return provider.FinishUnbound(ctx, back)
+	}
+
+	for range 2 { // the program runs twice
 		file, err := tokenstore.NewFile(filepath.Join(dir, "demo", "token.json"))
 		if err != nil {
-			return err
+			log.Fatal(err)
 		}
 		src := provider.StoredTokens(file)
 		if _, err := src.TokenContext(ctx); errors.Is(err, oauth2login.ErrLoginRequired) {
-			fmt.Println("Please log in.")
-			authURL, err := provider.StartUnbound(ctx)
+			l, err := login()
 			if err != nil {
-				return err
+				log.Fatal(err)
 			}
-			back := userLogsIn(authURL) // in a browser, which comes back to 127.0.0.1
-			login, err := provider.FinishUnbound(ctx, back)
-			if err != nil {
-				return err
-			}
-			if err := src.SetToken(ctx, login.Token); err != nil {
-				return err
+			if err := src.SetToken(ctx, l.Token); err != nil {
+				log.Fatal(err)
 			}
 		}
 		user, err := provider.API(src).UserInfo(ctx)
 		if err != nil {
-			return err
-		}
-		fmt.Println("Hello,", user.Nickname)
-		return nil
-	}
-	for range 2 {
-		if err := program(); err != nil {
 			log.Fatal(err)
 		}
+		fmt.Println("Hello,", user.Nickname)
+	}
+	if err := provider.Shutdown(ctx); err != nil { // at the end of a program
+		log.Fatal(err)
 	}
 	// Output:
 	// Please log in.

@@ -296,22 +296,25 @@ func beProcess(t *testing.T, dir string) {
 			n = goroutines
 		}
 		for range n {
-			wg.Go(func() {
-				for ctx.Err() == nil {
-					tok, err := src.Token()
-					if !assert.NoError(t, err) {
-						return
-					}
-					if _, known := seen.LoadOrStore(tok.AccessToken, true); !known {
-						fmt.Println("token", tok.AccessToken)
-					}
-					time.Sleep(20 * time.Millisecond)
-				}
-			})
+			wg.Go(func() { askForTokens(ctx, t, src, &seen) })
 		}
 	}
 	wg.Wait()
 	require.NoError(t, provider.Shutdown(contextFor(t, patience)))
+}
+
+// askForTokens reports each token that nobody in this process has seen.
+func askForTokens(ctx context.Context, t *testing.T, src oauth2.TokenSource, seen *sync.Map) {
+	for ctx.Err() == nil {
+		tok, err := src.Token()
+		if !assert.NoError(t, err) {
+			return
+		}
+		if _, known := seen.LoadOrStore(tok.AccessToken, true); !known {
+			fmt.Println("token", tok.AccessToken)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
 }
 
 // TestFile_shared_by_processes has 4 processes with 100 goroutines each on one file, and

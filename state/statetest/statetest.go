@@ -285,28 +285,32 @@ func testOneWinner(t *testing.T, s *stores) {
 		if !s.put(s.a, key, value, time.Minute) {
 			return
 		}
-		var wg sync.WaitGroup
-		var winners atomic.Int64
-		start := make(chan struct{})
-		for i := range takers {
-			wg.Go(func() {
-				<-start
-				got, found, ok := s.take(s.both()[i%2], key)
-				if !ok || !found {
-					return
-				}
-				winners.Add(1)
-				if !bytes.Equal(got, value) {
-					t.Errorf("Take finds %q, want %q", got, value)
-				}
-			})
-		}
-		close(start)
-		wg.Wait()
-		if n := winners.Load(); n != 1 {
+		if n := s.winners(takers, key, value); n != 1 {
 			t.Fatalf("%d of %d concurrent calls of Take find the value, not 1", n, takers)
 		}
 	}
+}
+
+func (s *stores) winners(takers int, key string, value []byte) int64 {
+	var wg sync.WaitGroup
+	var winners atomic.Int64
+	start := make(chan struct{})
+	for i := range takers {
+		wg.Go(func() {
+			<-start
+			got, found, ok := s.take(s.both()[i%2], key)
+			if !ok || !found {
+				return
+			}
+			winners.Add(1)
+			if !bytes.Equal(got, value) {
+				s.t.Errorf("Take finds %q, want %q", got, value)
+			}
+		})
+	}
+	close(start)
+	wg.Wait()
+	return winners.Load()
 }
 
 // testMany has many logins under way at the same time.
@@ -326,41 +330,46 @@ func testMany(_ *testing.T, s *stores) {
 }
 
 // testExpiry takes entries of several ages, each of them once.
-func testExpiry(t *testing.T, s *stores) {
-	type entry struct {
-		key          string
-		ttl          time.Duration
-		asked, there time.Time // when Put was called, and when it returned
-	}
-	var entries []*entry
+func testExpiry(_ *testing.T, s *stores) {
 	const moments, pause = 12, 350 * time.Millisecond
-	for range moments {
-		for _, ttl := range []time.Duration{time.Nanosecond, time.Second, 1500 * time.Millisecond, 2 * time.Second, 3*time.Second + 1} {
-			e := &entry{key: rand.Text(), ttl: ttl, asked: time.Now()}
-			if !s.put(s.a, e.key, []byte("value"), ttl) {
-				return
-			}
-			e.there = time.Now()
-			entries = append(entries, e)
-		}
-	}
-	perMoment := len(entries) / moments
-	for i, e := range entries {
-		if i%perMoment == 0 {
-			time.Sleep(pause)
-		}
-		begin := time.Now()
-		_, found, ok := s.take(s.both()[i%2], e.key)
-		if !ok {
+	ttls := []time.Duration{time.Nanosecond, time.Second, 1500 * time.Millisecond, 2 * time.Second, 3*time.Second + 1}
+	var entries []*entry
+	for i := range moments * len(ttls) {
+		e := &entry{key: rand.Text(), ttl: ttls[i%len(ttls)], asked: time.Now()}
+		if !s.put(s.a, e.key, []byte("value"), e.ttl) {
 			return
 		}
-		if youngest := begin.Sub(e.there); found && youngest >= e.ttl+exactness {
-			t.Errorf("an entry with a ttl of %v is found after %v", e.ttl, youngest)
+		e.there = time.Now()
+		entries = append(entries, e)
+	}
+	for i, e := range entries {
+		if i%len(ttls) == 0 {
+			time.Sleep(pause)
 		}
-		if oldest := time.Since(e.asked); !found && oldest <= e.ttl-exactness {
-			t.Errorf("an entry with a ttl of %v is gone after %v", e.ttl, oldest)
+		if !s.takeInTime(s.both()[i%2], e) {
+			return
 		}
 	}
+}
+
+type entry struct {
+	key          string
+	ttl          time.Duration
+	asked, there time.Time // when Put was called, and when it returned
+}
+
+// takeInTime takes an entry and checks that it is there until it expires.
+func (s *stores) takeInTime(store state.Store, e *entry) bool {
+	s.t.Helper()
+	begin := time.Now()
+	_, found, ok := s.take(store, e.key)
+	if youngest := begin.Sub(e.there); found && youngest >= e.ttl+exactness {
+		s.t.Errorf("an entry with a ttl of %v is found after %v", e.ttl, youngest)
+	}
+	if oldest := time.Since(e.asked); ok && !found && oldest <= e.ttl-exactness {
+		s.t.Errorf("an entry with a ttl of %v is gone after %v", e.ttl, oldest)
+	}
+	return ok
 }
 
 // testReplacedExpiry checks that Put replaces the time to live together with the value.

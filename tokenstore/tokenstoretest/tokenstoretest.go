@@ -281,17 +281,21 @@ func testExtra(t *testing.T, s *stores) {
 		if !s.save(s.a, tok) {
 			return
 		}
-		for _, store := range s.both() {
-			got, ok := s.load(store)
-			if !ok || got == nil {
-				t.Error("LoadToken finds no token")
-				return
-			}
-			for _, name := range []string{"scope", "id_token"} {
-				if got.Extra(name) != extra[name] {
-					t.Errorf("Extra(%q) is %v, want %v", name, got.Extra(name), extra[name])
-				}
-			}
+		s.checkExtra(s.a, extra)
+		s.checkExtra(s.b, extra)
+	}
+}
+
+func (s *stores) checkExtra(store oauth2login.TokenStore, want map[string]any) {
+	s.t.Helper()
+	got, ok := s.load(store)
+	if !ok || got == nil {
+		s.t.Error("LoadToken finds no token")
+		return
+	}
+	for _, name := range []string{"scope", "id_token"} {
+		if got.Extra(name) != want[name] {
+			s.t.Errorf("Extra(%q) is %v, want %v", name, got.Extra(name), want[name])
 		}
 	}
 }
@@ -347,54 +351,60 @@ func testAlias(t *testing.T, s *stores) {
 
 // testConcurrent saves and loads in both stores at the same time. Every loaded token
 // must be one that was saved, whole.
-func testConcurrent(t *testing.T, s *stores) {
+func testConcurrent(_ *testing.T, s *stores) {
 	const workers, rounds = 4, 25
-	var saved sync.Map
-	save := func(store oauth2login.TokenStore) bool {
-		tok := newToken()
-		saved.Store(tok.AccessToken, *tok)
-		return s.save(store, tok)
-	}
-	check := func(store oauth2login.TokenStore) bool {
-		got, ok := s.load(store)
-		if !ok {
-			return false
-		}
-		if !whole(got) {
-			t.Error("LoadToken found parts of two tokens, or none, while one is replaced by another")
-			return false
-		}
-		want, known := saved.Load(got.AccessToken)
-		if !known {
-			t.Error("LoadToken found a token that was never saved")
-			return false
-		}
-		wanted := want.(oauth2.Token)
-		if diff := difference(got, &wanted); diff != "" {
-			t.Errorf("LoadToken: %s", diff)
-			return false
-		}
-		return true
-	}
-	if !save(s.a) {
+	h := &history{stores: s}
+	if !h.save(s.a) {
 		return
 	}
 	var wg sync.WaitGroup
+	repeat := func(store oauth2login.TokenStore, do func(oauth2login.TokenStore) bool) {
+		for i := 0; i < rounds && do(store); i++ {
+		}
+	}
 	for _, store := range s.both() {
 		for range workers {
-			wg.Go(func() {
-				for i := 0; i < rounds && save(store); i++ {
-				}
-			})
-			wg.Go(func() {
-				for i := 0; i < rounds && check(store); i++ {
-				}
-			})
+			wg.Go(func() { repeat(store, h.save) })
+			wg.Go(func() { repeat(store, h.check) })
 		}
 	}
 	wg.Wait()
-	check(s.a)
-	check(s.b)
+	h.check(s.a)
+	h.check(s.b)
+}
+
+// history remembers all tokens that were saved.
+type history struct {
+	*stores
+	saved sync.Map
+}
+
+func (h *history) save(store oauth2login.TokenStore) bool {
+	tok := newToken()
+	h.saved.Store(tok.AccessToken, *tok)
+	return h.stores.save(store, tok)
+}
+
+func (h *history) check(store oauth2login.TokenStore) bool {
+	got, ok := h.load(store)
+	if !ok {
+		return false
+	}
+	if !whole(got) {
+		h.t.Error("LoadToken found parts of two tokens, or none, while one is replaced by another")
+		return false
+	}
+	want, known := h.saved.Load(got.AccessToken)
+	if !known {
+		h.t.Error("LoadToken found a token that was never saved")
+		return false
+	}
+	wanted := want.(oauth2.Token)
+	if diff := difference(got, &wanted); diff != "" {
+		h.t.Errorf("LoadToken: %s", diff)
+		return false
+	}
+	return true
 }
 
 func testCancelled(t *testing.T, s *stores) {
@@ -502,25 +512,6 @@ func testExclusion(t *testing.T, s *lockers) {
 		return
 	}
 	var inside atomic.Int32
-	step := func(l oauth2login.TokenLocker, store oauth2login.TokenStore) bool {
-		unlock, ok := s.lock(l, queueing)
-		if !ok {
-			return false
-		}
-		defer unlock()
-		if inside.Add(1) != 1 {
-			t.Error("two hold the lock at once")
-		}
-		defer inside.Add(-1)
-		tok, ok := s.load(store)
-		if !ok || tok == nil {
-			return false
-		}
-		time.Sleep(time.Millisecond) // a faulty store lets another one in
-		next := *tok
-		next.ExpiresIn++
-		return s.save(store, &next)
-	}
 	var wg sync.WaitGroup
 	for i := range workers {
 		l, store := s.lockA, s.a
@@ -528,7 +519,7 @@ func testExclusion(t *testing.T, s *lockers) {
 			l, store = s.lockB, s.b
 		}
 		wg.Go(func() {
-			for i := 0; i < rounds && step(l, store); i++ {
+			for i := 0; i < rounds && s.count(l, store, &inside); i++ {
 			}
 		})
 	}
@@ -536,6 +527,27 @@ func testExclusion(t *testing.T, s *lockers) {
 	want := *before
 	want.ExpiresIn += workers * rounds
 	s.check(s.b, &want)
+}
+
+// count adds 1 to ExpiresIn of the stored token, under the lock.
+func (s *lockers) count(l oauth2login.TokenLocker, store oauth2login.TokenStore, inside *atomic.Int32) bool {
+	unlock, ok := s.lock(l, queueing)
+	if !ok {
+		return false
+	}
+	defer unlock()
+	if inside.Add(1) != 1 {
+		s.t.Error("two hold the lock at once")
+	}
+	defer inside.Add(-1)
+	tok, ok := s.load(store)
+	if !ok || tok == nil {
+		return false
+	}
+	time.Sleep(time.Millisecond) // a faulty store lets another one in
+	next := *tok
+	next.ExpiresIn++
+	return s.save(store, &next)
 }
 
 // tryWhileHeld waits with ctx for a lock that is held. It reports whether it got the
