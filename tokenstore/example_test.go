@@ -36,16 +36,6 @@ func ExampleFile() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	login := func() (*oauth2login.Login, error) {
-		fmt.Println("Please log in.")
-		authURL, err := provider.StartUnbound(ctx)
-		if err != nil {
-			return nil, err
-		}
-		back := userLogsIn(authURL) // in a browser, which comes back to 127.0.0.1
-		return provider.FinishUnbound(ctx, back)
-	}
-
 	for range 2 { // the program runs twice
 		file, err := tokenstore.NewFile(filepath.Join(dir, "demo", "token.json"))
 		if err != nil {
@@ -53,11 +43,8 @@ func ExampleFile() {
 		}
 		src := provider.StoredTokens(file)
 		if _, err := src.TokenContext(ctx); errors.Is(err, oauth2login.ErrLoginRequired) {
-			l, err := login()
-			if err != nil {
-				log.Fatal(err)
-			}
-			if err := src.SetToken(ctx, l.Token); err != nil {
+			fmt.Println("Please log in.")
+			if err := logIn(ctx, provider, src, userLogsIn); err != nil {
 				log.Fatal(err)
 			}
 		}
@@ -74,6 +61,18 @@ func ExampleFile() {
 	// Please log in.
 	// Hello, 小明
 	// Hello, 小明
+}
+
+func logIn(ctx context.Context, p *shangcloud.Provider, src *oauth2login.TokenSource, userLogsIn func(string) url.Values) error {
+	authURL, err := p.StartUnbound(ctx)
+	if err != nil {
+		return err
+	}
+	login, err := p.FinishUnbound(ctx, userLogsIn(authURL)) // in a browser, which comes back to 127.0.0.1
+	if err != nil {
+		return err
+	}
+	return src.SetToken(ctx, login.Token)
 }
 
 // A token in any store, encrypted for one user of one provider.
