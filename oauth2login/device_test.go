@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package oauth2login_test
 
 import (
 	"context"
@@ -16,7 +14,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -24,15 +22,15 @@ import (
 )
 
 func TestDeviceLogin(t *testing.T) {
-	for name, change := range map[string]func(*shangcloud.Config){
-		"with a secret": func(*shangcloud.Config) {},
-		"public client": func(c *shangcloud.Config) { c.ClientID, c.ClientSecret = "game", "" },
+	for name, change := range map[string]func(*setup){
+		"with a secret": func(*setup) {},
+		"public client": func(c *setup) { c.ClientID, c.ClientSecret = "game", "" },
 	} {
 		t.Run(name, func(t *testing.T) {
 			inBubble(t, func(t *testing.T, s *site) {
 				s.platform.AddClient(shangcloudtest.Client{ID: "game", RedirectURIs: []string{"https://app.example/callback"}})
 				start := time.Now()
-				tok, err := s.DeviceLogin(t.Context(), func(d *oauth2.DeviceAuthResponse) error {
+				login, err := s.DeviceLogin(t.Context(), func(d *oauth2.DeviceAuthResponse) error {
 					assert.NotEmpty(t, d.UserCode)
 					assert.Contains(t, d.VerificationURIComplete, d.VerificationURI)
 					assert.Equal(t, start.Add(15*time.Minute), d.Expiry.Local())
@@ -42,9 +40,11 @@ func TestDeviceLogin(t *testing.T) {
 				})
 				require.NoError(t, err)
 				assert.InDelta(t, time.Minute, time.Since(start), float64(6*time.Second))
-				user, err := s.API(s.TokenSource(tok, nil)).UserInfo(t.Context())
-				require.NoError(t, err)
+				user, known := s.platform.UserOf(login.Token.AccessToken, "user:basic")
+				assert.True(t, known)
 				assert.EqualValues(t, 10001, user.ID)
+				assert.Equal(t, []string{"user:basic"}, login.Scopes)
+				assert.EqualValues(t, 3600, login.Token.ExpiresIn)
 				for _, r := range s.platform.Requests("/oauth/device_authorization") {
 					form, err := url.ParseQuery(string(r.Body))
 					require.NoError(t, err)
@@ -64,8 +64,8 @@ func TestDeviceLoginEnds(t *testing.T) {
 	}{
 		"denied": {func(s *site, _ context.CancelFunc, d *oauth2.DeviceAuthResponse) error {
 			return s.platform.DenyDevice(d.UserCode)
-		}, shangcloud.ErrAccessDenied, 5 * time.Second},
-		"nobody answers": {func(*site, context.CancelFunc, *oauth2.DeviceAuthResponse) error { return nil }, shangcloud.ErrDeviceLoginExpired, 15 * time.Minute},
+		}, oauth2login.ErrAccessDenied, 5 * time.Second},
+		"nobody answers": {func(*site, context.CancelFunc, *oauth2.DeviceAuthResponse) error { return nil }, oauth2login.ErrDeviceLoginExpired, 15 * time.Minute},
 		"given up": {func(_ *site, cancel context.CancelFunc, _ *oauth2.DeviceAuthResponse) error {
 			time.AfterFunc(time.Minute+time.Millisecond, cancel)
 			return nil
@@ -90,11 +90,11 @@ func TestDeviceLoginEnds(t *testing.T) {
 
 // deviceServer answers the device request with one text and the polls with others,
 // of which the last is repeated, in a bubble.
-func deviceServer(t *testing.T, device string, polls ...func(*http.Request) (*http.Response, error)) (p *shangcloud.Provider, times *[]time.Duration) {
-	c := valid()
+func deviceServer(t *testing.T, device string, polls ...func(*http.Request) (*http.Response, error)) (p *oauth2login.Provider, times *[]time.Duration) {
+	c := valid("https://api.yearnstudio.cn")
 	times = new([]time.Duration)
 	start := time.Now()
-	c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+	c.HTTPClient = &http.Client{Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(r.URL.Path, "/device_authorization") {
 			id, secret, _ := r.BasicAuth()
 			assert.Equal(t, c.ClientID+":"+c.ClientSecret, id+":"+secret)
@@ -107,9 +107,7 @@ func deviceServer(t *testing.T, device string, polls ...func(*http.Request) (*ht
 		assert.False(t, r.PostForm.Has("scope"))
 		return polls[min(len(*times), len(polls))-1](r)
 	})}
-	p, err := shangcloud.New(c)
-	require.NoError(t, err)
-	return p, times
+	return c.provider(t), times
 }
 
 type poll = func(*http.Request) (*http.Response, error)
@@ -131,6 +129,8 @@ func mute(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
+const aToken = `{"access_token":"at","refresh_token":"rt","token_type":"Bearer","expires_in":3600}`
+
 const aDevice = `{"device_code":"the-device-code","user_code":"ABCD-EFGH","verification_uri":"https://api.yearnstudio.cn/device","expires_in":600,"interval":5}`
 
 func noPrompt(*oauth2.DeviceAuthResponse) error { return nil }
@@ -139,7 +139,7 @@ func TestDevicePolls(t *testing.T) {
 	var (
 		wait    = answers(400, `{"error":"authorization_pending"}`)
 		slow    = answers(400, `{"error":"slow_down"}`)
-		granted = answers(200, wholeToken)
+		granted = answers(200, aToken)
 		refused *oauth2.RetrieveError
 	)
 	for name, c := range map[string]struct {
@@ -151,22 +151,22 @@ func TestDevicePolls(t *testing.T) {
 		"at once":             {[]poll{granted}, []int{5}, nil, nil},
 		"later":               {[]poll{wait, wait, granted}, []int{5, 10, 15}, nil, nil},
 		"slow down":           {[]poll{slow, slow, granted}, []int{5, 15, 30}, nil, nil},
-		"overloaded":          {[]poll{answers(503, "<html>"), answers(500, ""), wait, granted}, []int{5, 10, 20, 25}, nil, nil},
-		"much to say":         {[]poll{answers(503, strings.Repeat("x", 2<<20)), granted}, []int{5, 10}, nil, nil},
-		"too slow":            {[]poll{answers(408, ""), granted}, []int{5, 10}, nil, nil},
-		"an impostor":         {[]poll{fail(&url.Error{Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}})}, []int{5}, shangcloud.ErrUnavailable, new(*tls.CertificateVerificationError)},
+		"overloaded":          {[]poll{answers(503, "<html>"), answers(500, ""), wait, granted}, []int{5, 15, 35, 40}, nil, nil},
+		"much to say":         {[]poll{answers(503, strings.Repeat("x", 2<<20)), granted}, []int{5, 15}, nil, nil},
+		"too slow":            {[]poll{answers(408, ""), granted}, []int{5, 15}, nil, nil},
+		"an impostor":         {[]poll{fail(&url.Error{Err: &tls.CertificateVerificationError{Err: x509.UnknownAuthorityError{}}})}, []int{5}, oauth2login.ErrUnavailable, new(*tls.CertificateVerificationError)},
 		"Retry-After":         {[]poll{answers(429, "", "Retry-After", "30"), granted}, []int{5, 35}, nil, nil},
 		"endless Retry-After": {[]poll{answers(503, "", "Retry-After", "99999999"), granted}, []int{5, 65}, nil, nil},
-		"lost connections":    {[]poll{fail(io.ErrUnexpectedEOF), fail(errors.New("reset")), granted}, []int{5, 10, 20}, nil, nil},
-		"no answer":           {[]poll{mute, granted}, []int{5, 20}, nil, nil},
-		"denied":              {[]poll{wait, answers(400, `{"error":"access_denied"}`)}, []int{5, 10}, shangcloud.ErrAccessDenied, &refused},
-		"expired":             {[]poll{answers(400, `{"error":"expired_token"}`)}, []int{5}, shangcloud.ErrDeviceLoginExpired, &refused},
+		"lost connections":    {[]poll{fail(io.ErrUnexpectedEOF), fail(errors.New("reset")), granted}, []int{5, 15, 35}, nil, nil},
+		"no answer":           {[]poll{mute, granted}, []int{5, 25}, nil, nil},
+		"denied":              {[]poll{wait, answers(400, `{"error":"access_denied"}`)}, []int{5, 10}, oauth2login.ErrAccessDenied, &refused},
+		"expired":             {[]poll{answers(400, `{"error":"expired_token"}`)}, []int{5}, oauth2login.ErrDeviceLoginExpired, &refused},
 		"unknown code":        {[]poll{answers(400, `{"error":"invalid_grant"}`)}, []int{5}, nil, &refused},
-		"redirected":          {[]poll{answers(307, "", "Location", "https://evil.example/")}, []int{5}, shangcloud.ErrUnavailable, &refused},
-		"HTML":                {[]poll{answers(200, "<html>")}, []int{5}, shangcloud.ErrUnavailable, nil},
-		"no token":            {[]poll{answers(200, "{}")}, []int{5}, shangcloud.ErrUnavailable, nil},
-		"two tokens":          {[]poll{answers(200, `{"access_token":"a","access_token":"b"}`)}, []int{5}, shangcloud.ErrUnavailable, nil},
-		"another kind":        {[]poll{answers(200, `{"access_token":"a","token_type":"mac"}`)}, []int{5}, shangcloud.ErrUnavailable, nil},
+		"redirected":          {[]poll{answers(307, "", "Location", "https://evil.example/")}, []int{5}, oauth2login.ErrUnavailable, &refused},
+		"HTML":                {[]poll{answers(200, "<html>")}, []int{5}, oauth2login.ErrUnavailable, nil},
+		"no token":            {[]poll{answers(200, "{}")}, []int{5}, oauth2login.ErrUnavailable, nil},
+		"two tokens":          {[]poll{answers(200, `{"access_token":"a","access_token":"b"}`)}, []int{5}, oauth2login.ErrUnavailable, nil},
+		"another kind":        {[]poll{answers(200, `{"access_token":"a","token_type":"mac"}`)}, []int{5}, oauth2login.ErrUnavailable, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -179,7 +179,7 @@ func TestDevicePolls(t *testing.T) {
 				assert.Equal(t, c.at, at)
 				if c.is == nil && c.as == nil {
 					require.NoError(t, err)
-					assert.Equal(t, "at", tok.AccessToken)
+					assert.Equal(t, "at", tok.Token.AccessToken)
 					return
 				}
 				assert.Nil(t, tok)
@@ -213,16 +213,14 @@ func TestDeviceProofKeys(t *testing.T) {
 
 // PKCE can be turned off for a client with a secret, and for no other.
 func TestDeviceWithoutPKCE(t *testing.T) {
-	for secret, want := range map[string]bool{"hush-hush": false, "": true} {
-		inBubble(t, func(t *testing.T, s *site) {
-			s.SetClientSecret(secret)
-			_, err := s.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return io.EOF })
-			require.Error(t, err)
-			requests := s.platform.Requests("/oauth/device_authorization")
-			require.Len(t, requests, 1)
-			assert.Equal(t, want, strings.Contains(string(requests[0].Body), "code_challenge="))
-		}, func(c *shangcloud.Config) { c.DisablePKCE = true })
-	}
+	inBubble(t, func(t *testing.T, s *site) {
+		_, err := s.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return io.EOF })
+		require.Error(t, err)
+		requests := s.platform.Requests("/oauth/device_authorization")
+		require.Len(t, requests, 1)
+		assert.NotContains(t, string(requests[0].Body), "code_challenge=")
+		assert.Error(t, s.SetClientSecret(""))
+	}, func(c *setup) { c.row = append(c.row, oauth2login.WithoutPKCE()) })
 }
 
 // A platform that stays away until the login is over: the error says both.
@@ -231,8 +229,8 @@ func TestDevicePlatformGone(t *testing.T) {
 		p, times := deviceServer(t, aDevice, fail(io.ErrUnexpectedEOF))
 		start := time.Now()
 		_, err := p.DeviceLogin(t.Context(), noPrompt)
-		assert.ErrorIs(t, err, shangcloud.ErrDeviceLoginExpired)
-		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+		assert.ErrorIs(t, err, oauth2login.ErrDeviceLoginExpired)
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 		assert.Equal(t, 10*time.Minute, time.Since(start))
 		assert.Less(t, len(*times), 20, "less and less often")
 	})
@@ -293,7 +291,7 @@ func TestDeviceAnswers(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				p, times := deviceServer(t, c.body, answers(200, wholeToken))
+				p, times := deviceServer(t, c.body, answers(200, aToken))
 				prompts := 0
 				tok, err := p.DeviceLogin(t.Context(), func(d *oauth2.DeviceAuthResponse) error {
 					prompts++
@@ -302,7 +300,7 @@ func TestDeviceAnswers(t *testing.T) {
 				})
 				if c.first == 0 {
 					assert.Nil(t, tok)
-					assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+					assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 					assert.Zero(t, prompts)
 					assert.Empty(t, *times)
 					return
@@ -319,27 +317,26 @@ func TestDeviceRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0
 		var answer poll
-		c := valid()
-		c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		c := valid("https://api.yearnstudio.cn")
+		c.HTTPClient = &http.Client{Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
 			asked++
 			assert.Equal(t, "api.yearnstudio.cn", r.URL.Host)
 			return answer(r)
 		})}
-		p, err := shangcloud.New(c)
-		require.NoError(t, err)
+		p := c.provider(t)
 		for name, c := range map[string]struct {
 			answer poll
 			is     error
 			after  time.Duration
 		}{
-			"no answer":  {mute, shangcloud.ErrUnavailable, 10 * time.Second},
-			"redirected": {answers(307, "", "Location", "https://evil.example/"), shangcloud.ErrUnavailable, 0},
-			"overloaded": {answers(503, ""), shangcloud.ErrUnavailable, 0},
-			"reset":      {fail(io.ErrUnexpectedEOF), shangcloud.ErrUnavailable, 0},
+			"no answer":  {mute, oauth2login.ErrUnavailable, 10 * time.Second},
+			"redirected": {answers(307, "", "Location", "https://evil.example/"), oauth2login.ErrUnavailable, 0},
+			"overloaded": {answers(503, ""), oauth2login.ErrUnavailable, 0},
+			"reset":      {fail(io.ErrUnexpectedEOF), oauth2login.ErrUnavailable, 0},
 		} {
 			asked, answer = 0, c.answer
 			start := time.Now()
-			_, err = p.DeviceLogin(t.Context(), noPrompt)
+			_, err := p.DeviceLogin(t.Context(), noPrompt)
 			assert.ErrorIs(t, err, c.is, name)
 			assert.Equal(t, c.after, time.Since(start), name)
 			assert.Equal(t, 1, asked, name)
@@ -348,7 +345,7 @@ func TestDeviceRequest(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
-		_, err = p.DeviceLogin(ctx, noPrompt)
+		_, err := p.DeviceLogin(ctx, noPrompt)
 		assert.ErrorIs(t, err, context.DeadlineExceeded)
 		assert.Equal(t, time.Second, time.Since(start))
 		answer = answers(401, `{"error":"invalid_client","error_description":"hush"}`)

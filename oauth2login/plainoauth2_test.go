@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package oauth2login_test
 
 import (
 	"context"
@@ -34,10 +32,10 @@ func TestRefreshedTokenOutlivesTheProcess(t *testing.T) {
 		_, err = plainSource(t.Context(), s, saved).Token()
 		assert.Error(t, err, "plain x/oauth2: the login is lost")
 
-		store := &memoryStore{tok: issue(s.platform)}
+		store := &fakeStore{tok: issue(s.platform)}
 		for range 3 {
 			time.Sleep(2 * time.Hour)
-			_, err = s.TokenSource(nil, store).Token()
+			_, err = s.StoredTokens(store).Token()
 			assert.NoError(t, err)
 		}
 	})
@@ -69,9 +67,8 @@ func TestTwoProcessesRefreshAtOnce(t *testing.T) {
 		_, err := plainSource(t.Context(), s, tok).Token()
 		assert.Error(t, err, "plain x/oauth2: both are logged out")
 
-		store := newLockedStore()
-		store.tok = issue(s.platform)
-		one, two := s.TokenSource(nil, store), s.TokenSource(nil, store)
+		store := newLockingStore(issue(s.platform))
+		one, two := s.StoredTokens(store), s.StoredTokens(store)
 		for range 3 {
 			time.Sleep(2 * time.Hour)
 			assert.Zero(t, atOnce(one, two))
@@ -93,7 +90,7 @@ func TestSourceOutlivesTheRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		request, end := context.WithCancel(t.Context())
 		plain := plainSource(request, s, issue(s.platform))
-		ours := s.TokenSource(issue(s.platform), nil)
+		ours := s.TokenSource(issue(s.platform))
 		for _, src := range []oauth2.TokenSource{plain, ours} {
 			_, err := src.Token()
 			require.NoError(t, err)
