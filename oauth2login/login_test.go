@@ -22,8 +22,10 @@ import (
 	"golang.org/x/oauth2"
 )
 
-func TestLogin(t *testing.T) {
-	s, b := newSite(t), newBrowser(t)
+func TestLogin(t *testing.T) { storedAndSealed(t, testLogin) }
+
+func testLogin(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind), newBrowser(t)
 	value := "账户 7\x00\xff\n"
 	authURL := b.start(t, s, oauth2login.WithReturnTo("/album?page=2#last"), oauth2login.WithValue(value))
 	login, err := b.finish(s, authorize(t, authURL))
@@ -46,7 +48,9 @@ func TestLogin(t *testing.T) {
 	assert.False(t, login.Repeated)
 }
 
-func TestLoginCookie(t *testing.T) {
+func TestLoginCookie(t *testing.T) { storedAndSealed(t, testLoginCookie) }
+
+func testLoginCookie(t *testing.T, kind func(*setup)) {
 	for _, c := range []struct {
 		redirect string
 		prefix   string
@@ -57,7 +61,7 @@ func TestLoginCookie(t *testing.T) {
 		{"HTTP://127.0.0.1/callback", "oauth2login-", false},
 	} {
 		t.Run(c.redirect, func(t *testing.T) {
-			s := newSite(t, func(conf *setup) { conf.RedirectURL = c.redirect })
+			s := newSite(t, kind, func(conf *setup) { conf.RedirectURL = c.redirect })
 			w := httptest.NewRecorder()
 			start := httptest.NewRequest("GET", "/login", nil)
 			for _, name := range []string{"X-Forwarded-Proto", "X-Forwarded-Host", "Forwarded"} {
@@ -134,8 +138,10 @@ func TestLoginWithoutPKCE(t *testing.T) {
 	assert.Error(t, s.SetClientSecret(""), "a public client can't do without")
 }
 
-func TestLoginOptions(t *testing.T) {
-	s, b := newSite(t), newBrowser(t)
+func TestLoginOptions(t *testing.T) { storedAndSealed(t, testLoginOptions) }
+
+func testLoginOptions(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind), newBrowser(t)
 	q := queryOf(t, b.start(t, s,
 		oauth2login.WithScopes("user:basic", "var:io"),
 		oauth2login.WithAuthCodeOptions(oauth2.ApprovalForce, oauth2.SetAuthURLParam("ui_locales", "zh")),
@@ -171,8 +177,10 @@ func TestLoginOptions(t *testing.T) {
 	assert.Error(t, err)
 }
 
-func TestReturnTo(t *testing.T) {
-	s := newSite(t)
+func TestReturnTo(t *testing.T) { storedAndSealed(t, testReturnTo) }
+
+func testReturnTo(t *testing.T, kind func(*setup)) {
+	s := newSite(t, kind)
 	b := newBrowser(t)
 	for path, want := range map[string]string{
 		"/":                            "/",
@@ -225,9 +233,11 @@ func TestReturnTo(t *testing.T) {
 	assert.Equal(t, "/", login.ReturnTo)
 }
 
-func TestTabsInAnyOrder(t *testing.T) {
+func TestTabsInAnyOrder(t *testing.T) { storedAndSealed(t, testTabsInAnyOrder) }
+
+func testTabsInAnyOrder(t *testing.T, kind func(*setup)) {
 	for _, order := range [][]int{{0, 1, 2}, {2, 1, 0}, {1, 2, 0}} {
-		s, b := newSite(t), newBrowser(t)
+		s, b := newSite(t, kind), newBrowser(t)
 		var callbacks []string
 		for i := range 3 {
 			callbacks = append(callbacks, authorize(t, b.start(t, s, oauth2login.WithValue(fmt.Sprint(i)))))
@@ -359,7 +369,9 @@ func TestStateExpires(t *testing.T) {
 
 // TestLoginCSRF brings a valid state and code to browsers that did not start the
 // login. None gets in, no request is made, and the owner's login still completes.
-func TestLoginCSRF(t *testing.T) {
+func TestLoginCSRF(t *testing.T) { storedAndSealed(t, testLoginCSRF) }
+
+func testLoginCSRF(t *testing.T, kind func(*setup)) {
 	for name, victim := range map[string]func(t *testing.T, s *site, b *browser){
 		"no cookie":              func(*testing.T, *site, *browser) {},
 		"another login's cookie": func(t *testing.T, s *site, b *browser) { b.start(t, s) },
@@ -371,7 +383,7 @@ func TestLoginCSRF(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, owner, other := newSite(t), newBrowser(t), newBrowser(t)
+			s, owner, other := newSite(t, kind), newBrowser(t), newBrowser(t)
 			callbackURL := authorize(t, owner.start(t, s))
 			victim(t, s, other)
 			r := other.request("GET", callbackURL)
@@ -391,8 +403,10 @@ func TestLoginCSRF(t *testing.T) {
 
 // TestCodeInjection has an attacker who got hold of somebody's code, before it was
 // redeemed, bring it back in a login of their own: PKCE gives it away.
-func TestCodeInjection(t *testing.T) {
-	s, victim, attacker := newSite(t), newBrowser(t), newBrowser(t)
+func TestCodeInjection(t *testing.T) { storedAndSealed(t, testCodeInjection) }
+
+func testCodeInjection(t *testing.T, kind func(*setup)) {
+	s, victim, attacker := newSite(t, kind), newBrowser(t), newBrowser(t)
 	stolen := queryOf(t, authorize(t, victim.start(t, s))).Get("code")
 	own := queryOf(t, attacker.start(t, s)).Get("state")
 	login, err := attacker.finish(s, s.redirect+"?code="+stolen+"&state="+own)
@@ -404,8 +418,10 @@ func TestCodeInjection(t *testing.T) {
 
 // TestCookieOfANeighbour puts a second cookie of the same name in front, as a
 // sibling subdomain can on plain http.
-func TestCookieOfANeighbour(t *testing.T) {
-	s, b := newSite(t), newBrowser(t)
+func TestCookieOfANeighbour(t *testing.T) { storedAndSealed(t, testCookieOfANeighbour) }
+
+func testCookieOfANeighbour(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind), newBrowser(t)
 	callbackURL := authorize(t, b.start(t, s))
 	r := httptest.NewRequest("GET", callbackURL, nil)
 	own := b.jar.Cookies(mustParse(s.redirect))[0]
@@ -482,8 +498,10 @@ func TestTwoMachines(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestDenied(t *testing.T) {
-	s, b := newSite(t), newBrowser(t)
+func TestDenied(t *testing.T) { storedAndSealed(t, testDenied) }
+
+func testDenied(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind), newBrowser(t)
 	s.platform.AutoDeny()
 	callbackURL := authorize(t, b.start(t, s, oauth2login.WithReturnTo("/cart"), oauth2login.WithValue("order 9")))
 	login, err := b.finish(s, callbackURL)
@@ -503,8 +521,10 @@ func TestDenied(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "the state was redeemed all the same")
 }
 
-func TestCallbackErrors(t *testing.T) {
-	s, b := newSite(t), newBrowser(t)
+func TestCallbackErrors(t *testing.T) { storedAndSealed(t, testCallbackErrors) }
+
+func testCallbackErrors(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind), newBrowser(t)
 	for code, text := range map[string]string{
 		"temporarily_unavailable": ": the login came back with temporarily_unavailable",
 		"server_error":            ": the login came back with server_error",
@@ -611,8 +631,10 @@ func TestCallbackMalformed(t *testing.T) {
 
 // TestPostedCallback has the answer come as a form (response_mode=form_post, which is
 // not offered), with and without the cookies that browsers leave out of such requests.
-func TestCallbackPosted(t *testing.T) {
-	s, b := newSite(t), newBrowser(t)
+func TestCallbackPosted(t *testing.T) { storedAndSealed(t, testCallbackPosted) }
+
+func testCallbackPosted(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind), newBrowser(t)
 	callbackURL := authorize(t, b.start(t, s))
 	form := queryOf(t, callbackURL).Encode()
 	for name, address := range map[string]string{"in the body": s.redirect, "in the query": callbackURL, "in both": callbackURL} {

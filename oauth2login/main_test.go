@@ -5,6 +5,7 @@ import (
 	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -85,6 +86,23 @@ func newSiteAt(t *testing.T, platform *shangcloudtest.Server, changes ...func(*s
 		change(s)
 	}
 	return &site{s.provider(t), platform, s.RedirectURL}
+}
+
+// storedAndSealed runs a test with logins in a store and with logins in their cookies.
+func storedAndSealed(t *testing.T, test func(t *testing.T, kind func(*setup))) {
+	t.Run("stored", func(t *testing.T) { test(t, func(*setup) {}) })
+	t.Run("sealed", func(t *testing.T) { test(t, sealedWith("1")) })
+}
+
+func stateKey(c string) []byte { return []byte(strings.Repeat(c, 32)) }
+
+// sealedWith has logins travel in their cookies.
+func sealedWith(keys ...string) func(*setup) {
+	return func(c *setup) {
+		for _, key := range keys {
+			c.StateKeys = append(c.StateKeys, stateKey(key))
+		}
+	}
 }
 
 // inBubble runs f with a site whose platform needs no network and whose clock is that of

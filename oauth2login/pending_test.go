@@ -1,17 +1,18 @@
-//go:build unported
-
-package shangcloud_test
+package oauth2login_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"testing"
+	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
@@ -19,48 +20,11 @@ import (
 	"golang.org/x/oauth2"
 )
 
-func stateKey(c string) []byte { return []byte(strings.Repeat(c, 32)) }
-
-// sealedWith has logins travel in their cookies.
-func sealedWith(keys ...string) func(*shangcloud.Config) {
-	return func(c *shangcloud.Config) {
-		c.StateKeys = nil
-		for _, key := range keys {
-			c.StateKeys = append(c.StateKeys, stateKey(key))
-		}
-	}
-}
-
-// TestSealedLogins holds logins without a store to the same promises.
-func TestSealedLogins(t *testing.T) {
-	stateKeys = [][]byte{stateKey("1")}
-	defer func() { stateKeys = nil }()
-	for name, test := range map[string]func(*testing.T){
-		"Login":               TestLogin,
-		"LoginCookie":         TestLoginCookie,
-		"LoginWithoutPKCE":    TestLoginWithoutPKCE,
-		"LoginOptions":        TestLoginOptions,
-		"ReturnTo":            TestReturnTo,
-		"TabsInAnyOrder":      TestTabsInAnyOrder,
-		"FullCookieJar":       TestFullCookieJar,
-		"StateWorksOnce":      TestStateWorksOnce,
-		"ConcurrentCallbacks": TestConcurrentCallbacks,
-		"LoginCSRF":           TestLoginCSRF,
-		"PostedCallback":      TestPostedCallback,
-		"CookieOfANeighbour":  TestCookieOfANeighbour,
-		"Denied":              TestDenied,
-		"CallbackErrors":      TestCallbackErrors,
-		"ExchangeFails":       TestExchangeFails,
-	} {
-		t.Run(name, test)
-	}
-}
-
 func TestSealedOnManyMachines(t *testing.T) {
 	platform := newPlatform(t)
 	one, two := newSiteAt(t, platform, sealedWith("1")), newSiteAt(t, platform, sealedWith("1"))
 	b := newBrowser(t)
-	callbackURL := authorize(t, b.start(t, one, shangcloud.WithReturnTo("/a"), shangcloud.WithValue("v")))
+	callbackURL := authorize(t, b.start(t, one, oauth2login.WithReturnTo("/a"), oauth2login.WithValue("v")))
 	cookies := b.jar.Cookies(mustParse(one.redirect))
 	login, err := b.finish(two, callbackURL)
 	require.NoError(t, err)
@@ -68,10 +32,9 @@ func TestSealedOnManyMachines(t *testing.T) {
 	assert.Equal(t, "v", login.Value)
 
 	_, err = b.finish(one, callbackURL)
-	assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser, "the cookie is gone")
-	b.jar.SetCookies(mustParse(one.redirect), cookies)
+	assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser, "the cookie is gone")
 	_, err = b.finish(two, callbackURL)
-	assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, "this machine has redeemed the state")
+	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "this machine has redeemed the state")
 	assert.Equal(t, 1, two.tokenRequests())
 
 	// What is lost: another machine does not know, and it is the platform that
@@ -104,25 +67,25 @@ func TestStateKeysRotate(t *testing.T) {
 		if c.ok {
 			assert.NoError(t, err, c.name)
 		} else {
-			assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, c.name)
+			assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, c.name)
 		}
 	}
 }
 
 func TestStateKeysAreChecked(t *testing.T) {
-	for name, change := range map[string]func(*shangcloud.Config){
-		"no key":      func(c *shangcloud.Config) { c.StateKeys = [][]byte{} },
-		"short":       func(c *shangcloud.Config) { c.StateKeys = [][]byte{stateKey("1")[:16]} },
-		"long":        func(c *shangcloud.Config) { c.StateKeys = [][]byte{append(stateKey("1"), '1')} },
-		"second":      func(c *shangcloud.Config) { c.StateKeys = [][]byte{stateKey("1"), nil} },
-		"zeros":       func(c *shangcloud.Config) { c.StateKeys = [][]byte{make([]byte, 32)} },
+	for name, change := range map[string]func(*setup){
+		"no key":      func(c *setup) { c.StateKeys = [][]byte{} },
+		"short":       func(c *setup) { c.StateKeys = [][]byte{stateKey("1")[:16]} },
+		"long":        func(c *setup) { c.StateKeys = [][]byte{append(stateKey("1"), '1')} },
+		"second":      func(c *setup) { c.StateKeys = [][]byte{stateKey("1"), nil} },
+		"zeros":       func(c *setup) { c.StateKeys = [][]byte{make([]byte, 32)} },
 		"twice":       sealedWith("1", "1"),
-		"and a store": func(c *shangcloud.Config) { sealedWith("1")(c); c.States = state.NewMemory(0) },
+		"and a store": func(c *setup) { sealedWith("1")(c); c.States = state.NewMemory(0) },
 	} {
-		c := valid()
-		change(&c)
-		_, err := shangcloud.New(c)
-		assert.ErrorContains(t, err, "Config.StateKeys", name)
+		c := valid("https://shangcloud.test")
+		change(c)
+		_, err := oauth2login.New(&c.Config, &c.Options)
+		assert.ErrorContains(t, err, "Options.StateKeys", name)
 		assert.NotContains(t, fmt.Sprint(err), "1111")
 	}
 }
@@ -130,10 +93,10 @@ func TestStateKeysAreChecked(t *testing.T) {
 // TestSealedNeedsABrowser: there is no cookie to travel in.
 func TestSealedNeedsABrowser(t *testing.T) {
 	s := newSite(t, sealedWith("1"))
-	_, err := s.AuthCodeURL(t.Context())
-	assert.ErrorContains(t, err, "Config.States")
-	_, err = s.Exchange(t.Context(), "ABCDEFGHIJKLMNOPQRSTUVWXYZ", "code")
-	assert.ErrorIs(t, err, shangcloud.ErrStateNotFound)
+	_, err := s.StartUnbound(t.Context())
+	assert.ErrorContains(t, err, "Options.States")
+	_, err = s.FinishUnbound(t.Context(), url.Values{"state": {"ABCDEFGHIJKLMNOPQRSTUVWXYZ"}, "code": {"code"}})
+	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
 }
 
 // TestSealedIsSealed: the browser can neither read the login nor change it, nor put
@@ -142,7 +105,7 @@ func TestSealedIsSealed(t *testing.T) {
 	platform := newPlatform(t)
 	platform.AddClient(shangcloudtest.Client{ID: "second", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
 	s, b := newSite(t, sealedWith("1")), newBrowser(t)
-	callbackURL := authorize(t, b.start(t, s, shangcloud.WithReturnTo("/readable-path"), shangcloud.WithValue("readable-value")))
+	callbackURL := authorize(t, b.start(t, s, oauth2login.WithReturnTo("/readable-path"), oauth2login.WithValue("readable-value")))
 	own := b.jar.Cookies(mustParse(s.redirect))[0]
 	secret, sealed, found := strings.Cut(own.Value, ".")
 	require.True(t, found)
@@ -162,7 +125,7 @@ func TestSealedIsSealed(t *testing.T) {
 	for i := range data {
 		bad := bytes.Clone(data)
 		bad[i] ^= 1
-		require.ErrorIs(t, try(secret+"."+base64.RawURLEncoding.EncodeToString(bad)), shangcloud.ErrStateNotFound, "byte %d", i)
+		require.ErrorIs(t, try(secret+"."+base64.RawURLEncoding.EncodeToString(bad)), oauth2login.ErrStateNotFound, "byte %d", i)
 	}
 	other := newBrowser(t)
 	other.start(t, s)
@@ -179,7 +142,7 @@ func TestSealedIsSealed(t *testing.T) {
 		"another key's":        secret + "." + base64.RawURLEncoding.EncodeToString(append([]byte{1, 1, 2, 3, 4, 5, 6, 7, 8}, data[9:]...)),
 		"without its last bit": secret + "." + sealed[:len(sealed)-1],
 	} {
-		assert.ErrorIs(t, try(value), shangcloud.ErrStateNotFound, name)
+		assert.ErrorIs(t, try(value), oauth2login.ErrStateNotFound, name)
 	}
 	assert.Zero(t, s.tokenRequests())
 	assert.NoError(t, try(own.Value), "it is still good")
@@ -189,7 +152,7 @@ func TestSealedForOneProvider(t *testing.T) {
 	platform := newPlatform(t)
 	platform.AddClient(shangcloudtest.Client{ID: "second", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
 	live := newSiteAt(t, platform, sealedWith("1"))
-	other := newSiteAt(t, platform, sealedWith("1"), func(c *shangcloud.Config) { c.ClientID = "second" })
+	other := newSiteAt(t, platform, sealedWith("1"), func(c *setup) { c.ClientID = "second" })
 	b := newBrowser(t)
 	b.start(t, live)
 	liveSealed := b.jar.Cookies(mustParse(live.redirect))[0].Value
@@ -202,15 +165,24 @@ func TestSealedForOneProvider(t *testing.T) {
 	r := httptest.NewRequest("GET", callbackURL, nil)
 	r.AddCookie(&http.Cookie{Name: own.Name, Value: secret + "." + liveSealed})
 	_, err := other.FinishLogin(httptest.NewRecorder(), r)
-	assert.ErrorIs(t, err, shangcloud.ErrStateNotFound)
+	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
 	_, err = b.finish(other, callbackURL)
 	assert.NoError(t, err)
 }
 
 func TestSealedExpires(t *testing.T) {
-	stateKeys = [][]byte{stateKey("1")}
-	defer func() { stateKeys = nil }()
-	TestStateExpires(t)
+	for after, ok := range map[time.Duration]bool{5*time.Minute - time.Second: true, 5 * time.Minute: false, 24 * time.Hour: false} {
+		inBubble(t, func(t *testing.T, s *site) {
+			cookie, state := started(t, s.Provider)
+			time.Sleep(after)
+			_, err := s.FinishLogin(httptest.NewRecorder(), requestWith("error=access_denied&state="+state, cookie.String()))
+			want := oauth2login.ErrStateNotFound
+			if ok {
+				want = oauth2login.ErrAccessDenied
+			}
+			assert.ErrorIs(t, err, want, after)
+		}, sealedWith("1"))
+	}
 }
 
 // TestSealedFits has the longest of everything.
@@ -229,7 +201,7 @@ func TestSealedFits(t *testing.T) {
 		b := newBrowser(t)
 		r := b.request("GET", siblingOf(s.redirect, "/login"))
 		w := httptest.NewRecorder()
-		require.NoError(t, s.StartLogin(w, r, shangcloud.WithReturnTo(c.returnTo), shangcloud.WithValue(c.value)), c.name)
+		require.NoError(t, s.StartLogin(w, r, oauth2login.WithReturnTo(c.returnTo), oauth2login.WithValue(c.value)), c.name)
 		assert.Less(t, len(w.Header().Get("Set-Cookie")), 3500, c.name)
 		b.keep(r, w)
 		login, err := b.finish(s, authorize(t, w.Header().Get("Location")))
@@ -243,7 +215,7 @@ func TestSealedFits(t *testing.T) {
 func TestSealedCookiesDoNotPileUp(t *testing.T) {
 	s, b := newSite(t, sealedWith("1")), newBrowser(t)
 	for i := range 40 {
-		b.start(t, s, shangcloud.WithReturnTo("/"+strings.Repeat("p", i*40)))
+		b.start(t, s, oauth2login.WithReturnTo("/"+strings.Repeat("p", i*40)))
 		size := 0
 		for _, c := range b.jar.Cookies(mustParse(s.redirect)) {
 			size += len(c.Name) + len(c.Value)
@@ -255,10 +227,9 @@ func TestSealedCookiesDoNotPileUp(t *testing.T) {
 }
 
 func FuzzSealedCookie(f *testing.F) {
-	c := valid()
-	sealedWith("1")(&c)
-	p, err := shangcloud.New(c)
-	require.NoError(f, err)
+	c := valid("https://shangcloud.test")
+	sealedWith("1")(c)
+	p := c.provider(f)
 	w := httptest.NewRecorder()
 	require.NoError(f, p.StartLogin(w, httptest.NewRequest("GET", "https://app.example/login", nil)))
 	cookie := w.Result().Cookies()[0]
@@ -280,6 +251,67 @@ func FuzzSealedCookie(f *testing.F) {
 			return
 		}
 		require.Error(t, err)
-		assert.NotErrorIs(t, err, shangcloud.ErrAccessDenied, "%q opens", sealed)
+		assert.NotErrorIs(t, err, oauth2login.ErrAccessDenied, "%q opens", sealed)
 	})
+}
+
+// A store's reader learns nothing, and its writer can forge nothing.
+func TestStoredIsSealed(t *testing.T) {
+	store := &recordingStore{Store: state.NewMemory(0)}
+	s, b := newSite(t, func(c *setup) { c.States = store }), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s, oauth2login.WithReturnTo("/readable-path"), oauth2login.WithValue("readable-value")))
+	require.Len(t, store.put, 1)
+	assert.NotContains(t, store.put[0], "readable")
+	assert.NotContains(t, store.put[0], `"v"`)
+	_, err := b.finish(s, callbackURL)
+	require.NoError(t, err)
+	assert.NotContains(t, store.put[0], s.platform.Requests("/oauth/token")[0].Form().Get("code_verifier"))
+
+	for name, forge := range map[string]func([]byte) []byte{
+		"plain":           func([]byte) []byte { return []byte(`{"r":"/forged","d":"dmljdGlt","e":99999999999999}`) },
+		"another login's": func([]byte) []byte { return []byte(store.put[0][44:]) },
+		"cut":             func(v []byte) []byte { return v[:len(v)-1] },
+		"one bit":         func(v []byte) []byte { v = bytes.Clone(v); v[len(v)/2] ^= 1; return v },
+		"empty":           func([]byte) []byte { return nil },
+	} {
+		s, b := newSite(t, func(c *setup) { c.States = forgingStore{state.NewMemory(0), forge} }), newBrowser(t)
+		login, err := b.finish(s, authorize(t, b.start(t, s)))
+		assert.Nil(t, login, name)
+		assert.ErrorIs(t, err, oauth2login.ErrStateStore, name)
+		assert.Zero(t, s.tokenRequests(), name)
+	}
+}
+
+// forgingStore belongs to somebody who can write to Redis or to the table.
+type forgingStore struct {
+	*state.Memory
+	forge func([]byte) []byte
+}
+
+func (s forgingStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	return s.Memory.Put(ctx, key, s.forge(value), ttl)
+}
+
+// A flood of finished logins, which anybody can make without the platform, must not let a
+// state work twice: what a process can no longer tell apart, it refuses.
+func TestRedeemedFlood(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		deny := func() func() error {
+			cookie, state := started(t, s.Provider)
+			time.Sleep(time.Microsecond)
+			return func() error {
+				_, err := s.FinishLogin(httptest.NewRecorder(), requestWith("error=access_denied&state="+state, cookie.String()))
+				return err
+			}
+		}
+		first := deny()
+		require.ErrorIs(t, first(), oauth2login.ErrAccessDenied)
+		time.Sleep(10 * time.Second)
+		require.ErrorIs(t, first(), oauth2login.ErrStateNotFound)
+		for range 110_000 {
+			require.ErrorIs(t, deny()(), oauth2login.ErrAccessDenied)
+		}
+		assert.ErrorIs(t, first(), oauth2login.ErrStateNotFound, "after the flood")
+		assert.ErrorIs(t, deny()(), oauth2login.ErrAccessDenied, "a login of now is finished")
+	}, sealedWith("1"))
 }
