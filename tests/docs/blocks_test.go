@@ -1,0 +1,350 @@
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// root is the top of the repository.
+const root = "../.."
+
+// A block is a piece of Go in a page.
+type block struct {
+	page string // relative to root
+	line int    // of the code's first line
+	code string
+	run  bool
+}
+
+func (b block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
+
+// isFile reports whether b is a whole file.
+func (b block) isFile() bool { return packageClause.MatchString(b.code) }
+
+// name is the file name in the first line of b, if there is one.
+func (b block) name() string {
+	if found := fileName.FindStringSubmatch(b.code); found != nil {
+		return found[1]
+	}
+	return "main.go"
+}
+
+var (
+	packageClause = regexp.MustCompile(`\A(//[^\n]*\n)*package `)
+	fileName      = regexp.MustCompile(`\A// ([a-z_]+\.go)\n`)
+)
+
+// pages are the READMEs and docs/*.md.
+func pages(t *testing.T) (names []string) {
+	t.Helper()
+	for _, pattern := range []string{"README*.md", "docs/*.md"} {
+		found, err := filepath.Glob(filepath.Join(root, pattern))
+		require.NoError(t, err)
+		require.NotEmpty(t, found)
+		for _, name := range found {
+			rel, err := filepath.Rel(root, name)
+			require.NoError(t, err)
+			names = append(names, filepath.ToSlash(rel))
+		}
+	}
+	return names
+}
+
+func read(t *testing.T, page string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, page))
+	require.NoError(t, err)
+	return string(text)
+}
+
+// blocksOf returns the blocks of a page in one language.
+func blocksOf(t *testing.T, page, language string) (blocks []block) {
+	t.Helper()
+	mark, open := "", false
+	for i, line := range strings.Split(read(t, page), "\n") {
+		switch {
+		case open && line == "```":
+			open = false
+		case open:
+			blocks[len(blocks)-1].code += line + "\n"
+		case line == "```"+language && !strings.HasPrefix(mark, "<!-- not compiled: "):
+			blocks = append(blocks, block{page: page, line: i + 2, run: mark == "<!-- run -->"})
+			open = true
+		case line != "":
+			mark = line
+		}
+	}
+	require.False(t, open, "%s: a block does not end", page)
+	return blocks
+}
+
+// packages are the packages that parts of programs may use without an import.
+var packages = map[string]string{
+	"chi":            "github.com/go-chi/chi/v5",
+	"context":        "context",
+	"echo":           "github.com/labstack/echo/v5",
+	"endpoints":      "golang.org/x/oauth2/endpoints",
+	"errors":         "errors",
+	"fmt":            "fmt",
+	"gin":            "github.com/gin-gonic/gin",
+	"goth":           "github.com/markbates/goth",
+	"gothic":         "github.com/markbates/goth/gothic",
+	"gothshangcloud": "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth",
+	"http":           "net/http",
+	"json":           "encoding/json",
+	"log":            "log",
+	"oauth2":         "golang.org/x/oauth2",
+	"oauth2login":    "github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login",
+	"os":             "os",
+	"prometheus":     "github.com/prometheus/client_golang/prometheus",
+	"promauto":       "github.com/prometheus/client_golang/prometheus/promauto",
+	"promhttp":       "github.com/prometheus/client_golang/prometheus/promhttp",
+	"redis":          "github.com/redis/go-redis/v9",
+	"redisstore":     "github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore",
+	"shangcloud":     "github.com/YearnstudioHorizon/shangcloud-oauth2",
+	"slog":           "log/slog",
+	"sql":            "database/sql",
+	"sqlstore":       "github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore",
+	"strconv":        "strconv",
+	"strings":        "strings",
+	"time":           "time",
+	"tokenstore":     "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore",
+}
+
+// middleware is the name of two packages: what is used tells which one.
+var middleware = map[string]string{
+	"middleware.LogEntry":            "github.com/go-chi/chi/v5/middleware",
+	"middleware.RequestLoggerConfig": "github.com/labstack/echo/v5/middleware",
+}
+
+// wrap makes a file of a part of a program.
+func wrap(b block) (string, error) {
+	head := fmt.Sprintf("//line %s:%d\n", b.page, b.line)
+	const clause = "package main\n"
+	if f, err := parser.ParseFile(token.NewFileSet(), "", clause+b.code, 0); err == nil && len(f.Decls) > 0 {
+		return clause + imports(f) + "var parts []func() error\n" + head + b.code, nil
+	}
+	const open, end = "func part() error {\n", "}\n"
+	f, err := parser.ParseFile(token.NewFileSet(), b.String(), clause+open+b.code+end, 0)
+	if err != nil {
+		return "", err
+	}
+	body := f.Decls[0].(*ast.FuncDecl).Body
+	names := definedIn(body)
+	var use, result strings.Builder
+	result.WriteString("return nil\n")
+	for _, name := range names {
+		fmt.Fprintf(&use, "_ = %s\n", name)
+		if name == "err" {
+			result.Reset()
+			result.WriteString("return err\n")
+		}
+	}
+	return clause + imports(f) + "var parts = []func() error{part}\n" + open + head + b.code + use.String() + result.String() + end, nil
+}
+
+// definedIn returns the names that the statements of a block define.
+func definedIn(body *ast.BlockStmt) (names []string) {
+	add := func(e ast.Expr) {
+		if id, ok := e.(*ast.Ident); ok && id.Name != "_" && !slices.Contains(names, id.Name) {
+			names = append(names, id.Name)
+		}
+	}
+	for _, s := range body.List {
+		switch s := s.(type) {
+		case *ast.AssignStmt:
+			if s.Tok == token.DEFINE {
+				for _, e := range s.Lhs {
+					add(e)
+				}
+			}
+		case *ast.DeclStmt:
+			if d, ok := s.Decl.(*ast.GenDecl); ok {
+				for _, spec := range d.Specs {
+					if v, ok := spec.(*ast.ValueSpec); ok {
+						for _, id := range v.Names {
+							add(id)
+						}
+					}
+				}
+			}
+		}
+	}
+	return names
+}
+
+// imports returns the import declarations for the packages that f uses.
+func imports(f *ast.File) string {
+	used := make(map[string]string)
+	ast.Inspect(f, func(n ast.Node) bool {
+		s, ok := n.(*ast.SelectorExpr)
+		if !ok {
+			return true
+		}
+		if id, ok := s.X.(*ast.Ident); ok {
+			if path := packages[id.Name]; path != "" {
+				used[id.Name] = path
+			}
+			if path := middleware[id.Name+"."+s.Sel.Name]; path != "" {
+				used[id.Name] = path
+			}
+		}
+		return true
+	})
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(used)) {
+		fmt.Fprintf(&b, "import %s %q\n", name, used[name])
+	}
+	return b.String()
+}
+
+// newModule returns a directory with a module that has the requirements of this one.
+func newModule(t *testing.T) string {
+	t.Helper()
+	dir := t.TempDir()
+	mod, err := os.ReadFile("go.mod")
+	require.NoError(t, err)
+	top, err := filepath.Abs(root)
+	require.NoError(t, err)
+	text := strings.ReplaceAll(string(mod), "=> "+root, "=> "+top)
+	text = strings.Replace(text, "module github.com/YearnstudioHorizon/shangcloud-oauth2/tests/docs", "module app.example", 1)
+	sum, err := os.ReadFile("go.sum")
+	require.NoError(t, err)
+	write(t, filepath.Join(dir, "go.mod"), text)
+	write(t, filepath.Join(dir, "go.sum"), string(sum))
+	return dir
+}
+
+func write(t *testing.T, path, text string) {
+	t.Helper()
+	require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+	require.NoError(t, os.WriteFile(path, []byte(text), 0o644))
+}
+
+// goTool runs the go command in dir.
+func goTool(dir string, args ...string) (string, error) {
+	cmd := exec.Command("go", args...)
+	cmd.Dir = dir
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	err := cmd.Run()
+	return out.String(), err
+}
+
+// writeBlocks writes each block of a page into a package of its own, and returns the
+// directories of blocks to be run and of those with tests.
+func writeBlocks(t *testing.T, module, page, prelude string) (run, tests []string) {
+	t.Helper()
+	whole := ""
+	for i, b := range blocksOf(t, page, "go") {
+		dir := filepath.Join(module, fmt.Sprintf("%s_%02d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(page), i+1))
+		switch {
+		case b.isFile() && b.name() != "main.go":
+			require.NotEmpty(t, whole, "%v: there is no whole file before it", b)
+			write(t, filepath.Join(whole, b.name()), b.code)
+			tests = append(tests, whole)
+		case b.isFile():
+			whole = dir
+			write(t, filepath.Join(dir, "main.go"), b.code)
+		default:
+			text, err := wrap(b)
+			require.NoError(t, err, "%v", b)
+			write(t, filepath.Join(dir, "main.go"), text)
+			write(t, filepath.Join(dir, "prelude.go"), prelude)
+			if b.run {
+				run = append(run, dir)
+			}
+		}
+	}
+	return run, tests
+}
+
+func TestBlocks(t *testing.T) {
+	prelude, err := os.ReadFile("testdata/prelude.go")
+	require.NoError(t, err)
+	module := newModule(t)
+	var run, tests []string
+	for _, page := range pages(t) {
+		r, s := writeBlocks(t, module, page, string(prelude))
+		run, tests = append(run, r...), append(tests, s...)
+	}
+	out, err := goTool(module, "vet", "./...")
+	require.NoError(t, err, out)
+
+	require.NotEmpty(t, run)
+	for _, dir := range run {
+		out, err := runPart(t, dir)
+		assert.NoError(t, err, "%s: %s", filepath.Base(dir), out)
+	}
+	require.NotEmpty(t, tests)
+	for _, dir := range tests {
+		out, err := goTool(dir, "test", ".")
+		assert.NoError(t, err, "%s: %s", filepath.Base(dir), out)
+	}
+}
+
+// runPart runs a part of a program in an empty directory.
+func runPart(t *testing.T, dir string) (string, error) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), "program")
+	if out, err := goTool(dir, "build", "-o", program, "."); err != nil {
+		return out, err
+	}
+	cmd := exec.Command(program)
+	cmd.Dir = t.TempDir()
+	out, err := cmd.CombinedOutput()
+	return string(out), err
+}
+
+// The two READMEs, and each pair of pages, show the same code; comments and texts for
+// people are translated.
+func TestTranslationsHaveTheSameCode(t *testing.T) {
+	for _, page := range pages(t) {
+		other := strings.TrimSuffix(page, ".md") + ".zh-CN.md"
+		if strings.HasSuffix(page, ".zh-CN.md") {
+			continue
+		}
+		if _, err := os.Stat(filepath.Join(root, other)); err != nil {
+			continue
+		}
+		t.Run(page, func(t *testing.T) {
+			for _, language := range []string{"go", "sh", "nginx", "sql"} {
+				english, chinese := blocksOf(t, page, language), blocksOf(t, other, language)
+				require.Len(t, chinese, len(english))
+				for i := range english {
+					assert.Equal(t, skeleton(english[i].code), skeleton(chinese[i].code), "%v and %v", english[i], chinese[i])
+				}
+			}
+		})
+	}
+}
+
+var (
+	comment = regexp.MustCompile(`(?m)\s*(//|#) .*$`)
+	literal = regexp.MustCompile(`"[^"\n]*"`)
+	prose   = regexp.MustCompile(`[ \x{4e00}-\x{9fff}]`)
+)
+
+// skeleton is code without comments and without texts for people.
+func skeleton(code string) string {
+	return literal.ReplaceAllStringFunc(comment.ReplaceAllString(code, ""), func(s string) string {
+		if prose.MatchString(s) {
+			return `"…"`
+		}
+		return s
+	})
+}

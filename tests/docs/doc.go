@@ -1,0 +1,19 @@
+// Package docs tests the documentation: every Go block of the READMEs and of docs/*.md
+// compiles, and the error texts that the READMEs name are real.
+//
+// A block that begins with a package clause is a whole file. If its first line is a
+// comment with a file name, as in "// main_test.go", it belongs to the package of the
+// whole file before it.
+//
+// Any other block is a part of a program. The test adds what is missing:
+//
+//   - imports, for the names in the table packages (blocks_test.go);
+//   - variables such as ctx, conf and provider, from testdata/prelude.go;
+//   - a function around it, unless it consists of declarations.
+//
+// Variables that the block sets and does not use are no error. A block after the line
+// "<!-- run -->" is also run, with the provider of testdata/prelude.go, whose platform is
+// in the same process.
+//
+// "<!-- not compiled: reason -->" before a block leaves it out.
+package docs
