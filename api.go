@@ -199,37 +199,28 @@ func (t *text) UnmarshalJSON(data []byte) error {
 // empty, or the error an [*APIError] with status 200 or 404.
 func (a *API) Variable(ctx context.Context, key string) (string, error) {
 	const op = "read variable"
-	body, err := a.variable(ctx, op, variableRequest{Key: key, Action: "read"})
+	value, err := a.variable(ctx, op, variableRequest{Key: key, Action: "read"})
+	if err == nil && value == nil {
+		err = a.failed(ctx, op, wire.Unusable("no value"))
+	}
 	if err != nil {
 		return "", err
 	}
-	var out struct {
-		refusal
-		Value *string `json:"value"`
-	}
-	if err := decode(op, body, &out, "value"); err != nil {
-		return "", a.failed(ctx, op, err)
-	}
-	if out.Value == nil {
-		return "", a.failed(ctx, op, wire.Unusable("no value"))
-	}
-	return *out.Value, nil
+	return *value, nil
 }
 
 // SetVariable sets one of the user's cloud variables. Key and value are UTF-8 and are kept
 // byte for byte. Their limits are unknown.
 func (a *API) SetVariable(ctx context.Context, key, value string) error {
-	const op = "write variable"
-	body, err := a.variable(ctx, op, variableRequest{Key: key, Action: "write", Value: value})
-	return a.done(ctx, op, body, err)
+	_, err := a.variable(ctx, "write variable", variableRequest{Key: key, Action: "write", Value: value})
+	return err
 }
 
 // DeleteVariable deletes one of the user's cloud variables. How the platform answers if
 // there is none is unknown.
 func (a *API) DeleteVariable(ctx context.Context, key string) error {
-	const op = "delete variable"
-	body, err := a.variable(ctx, op, variableRequest{Key: key, Action: "delete"})
-	return a.done(ctx, op, body, err)
+	_, err := a.variable(ctx, "delete variable", variableRequest{Key: key, Action: "delete"})
+	return err
 }
 
 type variableRequest struct {
@@ -238,7 +229,8 @@ type variableRequest struct {
 	Value  string `json:"value"`
 }
 
-func (a *API) variable(ctx context.Context, op string, v variableRequest) ([]byte, error) {
+// variable returns the value in the answer, or nil: the answer to a change may be empty.
+func (a *API) variable(ctx context.Context, op string, v variableRequest) (*string, error) {
 	// encoding/json would replace what is not UTF-8.
 	if !utf8.ValidString(v.Key) || !utf8.ValidString(v.Value) {
 		return nil, quiet.New(where, op+": key or value is not UTF-8")
@@ -247,19 +239,22 @@ func (a *API) variable(ctx context.Context, op string, v variableRequest) ([]byt
 	if err != nil {
 		return nil, quiet.New(where, op+": it can't be sent", err)
 	}
-	return a.post(ctx, op, "/api/varibles", in, v.Action == "read") // the platform's spelling
+	isRead := v.Action == "read"
+	body, err := a.post(ctx, op, "/api/varibles", in, isRead) // the platform's spelling
+	if err != nil || !isRead && isBlank(body) {
+		return nil, err
+	}
+	var out struct {
+		refusal
+		Value *string `json:"value"`
+	}
+	if err := decode(op, body, &out, "value"); err != nil {
+		return nil, a.failed(ctx, op, err)
+	}
+	return out.Value, nil
 }
 
-// done ends a call that changes something: its answer may be empty.
-func (a *API) done(ctx context.Context, op string, body []byte, err error) error {
-	if err != nil || len(bytes.TrimSpace(body)) == 0 {
-		return err
-	}
-	if err := decode(op, body, new(refusal)); err != nil {
-		return a.failed(ctx, op, err)
-	}
-	return nil
-}
+func isBlank(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 }
 
 // Call sends a POST to a path of the API that this library does not know, for example
 // "/api/mmo/room/usercount". body is sent as JSON; if nil, {}. The answer, a JSON object,
@@ -278,11 +273,14 @@ func (a *API) Call(ctx context.Context, path string, body, answer any) error {
 		return quiet.New(where, op+": the body can't be sent as JSON", err)
 	}
 	out, err := a.post(ctx, op, path, in, !isRead)
-	if answer == nil || err != nil {
-		return a.done(ctx, op, out, err)
+	if err != nil || answer == nil && isBlank(out) {
+		return err
 	}
 	if err := decode(op, out, new(refusal)); err != nil {
 		return a.failed(ctx, op, err)
+	}
+	if answer == nil {
+		return nil
 	}
 	if err := wire.DecodeObject(out, answer); err != nil {
 		return a.failed(ctx, op, err)

@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package security_test
 
 import (
 	"crypto/rand"
@@ -12,9 +10,10 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -25,7 +24,7 @@ import (
 // and leave no cookie.
 func TestFloodOfCallbacks(t *testing.T) {
 	store := &countingStore{Store: state.NewMemory(0)}
-	s := newSite(t, func(c *shangcloud.Config) { c.States = store })
+	s := newSite(t, func(c *setup) { c.States = store })
 	owner := newBrowser(t)
 	callbackURL := authorize(t, owner.start(t, s))
 	calls := store.calls
@@ -39,7 +38,7 @@ func TestFloodOfCallbacks(t *testing.T) {
 		r := b.request("GET", "https://app.example/callback?code=c&state="+base64.RawURLEncoding.EncodeToString(buf[:]))
 		w := httptest.NewRecorder()
 		_, err := s.FinishLogin(w, r)
-		require.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
+		require.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
 		require.Empty(t, w.Result().Cookies())
 	}
 	assert.Equal(t, calls, store.calls, "the store is not asked")
@@ -52,7 +51,7 @@ func TestFloodOfCallbacks(t *testing.T) {
 // logs in meanwhile gets through as long as fewer start than the store has room for.
 func TestFloodOfStarts(t *testing.T) {
 	const capacity = 4000
-	s := newSite(t, func(c *shangcloud.Config) { c.States = state.NewMemory(capacity) })
+	s := newSite(t, func(c *setup) { c.States = state.NewMemory(capacity) })
 	flood := func(n int) {
 		for range n {
 			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil)))
@@ -80,12 +79,12 @@ func TestFloodOfStarts(t *testing.T) {
 	authURL := b.start(t, s)
 	flood(3 * capacity)
 	_, err := b.finish(s, authorize(t, authURL))
-	assert.ErrorIs(t, err, shangcloud.ErrStateNotFound, "beyond that, the oldest go")
+	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "beyond that, the oldest go")
 
 	// Whoever floods chooses what there is to remember.
 	for _, path := range []string{"/" + strings.Repeat("&", 2047), "/?" + strings.Repeat(`"`, 2046), "/?" + strings.Repeat("\u2028", 682)} {
 		for range 2 * capacity {
-			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil), shangcloud.WithReturnTo(path)))
+			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil), oauth2login.WithReturnTo(path)))
 		}
 		assert.Less(t, heap(), before+capacity*1200, "%.6q", path)
 	}
@@ -96,11 +95,11 @@ func TestFloodOfStarts(t *testing.T) {
 func TestFloodOfRefreshes(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = time.Hour })
-		store := newLockedStore()
-		store.tok = issue(s.platform)
+		store := new(tokenstore.Memory)
+		require.NoError(t, store.SaveToken(t.Context(), issue(s.platform)))
 		sources := []oauth2.TokenSource{}
 		for range 50 {
-			sources = append(sources, s.TokenSource(nil, store))
+			sources = append(sources, s.StoredTokens(store))
 		}
 		time.Sleep(2 * time.Hour)
 		var wg sync.WaitGroup

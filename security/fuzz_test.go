@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package security_test
 
 import (
 	"encoding/base64"
@@ -20,6 +18,7 @@ import (
 	"unicode"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -43,15 +42,13 @@ func isStatus(status int) bool { return status >= 200 && status <= 999 }
 
 const wholeToken = `{"access_token":"at","token_type":"Bearer","refresh_token":"rt","expires_in":3600}`
 
-func fuzzedProvider(t testing.TB, changes ...func(*shangcloud.Config)) *shangcloud.Provider {
+func fuzzedProvider(t testing.TB, changes ...func(*setup)) *shangcloud.Provider {
 	c := valid()
 	c.HTTPClient = answering(200, wholeToken)
 	for _, change := range changes {
-		change(&c)
+		change(c)
 	}
-	p, err := shangcloud.New(c)
-	require.NoError(t, err)
-	return p
+	return c.provider(t)
 }
 
 // bothKinds are a provider with a store and one without.
@@ -60,7 +57,7 @@ func bothKinds(f *testing.F) []*shangcloud.Provider {
 }
 
 // started starts a login in a browser without cookies, and returns its cookie and state.
-func started(t testing.TB, p *shangcloud.Provider, opts ...shangcloud.LoginOption) (*http.Cookie, string) {
+func started(t testing.TB, p *shangcloud.Provider, opts ...oauth2login.LoginOption) (*http.Cookie, string) {
 	w := httptest.NewRecorder()
 	require.NoError(t, p.StartLogin(w, requestWith("", ""), opts...))
 	return w.Result().Cookies()[0], mustParse(w.Header().Get("Location")).Query().Get("state")
@@ -75,23 +72,24 @@ func requestWith(rawQuery, cookie string) *http.Request {
 }
 
 // finishWith brings a login back as it should be.
-func finishWith(p *shangcloud.Provider, cookie *http.Cookie, state string) (*shangcloud.Login, error) {
+func finishWith(p *shangcloud.Provider, cookie *http.Cookie, state string) (*oauth2login.Login, error) {
 	return p.FinishLogin(httptest.NewRecorder(), requestWith("code=c&state="+state, cookie.Name+"="+cookie.Value))
 }
 
 // ownWords are the texts of errors: nothing of what came from elsewhere is in them,
 // but for the codes that standards name.
-var ownWords = regexp.MustCompile(strings.ReplaceAll(`^shangcloud: (`+strings.Join([]string{
-	`malformed callback: [A-Za-z_ -]{1,40}`,
-	`login state unknown, expired or used`,
-	`this browser did not start the login, or no longer has its cookie(; it has sent no cookie at all: it may not keep any for this host)?`,
-	`the login came back with (an error of unknown kind|CODE)`,
-	`[a-z ]+: status \d{3}( CODE)?`,
-	`[a-z ]+: the token endpoint refused: status \d{3}( CODE)?`,
-	`[a-z ]+: unusable answer: [A-Za-z0-9_ -]{1,40}`,
+var ownWords = regexp.MustCompile(strings.ReplaceAll(`^(?:shangcloud|oauth2login: [a-z0-9.:-]+): (?:`+strings.Join([]string{
+	`callback: [A-Za-z_ ,;:=-]{1,120}`,
+	`callback: the browser sent no cookie; [a-z ,;]+ URL \(seen "[a-z.]*", expected "app\.example"\)`,
+	`the login came back with (?:an unknown error|CODE)`,
+	`[a-z ]+: status \d{3}(?: CODE)?`,
+	`[a-z ]+: the token endpoint refused: status \d{3}(?: CODE)?`,
+	`[a-z ]+: the client credentials were refused(?: \(CODE\))?; check the client ID and the client secret`,
+	`[a-z ]+: unusable answer: [A-Za-z0-9_ ,-]{1,40}`,
 	`[a-z ]+: the request failed`,
-}, "|")+`)$`, "CODE", `(invalid_(request|client|grant|scope|token)|unauthorized_client|insufficient_scope|unsupported_(grant|response)_type|`+
-	`access_denied|server_error|temporarily_unavailable|authorization_pending|slow_down|expired_token)`))
+}, "|")+`)$`, "CODE", `(?:invalid_(?:request|client|grant|scope|token)|unauthorized_client|insufficient_scope|unsupported_(?:grant|response)_type|`+
+	`access_denied|server_error|temporarily_unavailable|authorization_pending|slow_down|expired_token|bad_(?:refresh_token|verification_code)|`+
+	`incorrect_client_credentials|redirect_uri_mismatch|user_cancelled_(?:login|authorize)|(?:interaction|login|consent)_required|account_selection_required)`))
 
 func assertOwnWords(t *testing.T, err error) {
 	t.Helper()
@@ -110,7 +108,7 @@ func assertRefusal(t *testing.T, err error) {
 	case errors.As(err, &api):
 		assert.Regexp(t, `^[a-z_]{0,64}$`, api.Code)
 	case !errors.As(err, &token):
-		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 	}
 }
 
@@ -139,6 +137,19 @@ func members(body string, names ...string) (map[string]any, error) {
 		found[key] = value
 	}
 	return found, nil
+}
+
+// formMembers reads a form in which each name stands once.
+func formMembers(body string) (map[string]any, error) {
+	form, err := url.ParseQuery(strings.TrimSpace(body))
+	found := make(map[string]any)
+	for name, values := range form {
+		if len(values) != 1 {
+			return nil, fmt.Errorf("%s is ambiguous", name)
+		}
+		found[name] = values[0]
+	}
+	return found, err
 }
 
 // FuzzCallback delivers any query. STATE stands for the login's state in it.
@@ -176,15 +187,18 @@ func FuzzCallback(f *testing.F) {
 				assertOwnWords(t, err)
 				assert.False(t, ours && len(q) == 2 && slices.Equal(q["code"], []string{"c"}), "a callback like the platform's is refused: %v", err)
 			}
-			var refused *shangcloud.CallbackError
+			var refused *oauth2login.CallbackError
 			if errors.As(err, &refused) {
 				assert.True(t, ours && !q.Has("code") && q.Get("error") == refused.Code)
 				assert.False(t, strings.ContainsFunc(refused.Code+refused.Description+refused.URI, unicode.IsControl))
 			}
 
-			_, again := finishWith(p, cookie, state)
-			if err == nil || refused != nil {
-				assert.ErrorIs(t, again, shangcloud.ErrStateNotFound, "a state works once")
+			repeated, again := finishWith(p, cookie, state)
+			if err == nil && q.Get("code") == "c" {
+				require.NoError(t, again)
+				assert.True(t, repeated.Repeated, "a repeated callback gets the same login")
+			} else if err == nil || refused != nil {
+				assert.ErrorIs(t, again, oauth2login.ErrStateNotFound, "a state works once")
 			} else {
 				assert.NoError(t, again, "the login is left to its owner after %v", err)
 			}
@@ -213,7 +227,7 @@ func FuzzLoginCookie(f *testing.F) {
 		for _, line := range w.Header()["Set-Cookie"] {
 			c, err := http.ParseSetCookie(line)
 			require.NoError(t, err)
-			assert.True(t, strings.HasPrefix(c.Name, cookie.Name[:len(cookie.Name)-8]), "another's cookie is touched: %q", line)
+			assert.True(t, strings.HasPrefix(c.Name, "__Host-oauth2login-"), "another's cookie is touched: %q", line)
 			assert.True(t, c.Secure && c.HttpOnly && c.Path == "/" && c.Domain == "", "%q", line)
 			if c.MaxAge > 0 {
 				set++
@@ -223,7 +237,7 @@ func FuzzLoginCookie(f *testing.F) {
 
 		_, err := p.FinishLogin(httptest.NewRecorder(), requestWith("code=c&state="+state, header))
 		if err != nil {
-			assert.ErrorIs(t, err, shangcloud.ErrWrongBrowser)
+			assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
 			assertOwnWords(t, err)
 			_, err = finishWith(p, cookie, state)
 			assert.NoError(t, err, "the login is left to its owner")
@@ -270,7 +284,7 @@ func FuzzReturnTo(f *testing.F) {
 	app := mustParse("https://app.example/callback?code=c")
 	f.Fuzz(func(t *testing.T, asked string) {
 		for _, p := range providers {
-			cookie, state := started(t, p, shangcloud.WithReturnTo(asked))
+			cookie, state := started(t, p, oauth2login.WithReturnTo(asked))
 			login, err := finishWith(p, cookie, state)
 			require.NoError(t, err)
 			to := login.ReturnTo
@@ -313,7 +327,7 @@ func FuzzTokenAnswer(f *testing.F) {
 		if !isStatus(status) {
 			return
 		}
-		p := fuzzedProvider(t, func(c *shangcloud.Config) { c.HTTPClient = answering(status, body, "Content-Type", contentType) })
+		p := fuzzedProvider(t, func(c *setup) { c.HTTPClient = answering(status, body, "Content-Type", contentType) })
 		cookie, state := started(t, p)
 		login, err := finishWith(p, cookie, state)
 		if err != nil {
@@ -323,6 +337,9 @@ func FuzzTokenAnswer(f *testing.F) {
 		}
 		assert.True(t, status <= 299, status)
 		whole, err := members(body, "access_token", "token_type", "refresh_token", "expires_in", "error")
+		if err != nil && !strings.HasPrefix(strings.TrimLeft(body, " \t\r\n"), "{") {
+			whole, err = formMembers(body)
+		}
 		require.NoError(t, err)
 		tok := login.Token
 		assert.Regexp(t, `^[!-~]+$`, tok.AccessToken)
@@ -368,7 +385,7 @@ func FuzzUserInfo(f *testing.F) {
 		assert.Positive(t, user.ID)
 		whole, err := members(body, "uid", "nickname", "mail", "avatar", "error")
 		require.NoError(t, err)
-		assert.Equal(t, json.Number(fmt.Sprint(user.ID)), whole["uid"])
+		assert.Equal(t, fmt.Sprint(user.ID), fmt.Sprint(whole["uid"]), "a number, or a text of digits")
 		for name, text := range map[string]string{"nickname": user.Nickname, "mail": user.Email, "avatar": user.AvatarURL, "error": ""} {
 			value, _ := whole[name].(string)
 			assert.Equal(t, value, text, name)
@@ -424,12 +441,13 @@ func FuzzRetryAfter(f *testing.F) {
 		var refused *shangcloud.APIError
 		require.ErrorAs(t, err, &refused)
 		assert.GreaterOrEqual(t, refused.RetryAfter, time.Duration(0))
+		assert.LessOrEqual(t, refused.RetryAfter, 24*time.Hour)
 		_, notDate := http.ParseTime(value)
 		switch {
 		case digits.MatchString(value):
 			seconds, err := time.ParseDuration(value + "s")
 			require.NoError(t, err)
-			assert.Equal(t, seconds, refused.RetryAfter)
+			assert.Equal(t, min(seconds, 24*time.Hour), refused.RetryAfter)
 		case notDate != nil && !tenDigits.MatchString(value):
 			assert.Zero(t, refused.RetryAfter)
 		}
@@ -450,16 +468,16 @@ func FuzzDeviceAnswer(f *testing.F) {
 		if !isStatus(status) {
 			return
 		}
-		p := fuzzedProvider(t, func(c *shangcloud.Config) { c.HTTPClient = answering(status, body) })
+		p := fuzzedProvider(t, func(c *setup) { c.HTTPClient = answering(status, body) })
 		enough := errors.New("seen enough")
 		_, err := p.DeviceLogin(t.Context(), func(shown *oauth2.DeviceAuthResponse) error {
 			assert.True(t, status <= 299, status)
-			whole, err := members(body, "device_code", "user_code", "verification_uri", "verification_uri_complete", "expires_in", "interval")
+			whole, err := members(body, "device_code", "user_code", "verification_uri", "verification_url", "verification_uri_complete", "expires_in", "interval")
 			require.NoError(t, err)
 			assert.NotEmpty(t, whole["device_code"])
 			assert.Empty(t, shown.DeviceCode)
 			assert.Equal(t, whole["user_code"], shown.UserCode)
-			assert.Equal(t, whole["verification_uri"], shown.VerificationURI)
+			assert.Contains(t, []any{whole["verification_uri"], whole["verification_url"]}, shown.VerificationURI)
 			assert.True(t, shown.UserCode != "" && len(shown.UserCode) <= 64, "%q", shown.UserCode)
 			assert.False(t, strings.ContainsFunc(shown.UserCode+shown.VerificationURI+shown.VerificationURIComplete, unicode.IsControl))
 			assert.Regexp(t, `^(?i:https?)://[^/?#@]+([/?#]|$)`, shown.VerificationURI)
@@ -487,9 +505,9 @@ func FuzzBasicCredentials(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id, secret string) {
 		platform := shangcloudtest.New()
 		c := valid()
-		c.ClientID, c.ClientSecret, c.BaseURL = id, secret, platform.URL
+		c.ClientID, c.ClientSecret, c.Endpoint = id, secret, shangcloud.EndpointAt(platform.URL)
 		c.HTTPClient = &http.Client{Transport: platform.Transport()}
-		p, err := shangcloud.New(c)
+		p, err := shangcloud.New(&c.Config, &c.Options)
 		if err != nil {
 			return
 		}
@@ -516,7 +534,7 @@ func FuzzBasicCredentials(f *testing.F) {
 		r := http.Request{Header: sent.Header}
 		gotID, gotSecret, _ := r.BasicAuth()
 		assert.Equal(t, []string{id, secret}, []string{gotID, gotSecret}, "as a server reads it")
-		p.SetClientSecret(secret + "x")
+		require.NoError(t, p.SetClientSecret(secret+"x"))
 		var refused *oauth2.RetrieveError
 		require.ErrorAs(t, finish(), &refused)
 		assert.Equal(t, "invalid_client", refused.ErrorCode)

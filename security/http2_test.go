@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package security_test
 
 import (
 	"context"
@@ -13,8 +11,8 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/stretchr/testify/assert"
-	"github.com/stretchr/testify/require"
 )
 
 // liesOfHTTP2 are frames (RFC 9113, section 4.1) that say of a request, all of which has
@@ -82,13 +80,12 @@ func TestLiarsInHTTP2(t *testing.T) {
 					conf := valid()
 					conf.ClientSecret = "secret-" + hush
 					conf.HTTPClient = &http.Client{Transport: n}
-					conf.BaseURL = "http://127.0.0.1:8000"
-					p, err := shangcloud.New(conf)
-					require.NoError(t, err)
+					conf.Endpoint = shangcloud.EndpointAt("http://127.0.0.1:8000")
+					p := conf.provider(t)
 
 					start := time.Now()
-					err = e.call(t.Context(), p)
-					assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+					err := e.call(t.Context(), p)
+					assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 					assertPrintsNoSecret(t, err.Error(), err)
 					assert.LessOrEqual(t, time.Since(start), 10*time.Second)
 					if e.token || e.name == "device" {

@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package security_test
 
 import (
 	"bufio"

@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package security_test
 
 import (
 	"context"
@@ -18,6 +16,7 @@ import (
 	"testing"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -99,22 +98,22 @@ func (r *recorder) take() []wireRequest {
 func TestWire(t *testing.T) {
 	rec := readRecording(t)
 	server := newRecorder(t)
-	p, err := shangcloud.New(shangcloud.Config{
+	p, err := shangcloud.New(&oauth2.Config{
 		ClientID:     rec.ClientID,
 		ClientSecret: rec.ClientSecret,
 		RedirectURL:  rec.RedirectURI,
 		Scopes:       strings.Fields(rec.Scope),
-		BaseURL:      server.URL,
-	})
+		Endpoint:     shangcloud.EndpointAt(server.URL),
+	}, nil)
 	require.NoError(t, err)
 	api := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: rec.AccessToken, TokenType: rec.TokenType}))
 	ctx := context.Background()
 
 	calls := map[string]func(t *testing.T){
 		"exchange": func(t *testing.T) {
-			authURL, err := p.AuthCodeURL(ctx)
+			authURL, err := p.StartUnbound(ctx)
 			require.NoError(t, err)
-			_, err = p.Exchange(ctx, queryOf(t, authURL).Get("state"), "code-1")
+			_, err = p.FinishUnbound(ctx, url.Values{"state": {queryOf(t, authURL).Get("state")}, "code": {"code-1"}})
 			require.NoError(t, err)
 		},
 		"user info": func(t *testing.T) {
@@ -142,7 +141,7 @@ func TestWire(t *testing.T) {
 		}
 		t.Run(want.Name, func(t *testing.T) {
 			if want.Name == "authorize url" {
-				authURL, err := p.AuthCodeURL(ctx)
+				authURL, err := p.StartUnbound(ctx)
 				require.NoError(t, err)
 				got, recorded := queryOf(t, authURL), queryOf(t, want.URL)
 				assert.Equal(t, "S256", got.Get("code_challenge_method"))
@@ -207,20 +206,21 @@ func TestRawBasic(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			server := newRecorder(t)
-			p, err := shangcloud.New(shangcloud.Config{
+			p, err := shangcloud.New(&oauth2.Config{
 				ClientID: c.id, ClientSecret: c.secret,
-				RedirectURL: "https://app.example/callback", BaseURL: server.URL,
-			})
+				RedirectURL: "https://app.example/callback", Endpoint: shangcloud.EndpointAt(server.URL),
+			}, nil)
 			require.NoError(t, err)
 			ctx := context.Background()
-			authURL, err := p.AuthCodeURL(ctx)
+			authURL, err := p.StartUnbound(ctx)
 			require.NoError(t, err)
 			assert.Equal(t, c.id, queryOf(t, authURL).Get("client_id"))
-			tok, err := p.Exchange(ctx, queryOf(t, authURL).Get("state"), "code")
+			login, err := p.FinishUnbound(ctx, url.Values{"state": {queryOf(t, authURL).Get("state")}, "code": {"code"}})
 			require.NoError(t, err)
 
+			tok := login.Token
 			tok.Expiry = tok.Expiry.AddDate(-1, 0, 0)
-			_, err = p.TokenSource(tok, nil).Token()
+			_, err = p.TokenSource(tok).Token()
 			require.NoError(t, err)
 
 			seen := server.take()
@@ -244,14 +244,12 @@ func TestDefaultClientCapsHeaders(t *testing.T) {
 			io.WriteString(w, `{"value":"v"}`)
 		}))
 		c := valid()
-		c.BaseURL = server.URL
-		p, err := shangcloud.New(c)
-		require.NoError(t, err)
-		_, err = p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).Variable(t.Context(), "key")
+		c.Endpoint = shangcloud.EndpointAt(server.URL)
+		_, err := c.provider(t).API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"})).Variable(t.Context(), "key")
 		if ok {
 			assert.NoError(t, err)
 		} else {
-			assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+			assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 		}
 		server.Close()
 	}
@@ -264,7 +262,7 @@ func TestDefaultClientKeepsItsConnections(t *testing.T) {
 	var conns atomic.Int64
 	var arrived sync.WaitGroup
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		assert.NotContains(t, r.Header, "Accept-Encoding", "no compression, so no bomb")
+		assert.Equal(t, "identity", r.Header.Get("Accept-Encoding"), "no compression, so no bomb")
 		arrived.Done()
 		arrived.Wait()
 		io.WriteString(w, `{"value":"v"}`)
@@ -277,10 +275,8 @@ func TestDefaultClientKeepsItsConnections(t *testing.T) {
 	server.Start()
 	defer server.Close()
 	c := valid()
-	c.BaseURL = server.URL
-	p, err := shangcloud.New(c)
-	require.NoError(t, err)
-	api := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"}))
+	c.Endpoint = shangcloud.EndpointAt(server.URL)
+	api := c.provider(t).API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"}))
 	for range 2 {
 		arrived.Add(calls)
 		var done sync.WaitGroup
@@ -297,17 +293,18 @@ func TestDefaultClientKeepsItsConnections(t *testing.T) {
 
 func TestPublicClientSendsNoHeader(t *testing.T) {
 	server := newRecorder(t)
-	p, err := shangcloud.New(shangcloud.Config{
-		ClientID: "game+1", RedirectURL: "http://127.0.0.1/callback", BaseURL: server.URL,
-	})
+	p, err := shangcloud.New(&oauth2.Config{
+		ClientID: "game+1", RedirectURL: "http://127.0.0.1/callback", Endpoint: shangcloud.EndpointAt(server.URL),
+	}, nil)
 	require.NoError(t, err)
 	ctx := context.Background()
-	authURL, err := p.AuthCodeURL(ctx)
+	authURL, err := p.StartUnbound(ctx)
 	require.NoError(t, err)
-	tok, err := p.Exchange(ctx, queryOf(t, authURL).Get("state"), "code")
+	login, err := p.FinishUnbound(ctx, url.Values{"state": {queryOf(t, authURL).Get("state")}, "code": {"code"}})
 	require.NoError(t, err)
+	tok := login.Token
 	tok.Expiry = tok.Expiry.AddDate(-1, 0, 0)
-	_, err = p.TokenSource(tok, nil).Token()
+	_, err = p.TokenSource(tok).Token()
 	require.NoError(t, err)
 	seen := server.take()
 	require.Len(t, seen, 2)

@@ -1,0 +1,177 @@
+package security_test
+
+import (
+	"context"
+	"net/http"
+	"net/http/cookiejar"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// setup is what the provider of a test is made from.
+type setup struct {
+	oauth2.Config
+	oauth2login.Options
+	row []oauth2login.ProviderOption
+}
+
+// valid is an application at https://app.example.
+func valid() *setup {
+	return &setup{Config: oauth2.Config{ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback"}}
+}
+
+func (s *setup) provider(t testing.TB) *shangcloud.Provider {
+	t.Helper()
+	p, err := shangcloud.New(&s.Config, &s.Options, s.row...)
+	require.NoError(t, err)
+	return p
+}
+
+// sealedWith has logins travel in their cookies.
+func sealedWith(keys ...string) func(*setup) {
+	return func(c *setup) {
+		for _, key := range keys {
+			c.StateKeys = append(c.StateKeys, []byte(strings.Repeat(key, 32)))
+		}
+	}
+}
+
+// countingStore counts calls.
+type countingStore struct {
+	state.Store
+	calls int
+}
+
+func (s *countingStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	s.calls++
+	return s.Store.Put(ctx, key, value, ttl)
+}
+
+func (s *countingStore) Take(ctx context.Context, key string) ([]byte, bool, error) {
+	s.calls++
+	return s.Store.Take(ctx, key)
+}
+
+// site is an application with one provider.
+type site struct {
+	*shangcloud.Provider
+	platform *shangcloudtest.Server
+	redirect string
+}
+
+func register(platform *shangcloudtest.Server) {
+	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
+	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明", Email: "ming@example.cn", AvatarURL: "https://example.cn/a.png"})
+	platform.AutoApprove(10001)
+}
+
+func newSite(t *testing.T, changes ...func(*setup)) *site {
+	t.Helper()
+	platform := shangcloudtest.NewServer(t)
+	register(platform)
+	return newSiteAt(t, platform, changes...)
+}
+
+func newSiteAt(t *testing.T, platform *shangcloudtest.Server, changes ...func(*setup)) *site {
+	t.Helper()
+	s := valid()
+	s.Endpoint = shangcloud.EndpointAt(platform.URL)
+	for _, change := range changes {
+		change(s)
+	}
+	return &site{s.provider(t), platform, s.RedirectURL}
+}
+
+// inBubble runs f with a site whose platform needs no network and whose clock is that of
+// the bubble.
+func inBubble(t *testing.T, f func(t *testing.T, s *site), changes ...func(*setup)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		platform := shangcloudtest.New()
+		defer platform.Close()
+		register(platform)
+		changes := append([]func(*setup){func(s *setup) { s.HTTPClient = &http.Client{Transport: platform.Transport()} }}, changes...)
+		f(t, newSiteAt(t, platform, changes...))
+		synctest.Wait()
+	})
+}
+
+func (s *site) tokenRequests() int { return len(s.platform.Requests("/oauth/token")) }
+
+// issue makes tokens of the user 10001 without a login.
+func issue(platform *shangcloudtest.Server) *oauth2.Token {
+	access, refresh := platform.Issue("demo", 10001, "user:basic", "var:io")
+	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "bearer", Expiry: time.Now().Add(time.Hour)}
+}
+
+// browser is a cookie jar that visits sites.
+type browser struct{ jar http.CookieJar }
+
+func newBrowser(t *testing.T) *browser {
+	t.Helper()
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	return &browser{jar: jar}
+}
+
+// request makes a request with the cookies that b has for its address.
+func (b *browser) request(method, address string) *http.Request {
+	r := httptest.NewRequest(method, address, nil)
+	for _, c := range b.jar.Cookies(r.URL) {
+		r.AddCookie(c)
+	}
+	return r
+}
+
+// start begins a login and returns the address that the browser is sent to.
+func (b *browser) start(t *testing.T, s *site, opts ...oauth2login.LoginOption) string {
+	t.Helper()
+	r := b.request("GET", "https://app.example/login")
+	w := httptest.NewRecorder()
+	require.NoError(t, s.StartLogin(w, r, opts...))
+	b.jar.SetCookies(r.URL, w.Result().Cookies())
+	return w.Header().Get("Location")
+}
+
+// finish brings the browser to the callback.
+func (b *browser) finish(s *site, callbackURL string) (*oauth2login.Login, error) {
+	r := b.request("GET", callbackURL)
+	w := httptest.NewRecorder()
+	login, err := s.FinishLogin(w, r)
+	b.jar.SetCookies(r.URL, w.Result().Cookies())
+	return login, err
+}
+
+// authorize follows the address to the platform, which sends the browser back.
+func authorize(t *testing.T, authURL string) (callbackURL string) {
+	t.Helper()
+	res, err := http.DefaultTransport.RoundTrip(httptest.NewRequest("GET", authURL, nil))
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.NotEmpty(t, res.Header.Get("Location"), "status %d", res.StatusCode)
+	return res.Header.Get("Location")
+}
+
+func mustParse(s string) *url.URL {
+	u, err := url.Parse(s)
+	if err != nil {
+		panic(err)
+	}
+	return u
+}
+
+// roundTripper is an http.RoundTripper from a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
