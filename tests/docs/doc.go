@@ -13,7 +13,7 @@
 //
 // Variables that the block sets and does not use are no error. A block after the line
 // "<!-- run -->" is also run, with the provider of testdata/prelude.go, whose platform is
-// in the same process.
+// in the same process. Translations have the same code, and are not run.
 //
 // "<!-- not compiled: reason -->" before a block leaves it out.
 package docs
