@@ -136,9 +136,10 @@ func wrap(b block) (string, error) {
 	head := fmt.Sprintf("//line %s:%d\n", b.page, b.line)
 	const clause = "package main\n"
 	if f, err := parser.ParseFile(token.NewFileSet(), "", clause+b.code, 0); err == nil && len(f.Decls) > 0 {
-		return clause + imports(f) + "var parts []func() error\n" + head + b.code, nil
+		return clause + imports(f) + head + b.code, nil
 	}
-	const open, end = "func part() error {\n", "}\n"
+	part := strings.NewReplacer("/", "_", ".", "_", "-", "_", ":", "_").Replace(b.String())
+	open, end := "func "+part+"() error {\n", "}\n"
 	f, err := parser.ParseFile(token.NewFileSet(), b.String(), clause+open+b.code+end, 0)
 	if err != nil {
 		return "", err
@@ -154,7 +155,7 @@ func wrap(b block) (string, error) {
 			result.WriteString("return err\n")
 		}
 	}
-	return clause + imports(f) + "var parts = []func() error{part}\n" + open + head + b.code + use.String() + result.String() + end, nil
+	return clause + imports(f) + "func init() { parts = append(parts, " + part + ") }\n" + open + head + b.code + use.String() + result.String() + end, nil
 }
 
 // definedIn returns the names that the statements of a block define.
@@ -245,18 +246,19 @@ func goTool(dir string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// writeBlocks writes each block of a page into a package of its own, and returns the
-// directories of blocks to be run and of those with tests.
-func writeBlocks(t *testing.T, module, page, prelude string) (run, tests []string) {
+// writeBlocks writes each block of a page into a package of its own, and those to be run
+// also into the package run. It returns the directories with tests.
+func writeBlocks(t *testing.T, module, page, prelude string) (tests []string) {
 	t.Helper()
-	whole := ""
+	whole, translated := "", strings.HasSuffix(page, ".zh-CN.md") // a translation has the same code: it is not run
 	for i, b := range blocksOf(t, page, "go") {
-		dir := filepath.Join(module, fmt.Sprintf("%s_%02d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(page), i+1))
+		name := fmt.Sprintf("%s_%02d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(page), i+1)
+		dir := filepath.Join(module, name)
 		switch {
 		case b.isFile() && b.name() != "main.go":
 			require.NotEmpty(t, whole, "%v: there is no whole file before it", b)
 			write(t, filepath.Join(whole, b.name()), b.code)
-			if !strings.HasSuffix(page, ".zh-CN.md") {
+			if !translated {
 				tests = append(tests, whole)
 			}
 		case b.isFile():
@@ -267,49 +269,40 @@ func writeBlocks(t *testing.T, module, page, prelude string) (run, tests []strin
 			require.NoError(t, err, "%v", b)
 			write(t, filepath.Join(dir, "main.go"), text)
 			write(t, filepath.Join(dir, "prelude.go"), prelude)
-			if b.run && !strings.HasSuffix(page, ".zh-CN.md") { // a translation has the same code
-				run = append(run, dir)
+			if b.run && !translated {
+				write(t, filepath.Join(module, "run", name+".go"), text)
 			}
 		}
 	}
-	return run, tests
+	return tests
 }
 
 func TestBlocks(t *testing.T) {
 	prelude, err := os.ReadFile("testdata/prelude.go")
 	require.NoError(t, err)
 	module := newModule(t)
-	var run, tests []string
+	write(t, filepath.Join(module, "run", "prelude.go"), string(prelude))
+	var tests []string
 	for _, page := range pages(t) {
-		r, s := writeBlocks(t, module, page, string(prelude))
-		run, tests = append(run, r...), append(tests, s...)
+		tests = append(tests, writeBlocks(t, module, page, string(prelude))...)
 	}
 	out, err := goTool(module, "vet", "./...")
 	require.NoError(t, err, out)
 
-	require.NotEmpty(t, run)
-	for _, dir := range run {
-		out, err := runPart(t, dir)
-		assert.NoError(t, err, "%s: %s", filepath.Base(dir), out)
-	}
+	program := filepath.Join(module, "program")
+	out, err = goTool(module, "build", "-o", program, "./run")
+	require.NoError(t, err, out)
+	cmd := exec.Command(program)
+	cmd.Dir = t.TempDir() // for files that it makes
+	printed, err := cmd.CombinedOutput()
+	assert.NoError(t, err, "%s", printed)
+	assert.Contains(t, string(printed), "\ndone\n")
+
 	require.NotEmpty(t, tests)
 	for _, dir := range tests {
 		out, err := goTool(dir, "test", ".")
 		assert.NoError(t, err, "%s: %s", filepath.Base(dir), out)
 	}
-}
-
-// runPart runs a part of a program in an empty directory.
-func runPart(t *testing.T, dir string) (string, error) {
-	t.Helper()
-	program := filepath.Join(t.TempDir(), "program")
-	if out, err := goTool(dir, "build", "-o", program, "."); err != nil {
-		return out, err
-	}
-	cmd := exec.Command(program)
-	cmd.Dir = t.TempDir()
-	out, err := cmd.CombinedOutput()
-	return string(out), err
 }
 
 var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)|(?:src|href)="([^":]+)"`)

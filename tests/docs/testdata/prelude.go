@@ -52,6 +52,9 @@ var (
 	api              = provider.API(src)
 )
 
+// parts are the parts of programs that this program runs.
+var parts []func() error
+
 func startPlatform() *shangcloudtest.Server {
 	s, err := shangcloudtest.Start("")
 	if err != nil {
@@ -104,6 +107,9 @@ func issue() *oauth2.Token {
 }
 
 func main() {
+	if len(parts) == 0 {
+		log.Fatal("there is nothing to run")
+	}
 	for _, part := range parts {
 		if err := part(); err != nil {
 			log.Fatal(err)
