@@ -32,7 +32,7 @@ import (
 // An endpoint of the platform, and the call that asks it, once.
 type endpoint struct {
 	name  string
-	good  string // an answer that is no lie
+	good  string // an answer that is no badAnswer
 	must  string // the member that can't be left out; "": none
 	other string // members that there may be, with blanks in between
 	token bool   // it issues tokens
@@ -113,7 +113,7 @@ var endpoints = []endpoint{
 
 var hushed = oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "access-" + hush})
 
-// errOther is a well-formed answer that says something else than the good one.
+// errOther means that a call returned another user or value than that of the good answer.
 var errOther = errors.New("another user, or another value")
 
 // checkToken demands a token that can be used, and that ends.
@@ -125,21 +125,21 @@ func checkToken(tok *oauth2.Token) error {
 	return nil
 }
 
-// A lie is an answer that must not be believed, and what has to come of it.
-type lie struct {
+// A badAnswer is an answer that a call must refuse, and the error that it must return.
+type badAnswer struct {
 	name   string
 	answer func(c net.Conn, e endpoint, r *http.Request, body []byte)
 	setup  func(n *network)
 
 	status   int                           // of the *oauth2.RetrieveError or *APIError; 0: only ErrUnavailable
-	accepted func(e endpoint) bool         // it is no lie here
-	where    func(e endpoint) bool         // where it makes sense; nil: everywhere
-	check    func(t *testing.T, err error) // what else has to hold
+	accepted func(e endpoint) bool         // the endpoints that accept it
+	where    func(e endpoint) bool         // the endpoints that can give it; nil: all
+	check    func(t *testing.T, err error) // checks more of the error
 	unsent   bool                          // the request is never made
 	warm     bool                          // over a connection that has been used before
 	asked    bool                          // the client has asked for compression
 	slow     bool                          // only the time-out ends it
-	said     bool                          // a well-formed answer, whose body is the lie
+	said     bool                          // the HTTP is well-formed, the body is bad
 	large    bool                          // megabytes
 }
 
@@ -154,9 +154,9 @@ func say(c net.Conn, status int, header, body string) {
 
 const asJSON = "Content-Type: application/json\r\n"
 
-// saying is a lie told with status 200, which depends on the endpoint.
-func saying(name string, body func(e endpoint) string) lie {
-	return lie{name: name, said: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, body(e)) }}
+// saying is a bad answer with status 200. Its body depends on the endpoint.
+func saying(name string, body func(e endpoint) string) badAnswer {
+	return badAnswer{name: name, said: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, body(e)) }}
 }
 
 // more is a good answer with one more member.
@@ -164,17 +164,17 @@ func more(e endpoint, member string) string {
 	return strings.TrimSuffix(e.good, "}") + "," + member + "}"
 }
 
-// lies are told by every endpoint.
-var lies = sync.OnceValue(func() []lie {
-	var all []lie
-	add := func(l ...lie) { all = append(all, l...) }
+// badAnswers lists the answers. Every endpoint gives each of them.
+var badAnswers = sync.OnceValue(func() []badAnswer {
+	var all []badAnswer
+	add := func(l ...badAnswer) { all = append(all, l...) }
 
-	// No lies: so that the table can tell.
+	// No badAnswers: so that the table can tell.
 	for name, header := range map[string]string{
-		"the truth": asJSON, "labelled text": "Content-Type: text/plain; charset=utf-8\r\n", "labelled a form": "Content-Type: application/x-www-form-urlencoded\r\n",
+		"a good answer": asJSON, "labelled text": "Content-Type: text/plain; charset=utf-8\r\n", "labelled a form": "Content-Type: application/x-www-form-urlencoded\r\n",
 		"no label": "", "a label of no form": "Content-Type: ;;\r\n",
 	} {
-		add(lie{name: name, accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, header, e.good) }})
+		add(badAnswer{name: name, accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, header, e.good) }})
 	}
 
 	// Redirects.
@@ -183,7 +183,7 @@ var lies = sync.OnceValue(func() []lie {
 			"another host": "https://evil.example/", "another port": "https://example.com:8443/oauth/token", "plain http": "http://example.com/oauth/token",
 			"a host that looks alike": "https://example.com@evil.example/", "no scheme": "//evil.example/", "itself": "/oauth/token", "no URL": "https://%zz", "nowhere": "",
 		} {
-			l := lie{name: fmt.Sprint("redirect ", status, " to ", name), status: status, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+			l := badAnswer{name: fmt.Sprint("redirect ", status, " to ", name), status: status, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 				say(c, status, "Location: "+target+"\r\n", "")
 			}}
 			if name == "plain http" { // down from https; the others are about where to
@@ -208,7 +208,7 @@ var lies = sync.OnceValue(func() []lie {
 		add(l)
 	}
 	add(
-		lie{name: "status 204", accepted: isLenient, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { fmt.Fprint(c, "HTTP/1.1 204 x\r\n\r\n") }},
+		badAnswer{name: "status 204", accepted: isLenient, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { fmt.Fprint(c, "HTTP/1.1 204 x\r\n\r\n") }},
 		saying("garbage behind", func(e endpoint) string { return e.good + " x" }),
 		saying("a second object behind", func(e endpoint) string { return e.good + e.good }),
 		saying("cut off", func(e endpoint) string { return e.good[:len(e.good)-1] }),
@@ -256,115 +256,115 @@ var lies = sync.OnceValue(func() []lie {
 
 	// Tokens.
 	for _, kind := range []string{`"mac"`, `"Basic"`, `"DPoP"`, `"Bearer "`, `"Bearer\r\nX-Evil: 1"`, `"\r\n"`, `"Bearer\u0000"`, `1`, `["Bearer"]`} {
-		add(lie{name: "token_type " + kind, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		add(badAnswer{name: "token_type " + kind, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			say(c, 200, asJSON, `{"access_token":"at","token_type":`+kind+`}`)
 		}})
 	}
 	for _, token := range []string{`""`, `" "`, `"a b"`, `"at\r\nX-Evil: 1"`, `"at\u0000"`, `"at\u007f"`, `"令牌"`, `1`} {
-		add(lie{name: "access_token " + token, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		add(badAnswer{name: "access_token " + token, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			say(c, 200, asJSON, `{"access_token":`+token+`,"token_type":"Bearer"}`)
 		}})
 	}
 	for _, lifetime := range []string{`0`, `-1`, `1`, `0.5`, `1e999`, `-9223372036854775809`, `9223372036854775807`, `9223372037`, `99999999999999999999`, `"7200"`, `" 7200 "`, `"soon"`, `""`, `"NaN"`, `"-Inf"`, `null`, `true`, `{}`, `[3600]`} {
-		add(lie{name: "expires_in " + lifetime, where: issuesTokens, accepted: everywhere, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		add(badAnswer{name: "expires_in " + lifetime, where: issuesTokens, accepted: everywhere, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			say(c, 200, asJSON, `{"access_token":"at","token_type":"bEARER","expires_in":`+lifetime+`}`)
 		}})
 	}
 	for _, expiry := range []string{`"expires_in":3600,"expires_in":7200`, `"EXPIRES_IN":3600`} {
-		add(lie{name: expiry, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		add(badAnswer{name: expiry, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			say(c, 200, asJSON, `{"access_token":"at","token_type":"Bearer",`+expiry+`}`)
 		}})
 	}
 
 	// Refusals, which are as they should be, and repeat what they were sent.
 	for _, status := range []int{400, 401, 403, 404, 418, 429, 500, 502, 503, 599} {
-		add(lie{name: fmt.Sprint("status ", status), status: status,
+		add(badAnswer{name: fmt.Sprint("status ", status), status: status,
 			answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
 				said := fmt.Sprintf("%q", r.Header.Get("Authorization")+string(body))
 				say(c, status, asJSON+"Retry-After: 120\r\nX-Said: "+said+"\r\n", `{"error":`+said+`,"error_description":`+said+`,"message":`+said+`}`)
 			},
 			check: func(t *testing.T, err error) { assert.Equal(t, 2*time.Minute, retryAfter(err)) },
 		})
-		add(lie{name: fmt.Sprint("status ", status, " in HTML"), status: status, answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+		add(badAnswer{name: fmt.Sprint("status ", status, " in HTML"), status: status, answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
 			say(c, status, "", "<html>"+r.Header.Get("Authorization")+string(body))
 		}})
 	}
 	add(
-		lie{name: "repeated in a status line", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+		badAnswer{name: "repeated in a status line", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 %s %s\r\n\r\n", r.Header.Get("Authorization"), body)
 			c.Close()
 		}},
-		lie{name: "repeated in a header of no form", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+		badAnswer{name: "repeated in a header of no form", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\n%s %s\r\n\r\n", r.Header.Get("Authorization"), body)
 			c.Close()
 		}},
-		lie{name: "repeated in a trailer of no form", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+		badAnswer{name: "repeated in a trailer of no form", answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n%s %s\r\n\r\n", r.Header.Get("Authorization"), body)
 			c.Close()
 		}},
-		lie{name: "repeated in a redirect", status: 307, answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
+		badAnswer{name: "repeated in a redirect", status: 307, answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
 			say(c, 307, "Location: https://%zz?"+r.Header.Get("Authorization")+string(body)+"\r\n", "")
 		}},
 	)
 
 	// Answers without an end.
 	add(
-		lie{name: "endless", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "endless", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%s\r\n{", asJSON)
 			flood(c, " ")
 		}},
-		lie{name: "endless in chunks", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "endless in chunks", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%sTransfer-Encoding: chunked\r\n\r\n", asJSON)
 			flood(c, "400\r\n"+strings.Repeat(" ", 1<<10)+"\r\n")
 		}},
-		lie{name: "an endless error", large: true, status: 400, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "an endless error", large: true, status: 400, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 400 x\r\n%s\r\n", asJSON)
 			flood(c, " ")
 		}},
-		lie{name: "an endless chunk header", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "an endless chunk header", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprint(c, "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n")
 			flood(c, "0")
 		}},
-		lie{name: "endless trailers", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "endless trailers", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprint(c, "HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
 			flood(c, "X: "+strings.Repeat("y", 1<<10)+"\r\n")
 		}},
-		lie{name: "endless headers", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "endless headers", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprint(c, "HTTP/1.1 200 x\r\n")
 			flood(c, "X: "+strings.Repeat("y", 1<<10)+"\r\n")
 		}},
-		lie{name: "an endless status line", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { flood(c, "H") }},
-		lie{name: "endless promises", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "an endless status line", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { flood(c, "H") }},
+		badAnswer{name: "endless promises", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			flood(c, "HTTP/1.1 103 Early Hints\r\nX: "+strings.Repeat("y", 1<<10)+"\r\n\r\n")
 		}},
-		lie{name: "a byte a second", slow: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "a byte a second", slow: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%s\r\n", asJSON)
 			trickle(c, e.good)
 		}},
-		lie{name: "an error, a byte a second", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "an error, a byte a second", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 400 x\r\n%s\r\n", asJSON)
 			trickle(c, `{"error":"invalid_request"}`)
 		}},
-		lie{name: "headers, a byte a second", slow: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { trickle(c, "HTTP/1.1 200 x\r\n") }},
-		lie{name: "silence", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { _, _ = c.Read(make([]byte, 1)) }},
-		lie{name: "silence after the headers", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "headers, a byte a second", slow: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { trickle(c, "HTTP/1.1 200 x\r\n") }},
+		badAnswer{name: "silence", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) { _, _ = c.Read(make([]byte, 1)) }},
+		badAnswer{name: "silence after the headers", slow: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprint(c, "HTTP/1.1 200 x\r\nContent-Length: 1\r\n\r\n")
 			_, _ = c.Read(make([]byte, 1))
 		}},
-		lie{name: "silence at the handshake", slow: true, unsent: true, setup: func(n *network) {
+		badAnswer{name: "silence at the handshake", slow: true, unsent: true, setup: func(n *network) {
 			n.secure(true)
 			n.wrap = func(net.Conn) net.Conn { mute, _ := net.Pipe(); return mute }
 		}},
-		lie{name: "another protocol", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		badAnswer{name: "another protocol", answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 			trickle(c, "")
 		}},
 	)
 	for _, asked := range []bool{true, false} {
-		add(lie{name: fmt.Sprint("a bomb, asked for: ", asked), large: true, asked: asked, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
+		add(badAnswer{name: fmt.Sprint("a bomb, asked for: ", asked), large: true, asked: asked, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			say(c, 200, asJSON+"Content-Encoding: gzip\r\n", bomb())
 		}})
-		add(lie{name: fmt.Sprint("no gzip, asked for: ", asked), asked: asked,
+		add(badAnswer{name: fmt.Sprint("no gzip, asked for: ", asked), asked: asked,
 			answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
 				say(c, 200, asJSON+"Content-Encoding: gzip\r\n", e.good)
 			}})
@@ -378,29 +378,29 @@ var lies = sync.OnceValue(func() []lie {
 		}
 	}
 	add(
-		lie{name: "hung up", answer: cut("")},
-		lie{name: "hung up on a connection in use", warm: true, answer: cut("")},
-		lie{name: "cut in the status line", answer: cut("HTTP/1.")},
-		lie{name: "cut in the headers", answer: cut("HTTP/1.1 200 x\r\nContent-")},
-		lie{name: "shorter than announced", answer: cut("HTTP/1.1 200 x\r\nContent-Length: 1000\r\n\r\nGOOD")},
-		lie{name: "an error shorter than announced", answer: cut("HTTP/1.1 400 x\r\nContent-Length: 1000\r\n\r\n{\"error\":\"invalid_grant\"}")},
-		lie{name: "chunks without the last", answer: cut("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")},
-		lie{name: "chunks of no size", answer: cut("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n")},
-		lie{name: "two lengths", answer: cut("HTTP/1.1 200 x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nGOOD")},
-		lie{name: "a negative length", answer: cut("HTTP/1.1 200 x\r\nContent-Length: -1\r\n\r\nGOOD")},
-		lie{name: "not HTTP", answer: cut("SSH-2.0-OpenSSH_9.9\r\n")},
-		lie{name: "a body without headers", answer: cut("GOOD")},
-		lie{name: "reset", setup: func(n *network) { n.wrap = func(c net.Conn) net.Conn { return resetting{c, n} } }, answer: cut("")},
-		lie{name: "unknown authority", unsent: true, setup: func(n *network) { n.secure(false) },
+		badAnswer{name: "hung up", answer: cut("")},
+		badAnswer{name: "hung up on a connection in use", warm: true, answer: cut("")},
+		badAnswer{name: "cut in the status line", answer: cut("HTTP/1.")},
+		badAnswer{name: "cut in the headers", answer: cut("HTTP/1.1 200 x\r\nContent-")},
+		badAnswer{name: "shorter than announced", answer: cut("HTTP/1.1 200 x\r\nContent-Length: 1000\r\n\r\nGOOD")},
+		badAnswer{name: "an error shorter than announced", answer: cut("HTTP/1.1 400 x\r\nContent-Length: 1000\r\n\r\n{\"error\":\"invalid_grant\"}")},
+		badAnswer{name: "chunks without the last", answer: cut("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")},
+		badAnswer{name: "chunks of no size", answer: cut("HTTP/1.1 200 x\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n{}\r\n")},
+		badAnswer{name: "two lengths", answer: cut("HTTP/1.1 200 x\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nGOOD")},
+		badAnswer{name: "a negative length", answer: cut("HTTP/1.1 200 x\r\nContent-Length: -1\r\n\r\nGOOD")},
+		badAnswer{name: "not HTTP", answer: cut("SSH-2.0-OpenSSH_9.9\r\n")},
+		badAnswer{name: "a body without headers", answer: cut("GOOD")},
+		badAnswer{name: "reset", setup: func(n *network) { n.wrap = func(c net.Conn) net.Conn { return resetting{c, n} } }, answer: cut("")},
+		badAnswer{name: "unknown authority", unsent: true, setup: func(n *network) { n.secure(false) },
 			check: func(t *testing.T, err error) {
 				assert.ErrorAs(t, err, new(*tls.CertificateVerificationError))
 				assert.ErrorAs(t, err, new(x509.UnknownAuthorityError))
 			}},
-		lie{name: "wrong host", unsent: true, setup: func(n *network) { n.secure(true); n.TLSClientConfig.ServerName = "shangcloud.example" },
+		badAnswer{name: "wrong host", unsent: true, setup: func(n *network) { n.secure(true); n.TLSClientConfig.ServerName = "shangcloud.example" },
 			check: func(t *testing.T, err error) { assert.ErrorAs(t, err, new(x509.HostnameError)) }},
-		lie{name: "not TLS", unsent: true, setup: func(n *network) { n.secure(true); n.tls = nil },
+		badAnswer{name: "not TLS", unsent: true, setup: func(n *network) { n.secure(true); n.tls = nil },
 			check: func(t *testing.T, err error) { assert.ErrorIs(t, err, oauth2login.ErrUnavailable) }},
-		lie{name: "an old TLS", unsent: true, setup: func(n *network) {
+		badAnswer{name: "an old TLS", unsent: true, setup: func(n *network) {
 			n.secure(true)
 			n.tls.MaxVersion = tls.VersionTLS11
 			n.tls.MinVersion = tls.VersionTLS10
@@ -433,7 +433,7 @@ var bomb = sync.OnceValue(func() string {
 	return strings.Repeat(member.String(), 1<<10)
 })
 
-// refusal is what the platform's refusal says of itself.
+// refusal returns the status and Retry-After of an error that the platform answered with.
 func refusal(err error) (status int, retryAfter time.Duration) {
 	var (
 		ae *shangcloud.APIError
@@ -451,8 +451,8 @@ func refusal(err error) (status int, retryAfter time.Duration) {
 
 func retryAfter(err error) time.Duration { _, wait := refusal(err); return wait }
 
-// prepare makes a provider whose calls of e meet a lie, and the network to do so.
-func (l lie) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Provider) {
+// prepare makes a provider, and a network in which e gives the bad answer.
+func (l badAnswer) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Provider) {
 	t.Helper()
 	cold := !l.warm
 	n := newNetwork(t, func(c net.Conn, r *http.Request, body []byte) {
@@ -477,8 +477,8 @@ func (l lie) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Provider) 
 	return n, conf.provider(t)
 }
 
-// tell has a call meet a lie, and returns what was sent and the error.
-func (l lie) tell(t *testing.T, e endpoint) (*network, error) {
+// tell calls e once. It returns the network, which knows what was sent, and the error.
+func (l badAnswer) tell(t *testing.T, e endpoint) (*network, error) {
 	t.Helper()
 	n, p := l.prepare(t, e)
 	if l.warm {
@@ -487,12 +487,12 @@ func (l lie) tell(t *testing.T, e endpoint) (*network, error) {
 	return n, e.call(context.Background(), p)
 }
 
-// TestLiars has every endpoint tell every lie. Each ends in an error of a type that
-// tells what it is, in time and in bounded memory; nothing is sent twice or anywhere
-// else, and nothing secret is in the error's text.
-func TestLiars(t *testing.T) {
+// Every endpoint gives every bad answer. Each call returns an error of the right type,
+// in time and in bounded memory. Nothing is sent twice or to another host. No error
+// prints a secret.
+func TestAnswers(t *testing.T) {
 	for _, e := range endpoints {
-		for _, l := range lies() {
+		for _, l := range badAnswers() {
 			if l.where != nil && !l.where(e) {
 				continue
 			}
@@ -517,8 +517,8 @@ func TestLiars(t *testing.T) {
 	}
 }
 
-// plainCalls are those of plain x/oauth2 and net/http that this library has a part in.
-// Each stands for one of the endpoints.
+// plainCalls are calls of plain x/oauth2 and net/http over clients of this library.
+// Each asks one of the endpoints.
 var plainCalls = []struct {
 	name, of string
 	call     func(ctx context.Context, p *shangcloud.Provider, n *network) error
@@ -562,12 +562,11 @@ func askPlain(ctx context.Context, p *shangcloud.Provider, transport http.RoundT
 	return err
 }
 
-// TestPlainCallsAndLiars: what plain calls end in, for which x/oauth2 and net/http find
-// words of their own.
-func TestPlainCallsAndLiars(t *testing.T) {
+// Plain calls get errors of x/oauth2 and net/http. They end in time and print no secret.
+func TestAnswersToPlainCalls(t *testing.T) {
 	for _, c := range plainCalls {
 		e := endpoints[slices.IndexFunc(endpoints, func(e endpoint) bool { return e.name == c.of })]
-		for _, l := range lies() {
+		for _, l := range badAnswers() {
 			if l.where != nil || l.said || l.warm || l.large {
 				continue // it is about what x/oauth2 is handed
 			}
@@ -589,11 +588,10 @@ func TestPlainCallsAndLiars(t *testing.T) {
 	}
 }
 
-// TestLiarsLeaveNothingOpen has callers with much time: a connection must not stay open
-// for as long.
-func TestLiarsLeaveNothingOpen(t *testing.T) {
+// The caller's context allows an hour. No connection may stay open that long.
+func TestAnswersLeaveNoConnection(t *testing.T) {
 	type call = func(context.Context, *shangcloud.Provider, *network) error
-	for _, l := range lies() {
+	for _, l := range badAnswers() {
 		if l.slow || l.warm || l.said || l.large && l.name != "endless" && l.name != "an endless error" {
 			continue // they take their time, and end as these do
 		}
@@ -622,7 +620,7 @@ func TestLiarsLeaveNothingOpen(t *testing.T) {
 	}
 }
 
-func (l lie) judge(t *testing.T, e endpoint, err error) {
+func (l badAnswer) judge(t *testing.T, e endpoint, err error) {
 	t.Helper()
 	if l.accepted != nil && l.accepted(e) {
 		assert.NoError(t, err)
@@ -645,7 +643,7 @@ func (l lie) judge(t *testing.T, e endpoint, err error) {
 }
 
 // judgeTraffic looks at what was sent, and at whether any of it is in the error.
-func (l lie) judgeTraffic(t *testing.T, e endpoint, err error, n *network) {
+func (l badAnswer) judgeTraffic(t *testing.T, e endpoint, err error, n *network) {
 	t.Helper()
 	dialled, requests := n.sent()
 	want, connections := 1, 1

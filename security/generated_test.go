@@ -35,11 +35,11 @@ import (
 // and 10,000 hostile answers.
 var longTests = os.Getenv("SHANGCLOUD_LONG_TESTS") != ""
 
-// hostileSeed makes the generators' choices. Another one is as good.
-const hostileSeed = 20260729
+// generatorSeed is the seed of the generators. Any other number works as well.
+const generatorSeed = 20260729
 
-// A run is many rounds in a bubble, during which nothing secret may be logged, and
-// after which neither memory nor goroutines may have become more.
+// A run is many rounds in a bubble. Nothing secret may be logged meanwhile. Afterwards
+// there may be no more memory in use, and no more goroutines, than before.
 type run struct {
 	*rand.Rand
 	mu      sync.Mutex
@@ -67,8 +67,8 @@ func oneOf[T any](r *run, list []T) T { return list[r.IntN(len(list))] }
 
 // inRun calls begin in a bubble, and then the function that it returned, n times.
 func inRun(t *testing.T, n int, begin func(t *testing.T, r *run) (round func(i int))) {
-	r := &run{Rand: rand.New(rand.NewPCG(hostileSeed, 0)), tally: make(map[string]int)}
-	t.Logf("seed %d, %d rounds", hostileSeed, n)
+	r := &run{Rand: rand.New(rand.NewPCG(generatorSeed, 0)), tally: make(map[string]int)}
+	t.Logf("seed %d, %d rounds", generatorSeed, n)
 	logger, writer, flags := slog.Default(), log.Writer(), log.Flags()
 	slog.SetDefault(slog.New(slog.NewTextHandler(r, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	defer func() {
@@ -114,7 +114,7 @@ func heapInUse() uint64 {
 	return m.HeapAlloc
 }
 
-// genuine is a login under way: what its browser would bring back.
+// genuine is a login under way, with what its browser would send to the callback.
 type genuine struct {
 	site        *site
 	cookie      *http.Cookie
@@ -123,7 +123,7 @@ type genuine struct {
 	finished    time.Time // zero: it is not
 }
 
-// secrets are what must not be printed of g.
+// secrets lists the parts of g that must not be printed.
 func (g *genuine) secrets() []string {
 	secret, sealed, _ := strings.Cut(g.cookie.Value, ".")
 	return slices.DeleteFunc([]string{g.state, g.code, secret, sealed}, func(s string) bool { return s == "" })
@@ -156,7 +156,7 @@ func (a *attempt) make() (*oauth2login.Login, error) {
 	return a.site.FinishLogin(httptest.NewRecorder(), r)
 }
 
-// callbackRun is what the attacks choose from.
+// callbackRun holds the providers and logins that attacks choose from.
 type callbackRun struct {
 	*run
 	platform *shangcloudtest.Server
@@ -182,8 +182,8 @@ func (r *callbackRun) altered(s string) string {
 	return string(b)
 }
 
-// attacks each make a callback one that must be refused, whatever else is done to
-// it. Those that burn may redeem the state, for they come with the right cookie.
+// attacks change a callback so that it must be refused, whatever else is changed. Those
+// that burn bring the right cookie, so they may redeem the state.
 var attacks = []struct {
 	name  string
 	burns bool
@@ -274,7 +274,7 @@ var attacks = []struct {
 	}},
 }
 
-// harmless changes do not help, and do no harm.
+// harmless changes make no difference to the result.
 var harmless = []func(r *callbackRun, a *attempt){
 	func(r *callbackRun, a *attempt) { a.query.Set(fmt.Sprint("x", r.IntN(9)), "\x00\xff") },
 	func(r *callbackRun, a *attempt) { a.query.Set("iss", "https://shangcloud.test") },
@@ -360,10 +360,9 @@ func newCallbackRun(t *testing.T, r *run) *callbackRun {
 	return c
 }
 
-// TestHostileCallbacks has generated callbacks come to four providers, with logins
-// under way, finished and expired. None logs in; and those who started the logins
-// that nobody could burn still do.
-func TestHostileCallbacks(t *testing.T) {
+// Generated callbacks reach four providers, for logins under way, finished and expired.
+// None of them logs in. The owners of the other logins still can.
+func TestGeneratedCallbacks(t *testing.T) {
 	rounds := 3000
 	if longTests {
 		rounds = 100_000
@@ -496,14 +495,14 @@ func (p pieces) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// TestHostileAnswers has the platform tell the lies of TestLiars, in pieces, and give
-// answers that are scrambled, or invented. None but good tokens and users come of it.
-func TestHostileAnswers(t *testing.T) {
+// The platform gives the answers of TestAnswers in pieces, and scrambled and invented
+// ones. Calls return good tokens and users, or an error of a known type.
+func TestGeneratedAnswers(t *testing.T) {
 	rounds := 400
 	if longTests {
 		rounds = 10_000
 	}
-	told := slices.DeleteFunc(slices.Clone(lies()), func(l lie) bool { return l.setup != nil || l.warm || l.asked })
+	told := slices.DeleteFunc(slices.Clone(badAnswers()), func(l badAnswer) bool { return l.setup != nil || l.warm || l.asked })
 	bomb()
 	inRun(t, rounds, func(t *testing.T, r *run) func(int) {
 		var (
@@ -528,7 +527,7 @@ func TestHostileAnswers(t *testing.T) {
 			kind := r.IntN(3)
 			switch {
 			case i%20 == 0:
-				l = lie{name: "the truth", accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, e.good) }}
+				l = badAnswer{name: "a good answer", accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, e.good) }}
 				kind = 2
 				r.control++
 				answer = func(c net.Conn, req *http.Request, body []byte) { l.answer(c, e, req, body) }
@@ -549,7 +548,7 @@ func TestHostileAnswers(t *testing.T) {
 			default:
 				answer = func(c net.Conn, req *http.Request, body []byte) { l.answer(c, e, req, body) }
 			}
-			r.tally[[]string{"scrambled", "invented", "lies"}[kind]]++
+			r.tally[[]string{"scrambled", "invented", "badAnswers"}[kind]]++
 			start := time.Now()
 			err := e.call(context.Background(), p)
 			assert.LessOrEqual(t, time.Since(start), 10*time.Second)

@@ -15,16 +15,16 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// liesOfHTTP2 are frames (RFC 9113, section 4.1) that say of a request, all of which has
-// been read, that it has not been looked at.
-var liesOfHTTP2 = map[string]func(stream byte) []byte{
+// resetsOfHTTP2 are frames (RFC 9113, section 4.1) that claim that a request was not
+// processed, although all of it was read.
+var resetsOfHTTP2 = map[string]func(stream byte) []byte{
 	"refused stream": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7} },
 	"protocol error": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 1} },
 	"go away":        func(byte) []byte { return []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} },
 }
 
-// lieInHTTP2 speaks as much HTTP/2 as it takes to answer all requests with a lie.
-func lieInHTTP2(c net.Conn, lie func(stream byte) []byte, requests *atomic.Int32) {
+// resetInHTTP2 speaks just enough HTTP/2 to answer every request with such a frame.
+func resetInHTTP2(c net.Conn, reset func(stream byte) []byte, requests *atomic.Int32) {
 	const data, settings, endStream, ack = 0, 4, 1, 1
 	defer c.Close()
 	out := make(chan []byte, 1000) // neither side waits for the other to read
@@ -52,16 +52,16 @@ func lieInHTTP2(c net.Conn, lie func(stream byte) []byte, requests *atomic.Int32
 			out <- []byte{0, 0, 0, settings, ack, 0, 0, 0, 0}
 		case kind == data && flags&endStream != 0:
 			if requests.Add(1) <= 20 { // or a test that fails would not end
-				out <- lie(head[8])
+				out <- reset(head[8])
 			}
 		}
 	}
 }
 
-// TestLiarsInHTTP2: package http sends again what HTTP/2 says was not looked at, as
-// often as it says so.
-func TestLiarsInHTTP2(t *testing.T) {
-	for name, lie := range liesOfHTTP2 {
+// net/http repeats a request whenever an HTTP/2 server says that it did not process it.
+// A code must be sent once nevertheless.
+func TestAnswersInHTTP2(t *testing.T) {
+	for name, reset := range resetsOfHTTP2 {
 		for _, e := range endpoints {
 			t.Run(e.name+"/"+name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -73,7 +73,7 @@ func TestLiarsInHTTP2(t *testing.T) {
 						client, server := net.Pipe()
 						n.mu.Lock()
 						defer n.mu.Unlock()
-						n.serving.Go(func() { lieInHTTP2(server, lie, &requests) })
+						n.serving.Go(func() { resetInHTTP2(server, reset, &requests) })
 						n.conns = append(n.conns, client, server)
 						return client, nil
 					}

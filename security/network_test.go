@@ -17,8 +17,8 @@ import (
 	"time"
 )
 
-// A network has every address answered by one liar, and takes down where requests
-// went. It is in memory, so it works in a bubble, where a byte a second costs nothing.
+// A network has one server answer for every address, and records where requests went.
+// It is in memory, so it works in a bubble, where waiting takes no time.
 type network struct {
 	*http.Transport
 	answer func(c net.Conn, r *http.Request, body []byte) // of a request

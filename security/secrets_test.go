@@ -11,6 +11,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"html/template"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -21,6 +22,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	texttemplate "text/template"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -33,6 +35,17 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
+
+// wrapping is a variable, since vet refuses %w for a value that is not an error if the
+// format is a constant. fmt then calls no method, and prints the fields.
+var wrapping = "wrapped: %w"
+
+// plainData are the types that hold such values in fields of their own, so that %w prints
+// them. SECURITY.md says so.
+var plainData = map[string]bool{
+	"oauth2login.Login": true, "oauth2login.Options": true,
+	"shangcloudtest.Client": true, "shangcloudtest.Request": true, "shangcloudtest.Server": true,
+}
 
 // hush is part of every secret in these tests.
 const hush = "hushhush"
@@ -200,6 +213,9 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	for name, list := range values {
 		for _, v := range list {
 			assertPrintsNoSecret(t, name, v)
+			if !plainData[name] {
+				assertQuotesNoSecret(t, name+" by %w", fmt.Sprint(fmt.Errorf(wrapping, v)))
+			}
 		}
 	}
 	assertPrintsNoSecret(t, "an API call's client", provider.Client(oauth2.StaticTokenSource(tok)))
@@ -212,6 +228,13 @@ type talkativeConnector struct {
 	dsn string
 }
 
+// The templates print a value as text, and in the three places of a page that escape
+// it differently.
+var (
+	textTemplate = texttemplate.Must(texttemplate.New("").Parse(`{{.}} {{printf "%v %#v" . .}}`))
+	htmlTemplate = template.Must(template.New("").Parse(`<p title="{{.}}">{{.}}</p><script>let v = {{.}}</script>`))
+)
+
 // printed is what can be printed of v, of a pointer to it and of structs that contain it.
 func printed(v any) string {
 	pointer := reflect.New(reflect.TypeOf(v))
@@ -221,7 +244,7 @@ func printed(v any) string {
 	if reflect.TypeOf(v).Kind() == reflect.Pointer {
 		// Package fmt calls no method of an unexported field, and prints where a
 		// pointer in one leads for verbs that make no sense for it, such as %s.
-		// There, as by value, nothing can be done: see Config.
+		// There, as by value, nothing can be done.
 		hidden := struct{ v any }{v}
 		fmt.Fprintf(&out, "%v %+v %#v", hidden, hidden, hidden)
 	}
@@ -236,6 +259,8 @@ func printed(v any) string {
 			out.WriteString(err.Error())
 			fmt.Fprintf(&out, "%v", fmt.Errorf("wrapped: %w", err))
 		}
+		_ = textTemplate.Execute(&out, form)
+		_ = htmlTemplate.Execute(&out, form)
 		slog.New(slog.NewTextHandler(&out, nil)).Info("text", "v", form)
 		slog.New(slog.NewJSONHandler(&out, nil)).Info("json", "v", form)
 	}
@@ -244,7 +269,11 @@ func printed(v any) string {
 
 func assertPrintsNoSecret(t *testing.T, name string, v any) {
 	t.Helper()
-	text := printed(v)
+	assertQuotesNoSecret(t, name, printed(v))
+}
+
+func assertQuotesNoSecret(t *testing.T, name, text string) {
+	t.Helper()
 	for _, secret := range []string{
 		hush, fmt.Sprintf("%x", hush), fmt.Sprintf("%X", hush), strings.Trim(fmt.Sprint([]byte(hush)), "[]"),
 		"0x68, 0x75, 0x73, 0x68", "aHVzaGh1c2", // in base64
@@ -326,7 +355,7 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 	for _, err := range errs {
 		var ce *oauth2login.CallbackError
 		if errors.As(err, &ce) {
-			continue // its fields are what the callback's sender said, who knows no secret of ours
+			continue // its fields are what the callback's sender said, and that sender knows no secret of ours
 		}
 		assertPrintsNoSecret(t, err.Error(), err)
 	}
