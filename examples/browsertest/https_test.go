@@ -11,7 +11,7 @@ import (
 )
 
 // loginCookie is how the names of the library's cookies begin over https.
-const loginCookie = "__Host-shangcloud-"
+const loginCookie = "__Host-oauth2login-"
 
 func TestSignInOverHTTPS(t *testing.T) {
 	s, b := newSecureSite(t, nil), newPerson(t)

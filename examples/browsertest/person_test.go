@@ -104,14 +104,27 @@ func do[T any](b *tab, action chromedp.Action[T]) T {
 }
 
 // load does what makes the browser load a page, and returns the page's status.
+//
+// It waits for the new document, and not for a response: a prerendered page that is
+// activated, for one, has had its response before the click.
 func (b *tab) load(step chromedp.Action[chromedp.Void]) int {
 	b.t.Helper()
+	do(b, chromedp.Evaluate[bool](`window.beforeTheStep = true`))
+	do(b, step)
+	const status = `window.beforeTheStep || document.readyState !== "complete" ? 0 : performance.getEntriesByType("navigation")[0].responseStatus`
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
-	response, err := chromedp.RunResponse(ctx, step)
-	require.NoError(b.t, err)
-	require.NotNil(b.t, response)
-	return int(response.Status)
+	for {
+		// While a document is replaced there is none to ask: that is an error.
+		if found, err := chromedp.Run(ctx, chromedp.Evaluate[int](status)); err == nil && found != 0 {
+			return found
+		}
+		select {
+		case <-time.After(10 * time.Millisecond):
+		case <-ctx.Done():
+			require.Fail(b.t, "no page was loaded")
+		}
+	}
 }
 
 func (b *tab) visit(address string) int {
