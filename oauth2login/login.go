@@ -25,6 +25,10 @@ const (
 	maxPendingLogins = 20
 	maxPendingBytes  = 4 << 10
 
+	// maxDropped is how many cookies an answer deletes. Each takes 100 bytes of headers,
+	// and many proxies allow an answer 4 KB. The next start deletes more.
+	maxDropped = 20
+
 	// cookieGrace is how long a cookie outlives its login: a late callback is then told
 	// that it is late, and not that the browser keeps no cookies.
 	cookieGrace = 30 * time.Minute
@@ -436,12 +440,16 @@ func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request, next *
 			size += sizeOf(c)
 		}
 	}
+	var surplus []*http.Cookie
 	for _, c := range older {
 		logins++
 		size += sizeOf(c)
 		if logins > maxPendingLogins || size > maxPendingBytes {
-			http.SetCookie(w, p.cookie(c.Name, "", -1))
+			surplus = append(surplus, c)
 		}
+	}
+	for _, c := range surplus[max(0, len(surplus)-maxDropped):] {
+		http.SetCookie(w, p.cookie(c.Name, "", -1))
 	}
 }
 

@@ -267,6 +267,30 @@ func TestAbandonedLogins(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
 }
 
+// Many starts at once leave more cookies than a browser may keep. The next answers delete
+// them, a few at a time, and their headers stay below the 4 KB that many proxies allow.
+func TestSurplusCookies(t *testing.T) {
+	s, b := newSite(t), newBrowser(t)
+	page := mustParse("https://app.example/login")
+	for range 120 { // none of them brings the cookies of the others
+		w := httptest.NewRecorder()
+		require.NoError(t, s.StartLogin(w, httptest.NewRequest("GET", page.String(), nil)))
+		b.jar.SetCookies(page, w.Result().Cookies())
+	}
+	for range 10 {
+		r := b.request("GET", page.String())
+		w := httptest.NewRecorder()
+		require.NoError(t, s.StartLogin(w, r))
+		var header strings.Builder
+		require.NoError(t, w.Header().Write(&header))
+		assert.Less(t, header.Len(), 4<<10)
+		b.jar.SetCookies(page, w.Result().Cookies())
+	}
+	assert.Len(t, b.jar.Cookies(page), 20)
+	_, err := b.finish(s, authorize(t, b.start(t, s)))
+	assert.NoError(t, err)
+}
+
 // Logins are abandoned at two providers of a site that has cookies of its own: together
 // they take 20 cookies of 4 KB, and no other cookie is dropped.
 func TestFullCookieJar(t *testing.T) {
