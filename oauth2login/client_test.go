@@ -1,6 +1,4 @@
-//go:build unported
-
-package shangcloud_test
+package oauth2login_test
 
 import (
 	"context"
@@ -9,305 +7,307 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
 
-// issue returns a token of user 10001's that is good for another hour.
-func issue(platform *shangcloudtest.Server) *oauth2.Token {
-	access, refresh := platform.Issue("demo", 10001, "user:basic", "var:io")
-	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "bearer", Expiry: time.Now().Add(time.Hour)}
+// userInfo asks the platform for the user, and returns the status.
+func (s *site) userInfo(ctx context.Context, src oauth2.TokenSource) (int, error) {
+	return post(ctx, s.Client(src), s.platform.URL+"/api/user/info", strings.NewReader("{}"))
 }
 
-func TestClientGoesToThePlatformOnly(t *testing.T) {
+func post(ctx context.Context, hc *http.Client, address string, body io.Reader) (int, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, address, body)
+	if err != nil {
+		return 0, err
+	}
+	req.Header.Set("Content-Type", "application/json")
+	res, err := hc.Do(req)
+	if err != nil {
+		return 0, err
+	}
+	return res.StatusCode, res.Body.Close()
+}
+
+func TestClientOrigins(t *testing.T) {
 	s := newSite(t)
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
 		t.Error("a request has left for elsewhere")
 	}))
 	defer elsewhere.Close()
-	hc := s.Client(s.TokenSource(issue(s.platform), nil))
-	for _, address := range []string{elsewhere.URL, strings.Replace(s.platform.URL, "//", "//evil-", 1), strings.Replace(s.platform.URL, "http:", "https:", 1), "http://api.yearnstudio.cn/"} {
-		_, err := hc.Post(address, "application/json", strings.NewReader("{}"))
+	src := s.TokenSource(issue(s.platform))
+	for _, address := range []string{
+		elsewhere.URL, "http://api.example/",
+		strings.Replace(s.platform.URL, "//", "//evil-", 1), strings.Replace(s.platform.URL, "http:", "https:", 1),
+	} {
+		_, err := post(t.Context(), s.Client(src), address, nil)
 		assert.ErrorContains(t, err, "the token is for", address)
 	}
-
 	for _, status := range []int{301, 302, 303, 307, 308} {
 		s.platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: status, Redirect: elsewhere.URL})
-		res, err := hc.Post(s.platform.URL+"/api/user/info", "application/json", strings.NewReader("{}"))
+		got, err := s.userInfo(t.Context(), src)
 		require.NoError(t, err)
-		res.Body.Close()
-		assert.Equal(t, status, res.StatusCode, "the answer is handed on, not followed")
+		assert.Equal(t, status, got, "the answer is handed on, not followed")
 	}
-	req, err := http.NewRequest("POST", s.platform.URL+"/api/user/info", strings.NewReader("{}"))
+	_, err := post(t.Context(), s.Client(src, "%"), s.platform.URL, nil)
+	assert.ErrorContains(t, err, "the token is for", "an origin that can't be parsed")
+	_, err = post(t.Context(), s.Client(src, elsewhere.URL), s.platform.URL, nil)
+	assert.ErrorContains(t, err, "the token is for", "the token endpoint is not among the origins")
+	got, err := post(t.Context(), s.Client(src, elsewhere.URL, strings.ToUpper(s.platform.URL)), s.platform.URL+"/api/user/info", strings.NewReader("{}"))
 	require.NoError(t, err)
-	req.Header.Set("Content-Type", "application/json")
-	s.platform.ClearFaults()
-	res, err := hc.Do(req)
-	require.NoError(t, err)
-	res.Body.Close()
-	assert.Equal(t, 200, res.StatusCode)
-	assert.Empty(t, req.Header.Get("Authorization"), "the caller's request is left as it was")
-
-	// The same through plain x/oauth2, whose client sends the token everywhere.
-	plain := (&oauth2.Config{}).Client(t.Context(), issue(s.platform))
-	s.platform.Fault("/api/user/info", shangcloudtest.Fault{Status: 307, Redirect: elsewhere.URL})
-	_, err = shangcloud.NewAPI(plain, shangcloud.WithBaseURL(s.platform.URL)).UserInfo(t.Context())
-	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
+	assert.Equal(t, http.StatusOK, got, "the second origin")
 }
 
-func TestClientRefreshesOnceAfter401(t *testing.T) {
+// The connection may go to the right host and the request name another one, which a
+// proxy obeys.
+func TestClientForeignHost(t *testing.T) {
 	s := newSite(t)
-	src := s.TokenSource(issue(s.platform), nil)
+	platform := mustParse(s.platform.URL)
+	for name, change := range map[string]func(*http.Request){
+		"Host":   func(r *http.Request) { r.Host = "evil.example" },
+		"opaque": func(r *http.Request) { r.URL.Opaque = "//evil.example/" },
+		"user":   func(r *http.Request) { r.URL.User = url.User("evil") },
+	} {
+		req, err := http.NewRequest(http.MethodGet, s.platform.URL+"/api/user/info", nil)
+		require.NoError(t, err)
+		change(req)
+		_, err = s.Client(s.TokenSource(issue(s.platform))).Do(req)
+		assert.ErrorContains(t, err, "another host than its URL", name)
+	}
+	assert.Empty(t, s.platform.Requests())
+	req, err := http.NewRequest(http.MethodPost, s.platform.URL+"/api/user/info", strings.NewReader("{}"))
+	require.NoError(t, err)
+	req.Host = strings.ToUpper(platform.Host)
+	res, err := s.Client(s.TokenSource(issue(s.platform))).Do(req)
+	require.NoError(t, err)
+	assert.NoError(t, res.Body.Close())
+}
+
+// The token is in neither the caller's request nor that of the answer.
+func TestClientRequestStays(t *testing.T) {
+	s := newSite(t)
+	req, err := http.NewRequest(http.MethodPost, s.platform.URL+"/api/user/info", strings.NewReader("{}"))
+	require.NoError(t, err)
+	req.Header.Set("Content-Type", "application/json")
+	res, err := s.Client(s.TokenSource(issue(s.platform))).Do(req)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	assert.Equal(t, http.StatusOK, res.StatusCode)
+	assert.Empty(t, req.Header.Get("Authorization"))
+	assert.Empty(t, res.Request.Header.Get("Authorization"))
+}
+
+// A jar would be shared by all users.
+func TestClientJar(t *testing.T) {
+	s := newSite(t)
+	jar, err := cookiejar.New(nil)
+	require.NoError(t, err)
+	jar.SetCookies(mustParse(s.platform.URL), []*http.Cookie{{Name: "user", Value: "another"}})
+	s = newSiteAt(t, s.platform, func(c *setup) { c.HTTPClient = &http.Client{Jar: jar} })
+	status, err := s.userInfo(t.Context(), s.TokenSource(issue(s.platform)))
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
+	b := newBrowser(t)
+	_, err = b.finish(s, authorize(t, b.start(t, s)))
+	require.NoError(t, err)
+	for _, path := range []string{"/api/user/info", "/oauth/token"} {
+		require.Len(t, s.platform.Requests(path), 1)
+		assert.Empty(t, s.platform.Requests(path)[0].Header.Get("Cookie"), path)
+	}
+}
+
+func TestClientRepeatsAfter401(t *testing.T) {
+	s := newSite(t)
+	src := s.TokenSource(issue(s.platform))
 	old, err := src.Token()
 	require.NoError(t, err)
-	s.platform.ExpireTokens() // earlier than we were told
+	s.platform.ExpireTokens() // earlier than expires_in said
 
-	require.NoError(t, s.API(src).SetVariable(t.Context(), "key", "value"))
-	assert.Equal(t, "value", s.platform.Variables(10001)["key"])
+	status, err := s.userInfo(t.Context(), src)
+	require.NoError(t, err)
+	assert.Equal(t, http.StatusOK, status)
 	assert.Equal(t, 1, s.tokenRequests())
-	assert.Len(t, s.platform.Requests("/api/varibles"), 2)
+	assert.Len(t, s.platform.Requests("/api/user/info"), 2)
 	next, err := src.Token()
 	require.NoError(t, err)
 	assert.NotEqual(t, old.AccessToken, next.AccessToken)
 }
 
-// TestConnectionsAreKeptAfter401: the repeated request goes over the connection of
-// the first.
-func TestConnectionsAreKeptAfter401(t *testing.T) {
-	var conns, calls atomic.Int64
-	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		switch {
-		case r.URL.Path == "/oauth/token":
-			fmt.Fprintf(w, `{"access_token":"new-%d","token_type":"Bearer","refresh_token":"r","expires_in":3600}`, calls.Load())
-		case calls.Add(1)%2 == 1:
-			w.WriteHeader(http.StatusUnauthorized)
-			fmt.Fprint(w, strings.Repeat(" ", 10_000))
-		default:
-			fmt.Fprint(w, `{"value":"v"}`)
-		}
-	}))
-	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
-		if s == http.StateNew {
-			conns.Add(1)
-		}
-	}
-	server.Start()
-	defer server.Close()
-	c := valid()
-	c.BaseURL = server.URL
-	p, err := shangcloud.New(c)
-	require.NoError(t, err)
-	api := p.API(p.TokenSource(&oauth2.Token{AccessToken: "old", RefreshToken: "r", Expiry: time.Now().Add(time.Hour)}, nil))
-	for range 10 {
-		_, err := api.Variable(t.Context(), "key")
-		require.NoError(t, err)
-	}
-	assert.Equal(t, int64(20), calls.Load())
-	assert.LessOrEqual(t, conns.Load(), int64(2), "one for the calls, one for the token endpoint")
-}
-
-func TestClientGivesUpAfterASecond401(t *testing.T) {
+// A second 401 is handed on. It does not start a refresh for each request.
+func TestClientSecond401(t *testing.T) {
 	s := newSite(t)
-	api := s.API(s.TokenSource(issue(s.platform), nil))
+	src := s.TokenSource(issue(s.platform))
 	s.platform.Fault("/api/user/info", shangcloudtest.Fault{Status: 401, Body: `{"error":"invalid_token"}`})
 	for range 5 {
-		_, err := api.UserInfo(t.Context())
-		var ae *shangcloud.APIError
-		require.ErrorAs(t, err, &ae)
-		assert.Equal(t, 401, ae.StatusCode)
+		status, err := s.userInfo(t.Context(), src)
+		require.NoError(t, err)
+		assert.Equal(t, http.StatusUnauthorized, status)
 	}
-	assert.Equal(t, 1, s.tokenRequests(), "one refresh, not one for each request")
+	assert.Equal(t, 1, s.tokenRequests())
 	assert.Len(t, s.platform.Requests("/api/user/info"), 6)
 }
 
-// TestTokensThatEndEarlyAgainAndAgain has the platform end each token before its
-// time: each is replaced, for each had been accepted before.
-func TestTokensThatEndEarlyAgainAndAgain(t *testing.T) {
-	s := newSite(t)
-	api := s.API(s.TokenSource(issue(s.platform), nil))
-	for i := range 4 {
-		s.platform.ExpireTokens()
-		_, err := api.UserInfo(t.Context())
-		require.NoError(t, err)
-		assert.Equal(t, i+1, s.tokenRequests())
-	}
+// Each token was accepted before it ended early, so each is replaced.
+func TestClientTokensEndEarly(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		src := s.TokenSource(issue(s.platform))
+		for i := range 4 {
+			s.platform.ExpireTokens()
+			status, err := s.userInfo(t.Context(), src)
+			require.NoError(t, err)
+			assert.Equal(t, http.StatusOK, status)
+			assert.Equal(t, i+1, s.tokenRequests())
+			time.Sleep(time.Minute)
+		}
+	})
 }
 
-func TestClientDoesNotRepeatWhatItCannot(t *testing.T) {
+// A body that can't be read again is sent once.
+func TestClientBodyOnce(t *testing.T) {
 	s := newSite(t)
-	hc := s.Client(s.TokenSource(issue(s.platform), nil))
+	hc := s.Client(s.TokenSource(issue(s.platform)))
 	s.platform.ExpireTokens()
-	body := io.MultiReader(strings.NewReader(`{}`)) // net/http knows no way to read this again
-	res, err := hc.Post(s.platform.URL+"/api/user/info", "application/json", body)
+	status, err := post(t.Context(), hc, s.platform.URL+"/api/user/info", io.MultiReader(strings.NewReader(`{}`)))
 	require.NoError(t, err)
-	defer res.Body.Close()
-	assert.Equal(t, 401, res.StatusCode)
+	assert.Equal(t, http.StatusUnauthorized, status)
 	assert.Zero(t, s.tokenRequests())
 
 	s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: 503})
-	_, err = hc.Post(s.platform.URL+"/api/user/info", "application/json", strings.NewReader(`{}`))
-	assert.ErrorIs(t, err, shangcloud.ErrUnavailable, "why there is no new token")
+	_, err = post(t.Context(), hc, s.platform.URL+"/api/user/info", strings.NewReader(`{}`))
+	assert.ErrorIs(t, err, oauth2login.ErrUnavailable, "the reason why there is no new token")
 }
 
-func TestRevokedLogin(t *testing.T) {
+func TestClientRevokedToken(t *testing.T) {
 	s := newSite(t)
-	api := s.API(s.TokenSource(issue(s.platform), nil))
+	src := s.TokenSource(issue(s.platform))
 	s.platform.Revoke(10001)
-	for range 2 {
-		_, err := api.UserInfo(t.Context())
-		assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
-	}
-	assert.Equal(t, 1, s.tokenRequests())
-	_, err := s.API(oauth2.StaticTokenSource(issue(s.platform))).UserInfo(t.Context())
-	require.NoError(t, err)
-	_, err = s.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "other"})).UserInfo(t.Context())
-	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+	_, err := s.userInfo(t.Context(), src)
+	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+	_, _ = s.userInfo(t.Context(), src)
+	assert.Equal(t, 1, s.tokenRequests(), "the refusal is remembered")
+	_, err = s.userInfo(t.Context(), s.TokenSource(nil))
+	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
 }
 
-func TestClientObeysTheRequestsContext(t *testing.T) {
+func TestClientContext(t *testing.T) {
 	s := newSite(t)
 	tok := issue(s.platform)
 	tok.Expiry = time.Now().Add(-time.Hour)
 	ctx, cancel := context.WithCancel(t.Context())
 	s.platform.Fault("/oauth/token", shangcloudtest.Fault{Before: func(*http.Request) { cancel() }, Hang: true})
-	_, err := s.API(s.TokenSource(tok, nil)).UserInfo(ctx)
+	_, err := s.userInfo(ctx, s.TokenSource(tok))
 	assert.ErrorIs(t, err, context.Canceled)
 }
 
-type sourceFunc func() (*oauth2.Token, error)
-
-func (f sourceFunc) Token() (*oauth2.Token, error) { return f() }
-
-func TestClientOfOtherSources(t *testing.T) {
+func TestClientForeignSources(t *testing.T) {
 	s := newSite(t)
 	for name, src := range map[string]oauth2.TokenSource{
-		"static": oauth2.StaticTokenSource(issue(s.platform)),
-		"plain":  s.OAuth2().TokenSource(s.ClientContext(t.Context()), issue(s.platform)),
+		"static":   oauth2.StaticTokenSource(issue(s.platform)),
+		"x/oauth2": s.OAuth2().TokenSource(s.ClientContext(t.Context()), issue(s.platform)),
 	} {
-		u, err := s.API(src).UserInfo(t.Context())
+		status, err := s.userInfo(t.Context(), src)
 		require.NoError(t, err, name)
-		assert.Equal(t, int64(10001), u.ID)
+		assert.Equal(t, http.StatusOK, status, name)
 	}
 	broken := errors.New("hush: the session is gone")
 	for name, src := range map[string]oauth2.TokenSource{
-		"none":          nil,
-		"a nil token":   sourceFunc(func() (*oauth2.Token, error) { return nil, nil }),
-		"an empty one":  sourceFunc(func() (*oauth2.Token, error) { return new(oauth2.Token), nil }),
-		"a broken one":  sourceFunc(func() (*oauth2.Token, error) { return nil, broken }),
-		"plain, in use": s.OAuth2().TokenSource(t.Context(), nil),
+		"none":             nil,
+		"nil token":        sourceFunc(func() (*oauth2.Token, error) { return nil, nil }),
+		"empty token":      sourceFunc(func() (*oauth2.Token, error) { return new(oauth2.Token), nil }),
+		"error":            sourceFunc(func() (*oauth2.Token, error) { return nil, broken }),
+		"panic":            sourceFunc(func() (*oauth2.Token, error) { panic("hush") }),
+		"x/oauth2's empty": s.OAuth2().TokenSource(t.Context(), nil),
 	} {
-		_, err := s.API(src).UserInfo(t.Context())
+		_, err := s.userInfo(t.Context(), src)
 		require.Error(t, err, name)
-		assert.NotErrorIs(t, err, shangcloud.ErrUnavailable, name)
-		assert.Equal(t, name == "a broken one", errors.Is(err, broken), name)
+		assert.NotErrorIs(t, err, oauth2login.ErrUnavailable, name)
+		assert.Equal(t, name == "error", errors.Is(err, broken), name)
 		assert.NotContains(t, err.Error(), "hush", name)
 	}
 	assert.Len(t, s.platform.Requests("/api/user/info"), 2, "nothing is sent without a token")
-	down := s.OAuth2()
-	down.Endpoint.TokenURL = "http://127.0.0.1:1/"
-	_, err := s.API(down.TokenSource(t.Context(), &oauth2.Token{RefreshToken: "rt"})).UserInfo(t.Context())
-	assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
-	_, err = s.API(s.TokenSource(nil, nil)).UserInfo(t.Context())
-	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
 }
 
-// TestClientOfATalkativeSource: what an application adds to one of our errors is not
-// printed either, though the error can still be told.
-func TestClientOfATalkativeSource(t *testing.T) {
+// What an application adds to an error of this package is not printed. The error can
+// still be told.
+func TestClientWrappedError(t *testing.T) {
 	s := newSite(t)
-	ours := s.TokenSource(nil, nil)
-	_, err := s.Client(sourceFunc(func() (*oauth2.Token, error) {
+	ours := s.TokenSource(nil)
+	_, err := s.userInfo(t.Context(), sourceFunc(func() (*oauth2.Token, error) {
 		tok, err := ours.Token()
 		return tok, fmt.Errorf("after token hush: %w", err)
-	})).Get(s.platform.URL)
-	assert.ErrorIs(t, err, shangcloud.ErrLoginRequired)
+	}))
+	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
 	assert.NotContains(t, err.Error(), "hush")
 	assert.ErrorContains(t, err, "no refresh token")
 }
 
-// TestNewAPIOfOtherSources: what x/oauth2's own client finds wrong with its token is
-// not the platform's doing.
-func TestNewAPIOfOtherSources(t *testing.T) {
-	s := newSite(t)
-	broken := errors.New("hush: the session is gone")
-	for name, src := range map[string]oauth2.TokenSource{
-		"expired":      s.OAuth2().TokenSource(t.Context(), &oauth2.Token{AccessToken: "at", Expiry: time.Unix(1, 0)}),
-		"an empty one": sourceFunc(func() (*oauth2.Token, error) { return new(oauth2.Token), nil }),
-		"a broken one": sourceFunc(func() (*oauth2.Token, error) { return nil, broken }),
-		"none":         nil,
-	} {
-		api := shangcloud.NewAPI(&http.Client{Transport: &oauth2.Transport{Source: src}}, shangcloud.WithBaseURL(s.platform.URL))
-		_, err := api.UserInfo(t.Context())
-		require.Error(t, err, name)
-		assert.NotErrorIs(t, err, shangcloud.ErrUnavailable, name)
-		assert.Equal(t, name == "a broken one", errors.Is(err, broken), name)
-		assert.NotContains(t, err.Error(), "hush", name)
+// The repeated request goes over the connection of the first.
+func TestClientKeepsConnections(t *testing.T) {
+	var conns, calls atomic.Int64
+	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch {
+		case r.URL.Path == "/oauth/token":
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = fmt.Fprintf(w, `{"access_token":"new-%d","token_type":"Bearer","refresh_token":"r","expires_in":3600}`, calls.Load())
+		case calls.Add(1)%2 == 1:
+			w.WriteHeader(http.StatusUnauthorized)
+			_, _ = io.WriteString(w, strings.Repeat(" ", 10_000))
+		}
+	}))
+	server.Config.ConnState = func(_ net.Conn, state http.ConnState) {
+		if state == http.StateNew {
+			conns.Add(1)
+		}
 	}
-	assert.Empty(t, s.platform.Requests(), "nothing is sent without a token")
+	server.Start()
+	defer server.Close()
+	p := valid(server.URL).provider(t)
+	for range 10 {
+		src := p.TokenSource(&oauth2.Token{AccessToken: "old", RefreshToken: "r", Expiry: time.Now().Add(time.Hour)})
+		status, err := post(t.Context(), p.Client(src), server.URL, strings.NewReader("{}"))
+		require.NoError(t, err)
+		require.Equal(t, http.StatusOK, status)
+	}
+	assert.Equal(t, int64(20), calls.Load())
+	assert.LessOrEqual(t, conns.Load(), int64(2), "one for the calls, one for the token endpoint")
 }
 
-// TestNewAPIOfASlowClient has a transport around x/oauth2's that heeds no context: the
-// call ends all the same, and nothing is left open by what comes later.
-func TestNewAPIOfASlowClient(t *testing.T) {
+// endless is a body that has no end.
+type endless struct{ closed *atomic.Int32 }
+
+func (e endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
+func (e endless) Close() error               { e.closed.Add(1); return nil }
+
+// A request is repeated with a new token, however long the refusal of the old one is.
+func TestClientLongRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		closed := 0
-		slow := roundTripper(func(r *http.Request) (*http.Response, error) {
-			time.Sleep(time.Minute)
-			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: closing{strings.NewReader(`{"uid":1}`), &closed}, Request: r}, nil
-		})
-		start := time.Now()
-		_, err := shangcloud.NewAPI(&http.Client{Transport: slow}).UserInfo(t.Context())
-		assert.ErrorIs(t, err, context.DeadlineExceeded)
-		assert.ErrorIs(t, err, shangcloud.ErrUnavailable)
-		assert.Equal(t, 10*time.Second, time.Since(start))
-		time.Sleep(time.Minute)
-		synctest.Wait()
-		assert.Equal(t, 1, closed)
-	})
-}
-
-type closing struct {
-	io.Reader
-	times *int
-}
-
-func (c closing) Close() error { *c.times++; return nil }
-
-// TestLongRefusalIsClosed: a request is repeated with a new token, whatever else is
-// said with the refusal of the old one.
-func TestLongRefusalIsClosed(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		n := newNetwork(t, func(c net.Conn, r *http.Request, _ []byte) {
-			switch {
-			case r.URL.Path == "/oauth/token":
-				say(c, 200, asJSON, goodToken)
-			case r.Header.Get("Authorization") == "Bearer old":
-				fmt.Fprint(c, "HTTP/1.1 401 x\r\n\r\n")
-				flood(c, " ")
-			default:
-				say(c, 200, asJSON, goodUser)
+		var closed atomic.Int32
+		s := valid("https://provider.example")
+		s.HTTPClient = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+			res := &http.Response{StatusCode: 200, Header: make(http.Header), Request: r,
+				Body: io.NopCloser(strings.NewReader(`{"access_token":"new","token_type":"Bearer","expires_in":3600}`))}
+			if r.Header.Get("Authorization") == "Bearer old" {
+				res.StatusCode, res.Body = http.StatusUnauthorized, endless{&closed}
 			}
-		})
-		c := valid()
-		c.BaseURL, c.HTTPClient = "http://127.0.0.1:8000", &http.Client{Transport: n}
-		p, err := shangcloud.New(c)
+			return res, nil
+		})}
+		p := s.provider(t)
+		src := p.TokenSource(&oauth2.Token{AccessToken: "old", RefreshToken: "r", Expiry: time.Now().Add(time.Hour)})
+		status, err := post(t.Context(), p.Client(src), "https://provider.example/api", nil)
 		require.NoError(t, err)
-		ctx, cancel := context.WithTimeout(t.Context(), time.Hour)
-		defer cancel()
-		_, err = p.API(p.TokenSource(&oauth2.Token{AccessToken: "old", RefreshToken: "rt", Expiry: time.Now().Add(time.Hour)}, nil)).UserInfo(ctx)
-		require.NoError(t, err)
-		n.CloseIdleConnections()
-		synctest.Wait()
-		assert.Zero(t, n.open.Load())
+		assert.Equal(t, http.StatusOK, status)
+		assert.Equal(t, int32(1), closed.Load())
 	})
 }
