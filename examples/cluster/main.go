@@ -31,9 +31,9 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 	"strings"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/webapp"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
@@ -46,9 +46,7 @@ func main() {
 	addr := flag.String("addr", "127.0.0.1:8081", "`host:port` to listen on")
 	states := flag.String("states", "", "where states are: redis://…, postgres://…, sealed, or memory")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *addr, *states); err != nil {
+	if err := run(serve.Signal(), *addr, *states); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
 		os.Exit(1)
 	}

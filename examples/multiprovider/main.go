@@ -27,23 +27,19 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
-	"os/signal"
 	"strings"
-	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`host:port` to listen on; port 0 is a free one")
 	home := flag.String("url", "", "the `address` that browsers reach, if there is a proxy in front")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *addr, *home, os.Getenv, os.Stdout); err != nil {
+	if err := run(serve.Signal(), *addr, *home, os.Getenv, os.Stdout); err != nil {
 		fmt.Fprintln(os.Stderr, "multiprovider:", err)
 		os.Exit(1)
 	}
@@ -51,13 +47,13 @@ func main() {
 
 // run serves the application until ctx ends.
 func run(ctx context.Context, addr, home string, getenv func(string) string, out io.Writer) error {
-	listener, err := net.Listen("tcp", addr)
+	listener, err := serve.Listen(addr)
 	if err != nil {
-		return fmt.Errorf("%w\nchoose another address with -addr; -addr 127.0.0.1:0 takes a free port", err)
+		return err
 	}
 	defer listener.Close()
 	if home == "" {
-		home = "http://" + reachable(listener.Addr())
+		home = "http://" + serve.Reachable(listener.Addr())
 	}
 	if home, err = checkHome(home); err != nil {
 		return err
@@ -87,16 +83,8 @@ func run(ctx context.Context, addr, home string, getenv func(string) string, out
 		}
 	}
 	fmt.Fprintln(out, "Stop        Ctrl-C")
-	if err := serve(ctx, listener, site); err != nil {
-		return err
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
-	defer cancel()
-	return site.shutdown(ctx)
+	return serve.On(ctx, listener, site, site.shutdown)
 }
-
-// shutdownLimit is longer than a request to a provider may take.
-const shutdownLimit = 20 * time.Second
 
 // checkHome takes a slash at the end off.
 func checkHome(home string) (string, error) {
@@ -114,38 +102,7 @@ func checkHome(home string) (string, error) {
 	return u.Scheme + "://" + host, nil
 }
 
-// reachable is addr as a browser on this machine opens it.
-func reachable(addr net.Addr) string {
-	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
-	}
-	return addr.String()
-}
-
 func isLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
-}
-
-func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute,
-		WriteTimeout:      time.Minute,
-		IdleTimeout:       2 * time.Minute,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		return server.Close()
-	}
-	return nil
 }

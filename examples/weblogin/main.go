@@ -17,21 +17,18 @@
 package main
 
 import (
-	"context"
 	"flag"
 	"fmt"
 	"os"
-	"os/signal"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/webapp"
 )
 
 func main() {
 	addr := flag.String("addr", "127.0.0.1:8080", "`host:port` to listen on; port 0 is a free one")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := webapp.Run(ctx, *addr, os.Getenv, os.Stdout, nil); err != nil {
+	if err := webapp.Run(serve.Signal(), *addr, os.Getenv, os.Stdout, nil); err != nil {
 		fmt.Fprintln(os.Stderr, "weblogin:", err)
 		os.Exit(1)
 	}

@@ -9,10 +9,9 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"net/http"
-	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 )
@@ -30,16 +29,16 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", addr)
+	listener, err := serve.Listen(addr)
 	if err != nil {
-		return fmt.Errorf("%w\nchoose another address with -addr; -addr 127.0.0.1:0 takes a free port", err)
+		return err
 	}
 	defer listener.Close()
 	if config.RedirectURL == "" {
 		if tcp, ok := listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && !tcp.IP.IsUnspecified() {
 			return fmt.Errorf("%s is not a loopback address, and a login needs https elsewhere: set SHANGCLOUD_REDIRECT_URL to the https address that a proxy in front serves, or listen on 127.0.0.1", listener.Addr())
 		}
-		config.RedirectURL = "http://" + reachable(listener.Addr()) + "/callback"
+		config.RedirectURL = "http://" + serve.Reachable(listener.Addr()) + "/callback"
 	}
 
 	demo := config.ClientID == ""
@@ -56,7 +55,7 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	}
 
 	fmt.Fprintf(out, "Open      %s\n", site.home())
-	if own := reachable(listener.Addr()); site.redirect.Host != own {
+	if own := serve.Reachable(listener.Addr()); site.redirect.Host != own {
 		fmt.Fprintf(out, "Listening %s (the redirect URL leads elsewhere: to a proxy in front, I hope)\n", own)
 	}
 	if demo {
@@ -67,17 +66,8 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 		fmt.Fprintf(out, "Redirect  %s (has to be registered in the developer console)\n", config.RedirectURL)
 	}
 	fmt.Fprintf(out, "Stop      Ctrl-C\n")
-	if err := serve(ctx, listener, site); err != nil {
-		return err
-	}
-	// No request is under way any more. A token may be: what was sent is waited for.
-	ctx, cancel := context.WithTimeout(context.Background(), shutdownLimit)
-	defer cancel()
-	return site.provider.Shutdown(ctx)
+	return serve.On(ctx, listener, site, site.provider.Shutdown)
 }
-
-// shutdownLimit is longer than a request to the platform may take, and a save after it.
-const shutdownLimit = 20 * time.Second
 
 // settingsFromEnv returns an empty ClientID if nothing is set.
 func settingsFromEnv(getenv func(string) string) (settings, error) {
@@ -96,35 +86,4 @@ func settingsFromEnv(getenv func(string) string) (settings, error) {
 	}
 	s.baseURL = cmp.Or(s.baseURL, shangcloud.DefaultBaseURL)
 	return s, nil
-}
-
-// reachable is addr as a browser on this machine opens it.
-func reachable(addr net.Addr) string {
-	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
-		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
-	}
-	return addr.String()
-}
-
-func serve(ctx context.Context, listener net.Listener, handler http.Handler) error {
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       time.Minute,
-		WriteTimeout:      time.Minute,
-		IdleTimeout:       2 * time.Minute,
-	}
-	failed := make(chan error, 1)
-	go func() { failed <- server.Serve(listener) }()
-	select {
-	case err := <-failed:
-		return err
-	case <-ctx.Done():
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
-		return server.Close()
-	}
-	return nil
 }

@@ -7,7 +7,7 @@ import (
 	"os"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/serve"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/labstack/echo/v5"
 	"golang.org/x/oauth2"

@@ -39,7 +39,7 @@ import (
 	"strings"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/serve"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 )
@@ -57,7 +57,7 @@ func main() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	if err := serve.ListenAndServe("127.0.0.1:8080", routes(provider, public.Path), provider.Shutdown); err != nil {
+	if err := serve.Until(serve.Signal(), "127.0.0.1:8080", routes(provider, public.Path), provider.Shutdown); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -45,7 +45,7 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers/internal/serve"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/alexedwards/scs/v2"
 	"golang.org/x/oauth2"
@@ -65,7 +65,7 @@ func main() {
 		log.Fatal(err)
 	}
 	// secure is false for http://127.0.0.1 only: on https it has to be true.
-	if err := serve.ListenAndServe("127.0.0.1:8080", newApp(provider, false), provider.Shutdown); err != nil {
+	if err := serve.Until(serve.Signal(), "127.0.0.1:8080", newApp(provider, false), provider.Shutdown); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -1,0 +1,98 @@
+// Package serve runs the servers of the examples and ends them in good order.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+)
+
+const (
+	// requestLimit is how long requests of browsers may go on at the end.
+	requestLimit = 5 * time.Second
+
+	// shutdownLimit is longer than a request to a provider may take, and a save after it.
+	shutdownLimit = 20 * time.Second
+)
+
+// Main serves the routes of a provider at 127.0.0.1:8080 until the program is told to
+// stop. err is that of making the provider.
+func Main(p *shangcloud.Provider, err error, routes func(*shangcloud.Provider) http.Handler) {
+	if err == nil {
+		err = Until(Signal(), "127.0.0.1:8080", routes(p), p.Shutdown)
+	}
+	if err != nil {
+		log.Fatal(err)
+	}
+}
+
+// Signal returns a context that ends when the program is told to stop: by Ctrl-C, or with
+// SIGTERM.
+func Signal() context.Context {
+	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	return ctx
+}
+
+// Until is On, at an address.
+func Until(ctx context.Context, addr string, handler http.Handler, shutdown func(context.Context) error) error {
+	listener, err := Listen(addr)
+	if err != nil {
+		return err
+	}
+	return On(ctx, listener, handler, shutdown)
+}
+
+// Listen listens at addr. The error says what to do.
+func Listen(addr string) (net.Listener, error) {
+	listener, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, fmt.Errorf("%w\nchoose another address with -addr; -addr 127.0.0.1:0 takes a free port", err)
+	}
+	return listener, nil
+}
+
+// Reachable is addr as a browser on this machine opens it.
+func Reachable(addr net.Addr) string {
+	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
+		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
+	}
+	return addr.String()
+}
+
+// On serves handler until ctx ends. It lets the requests under way end, and calls
+// shutdown then, which is Provider.Shutdown: no request is under way any more, but a
+// token may be, and what was sent is waited for.
+func On(ctx context.Context, listener net.Listener, handler http.Handler, shutdown func(context.Context) error) error {
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       time.Minute,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+	}
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	requests, cancel := context.WithTimeout(context.Background(), requestLimit)
+	defer cancel()
+	var ended error
+	if server.Shutdown(requests) != nil {
+		ended = server.Close()
+	}
+	tokens, cancelTokens := context.WithTimeout(context.Background(), shutdownLimit)
+	defer cancelTokens()
+	return errors.Join(ended, shutdown(tokens))
+}
