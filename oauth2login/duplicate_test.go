@@ -14,6 +14,7 @@ import (
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -170,5 +171,34 @@ func TestRepeatedCallbackManyLogins(t *testing.T) {
 		require.NoError(t, err)
 		_, err = s.finish(back)
 		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
+	})
+}
+
+// lostStore keeps states and does not find them again.
+type lostStore struct{ *state.Memory }
+
+func (s lostStore) Take(ctx context.Context, _ string) ([]byte, bool, error) {
+	return hangingStore{}.Take(ctx, "")
+}
+
+// The store fails: the cookie stays for another try, also in a repeated callback's answer.
+func TestRepeatedCallbackStoreDown(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := valid("https://provider.example")
+		c.States = lostStore{state.NewMemory(0)}
+		p := c.provider(t)
+		cookie, stateParam := started(t, p)
+		back := httptest.NewRequest("GET", "/callback?code=c&state="+stateParam, nil)
+		back.AddCookie(cookie)
+		var wg sync.WaitGroup
+		for range 2 {
+			wg.Go(func() {
+				w := httptest.NewRecorder()
+				_, err := p.FinishLogin(w, back.Clone(t.Context()))
+				assert.ErrorIs(t, err, oauth2login.ErrStateStore)
+				assert.Empty(t, w.Result().Cookies())
+			})
+		}
+		wg.Wait()
 	})
 }

@@ -313,17 +313,15 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 	if err != nil {
 		return nil, err
 	}
-	stays := false
 	login, err := p.results.do(r.Context(), at.resultKey(cb), func() (*Login, bool, error) {
 		l, err := p.pending.redeem(r.Context(), at.place, carried)
 		if err != nil {
-			stays = !errors.Is(err, ErrStateNotFound) // the state may still be there
 			return nil, false, p.placed(err)
 		}
 		login, err := p.finish(r.Context(), cb, l)
 		return login, true, err
 	})
-	if !stays {
+	if !errors.Is(err, ErrStateStore) { // otherwise the state may still be there
 		http.SetCookie(w, p.cookie(p.cookieName(cb.state), "", -1))
 	}
 	return login, err
