@@ -1,24 +1,16 @@
-//go:build unported
-
-package shangcloud
+package oauth2login
 
 import (
-	"context"
-	"encoding/json"
-	"runtime"
-	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// These tests are inside the package, for no test can set the clock of the machine.
+// These tests are inside the package, because no test can set the clock of the machine.
 
 // TestMoment has the wall clock and the monotonic clock run apart: a token has
 // expired as soon as one of them says so.
@@ -55,126 +47,57 @@ func TestMoment(t *testing.T) {
 	assert.True(t, m.reached(start.Add(time.Minute)), "a wall clock revives no token")
 }
 
-// TestSealedAndClocks opens a sealed login by clocks that are not the one it was
-// sealed by.
-func TestSealedAndClocks(t *testing.T) {
-	keys, err := seal.New([][]byte{{31: 1}})
-	require.NoError(t, err)
+// A login is finished by clocks that are not the one it began by: that of another machine,
+// or one that was set, or that stood still while the machine was suspended.
+func TestUnderWay(t *testing.T) {
+	const lifetime = 5 * time.Minute
 	start := time.Now()
+	l := &pendingLogin{Expires: start.Add(lifetime).UnixMilli()}
 	for _, c := range []struct {
-		ahead time.Duration // the opening clock
-		want  bool
+		ahead          time.Duration // the clock at the end
+		stored, sealed bool
 	}{
-		{-24 * time.Hour, false},
-		{-time.Hour, false},
-		{-61 * time.Second, false},
-		{-59 * time.Second, true}, // another machine's clock
-		{0, true},
-		{299 * time.Second, true},
-		{301 * time.Second, false},
-		{time.Hour, false},
-		{24 * time.Hour, false},
+		{-24 * time.Hour, false, false},
+		{-301 * time.Second, false, false},
+		{-299 * time.Second, true, false},
+		{-61 * time.Second, true, false},
+		{-59 * time.Second, true, true},
+		{0, true, true},
+		{299 * time.Second, true, true},
+		{301 * time.Second, true, false}, // the store's own clock has ended it
+		{599 * time.Second, true, false},
+		{601 * time.Second, false, false},
+		{24 * time.Hour, false, false},
 	} {
-		s := newSealedLogins(keys)
-		sealed, err := s.seal("key", &pendingLogin{Verifier: "v"}, start)
-		require.NoError(t, err)
-		l, found := s.open(t.Context(), "key", sealed, start.Add(c.ahead))
-		assert.Equal(t, c.want, found, c.ahead)
-		if found {
-			assert.Equal(t, "v", l.Verifier)
-		}
+		now := start.Add(c.ahead)
+		assert.Equal(t, c.stored, l.underWay(now, lifetime, storeSkew, storeSkew), "stored, %v", c.ahead)
+		assert.Equal(t, c.sealed, l.underWay(now, lifetime, sealedSkew, 0), "sealed, %v", c.ahead)
 	}
 }
 
-// TestStoredAndClocks takes a login from a store that still has it, by clocks that are
-// not the one it was put by: the store's own clock was set back, or the machine was
-// suspended, or the store never lets go.
-func TestStoredAndClocks(t *testing.T) {
-	p, err := New(Config{ClientID: "demo", RedirectURL: "https://app.example/callback"})
-	require.NoError(t, err)
-	for _, c := range []struct {
-		ahead time.Duration // the taking clock
-		want  bool
-	}{
-		{-24 * time.Hour, false},
-		{-time.Hour, false},
-		{-301 * time.Second, false},
-		{-299 * time.Second, true}, // another machine's clock
-		{0, true},
-		{599 * time.Second, true}, // the store ends it after 300
-		{601 * time.Second, false},
-		{time.Hour, false},
-		{24 * time.Hour, false},
-	} {
-		l := &pendingLogin{Verifier: "v"}
-		l.begun(time.Now().Add(-c.ahead))
-		value, err := json.Marshal(l)
-		require.NoError(t, err)
-		require.NoError(t, p.conf.States.Put(t.Context(), p.stateKey(browserLogin, "state"), value, time.Hour))
-		l, err = p.take(t.Context(), browserLogin, "state")
-		if c.want {
-			require.NoError(t, err, c.ahead)
-			assert.Equal(t, "v", l.Verifier)
-		} else {
-			assert.ErrorIs(t, err, ErrStateNotFound, c.ahead)
-		}
-	}
-}
-
-// TestSealedAndSteps sets the clock back: what has ended does not begin again when the
-// clock shows the old times once more.
-func TestSealedAndSteps(t *testing.T) {
+// A sealed login that has ended does not begin again when the clock is set back, used or
+// not. Its process knows that by its monotonic clock.
+func TestSealedClockSetBack(t *testing.T) {
+	const lifetime = 5 * time.Minute
 	keys, err := seal.New([][]byte{{31: 1}})
 	require.NoError(t, err)
-	for _, back := range []time.Duration{4 * time.Minute, time.Hour, 24 * time.Hour} {
-		for _, used := range []bool{true, false} {
-			synctest.Test(t, func(t *testing.T) {
-				s := newSealedLogins(keys)
-				time.Sleep(time.Hour)
-				sealed, err := s.seal("key", &pendingLogin{Verifier: "v"}, time.Now())
+	for back, found := range map[time.Duration]bool{0: true, lifetime: false, 24 * time.Hour: false} {
+		synctest.Test(t, func(t *testing.T) {
+			s, other := newSealedLogins(keys, lifetime), newSealedLogins(keys, lifetime)
+			time.Sleep(time.Hour)
+			// What will be the time of the start by a clock that is set back.
+			l := &pendingLogin{Verifier: "v", Expires: time.Now().Add(back + lifetime).UnixMilli()}
+			sealed, err := s.keep(t.Context(), place{key: "key"}, l)
+			require.NoError(t, err)
+			time.Sleep(back)
+			_, err = s.redeem(t.Context(), place{key: "key"}, sealed)
+			if found {
 				require.NoError(t, err)
-				if used {
-					_, found := s.open(t.Context(), "key", sealed, time.Now())
-					require.True(t, found)
-				}
-				for elapsed := 5 * time.Minute; elapsed < back+10*time.Minute; elapsed += time.Minute {
-					time.Sleep(time.Until(s.start.Add(time.Hour + elapsed)))
-					_, found := s.open(t.Context(), "key", sealed, time.Now().Add(-back))
-					assert.False(t, found, "%v after a step of %v", elapsed, back)
-				}
-			})
-		}
-	}
-}
-
-// TestSealedOnce has the memory of redeemed states dawdle.
-func TestSealedOnce(t *testing.T) {
-	keys, err := seal.New([][]byte{{31: 1}})
-	require.NoError(t, err)
-	s := newSealedLogins(keys)
-	s.used = dawdling{s.used}
-	sealed, err := s.seal("key", &pendingLogin{Verifier: "v"}, time.Now())
-	require.NoError(t, err)
-	var redeemed atomic.Int32
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			if _, found := s.open(t.Context(), "key", sealed, time.Now()); found {
-				redeemed.Add(1)
+				_, err = s.redeem(t.Context(), place{key: "key"}, sealed)
 			}
+			assert.ErrorIs(t, err, ErrStateNotFound, back)
+			_, err = other.redeem(t.Context(), place{key: "key"}, sealed)
+			assert.NoError(t, err, "another process goes by the wall clock only")
 		})
 	}
-	wg.Wait()
-	assert.EqualValues(t, 1, redeemed.Load())
-}
-
-// dawdling lets others go first before it answers.
-type dawdling struct{ state.Store }
-
-func (d dawdling) Take(ctx context.Context, key string) ([]byte, bool, error) {
-	value, found, err := d.Store.Take(ctx, key)
-	for range 100 {
-		runtime.Gosched()
-	}
-	return value, found, err
 }
