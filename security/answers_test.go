@@ -620,6 +620,34 @@ func TestAnswersLeaveNoConnection(t *testing.T) {
 	}
 }
 
+// countedBody counts how often it is closed.
+type countedBody struct {
+	io.Reader
+	closed *int
+}
+
+func (b countedBody) Close() error { *b.closed++; return nil }
+
+// The application's transport ignores contexts. The call ends in time nevertheless, and
+// the late answer is closed.
+func TestAPITransportIgnoresContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		closed := 0
+		slow := roundTripper(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Minute)
+			return &http.Response{StatusCode: 200, Header: http.Header{}, Body: countedBody{strings.NewReader(goodUser), &closed}, Request: r}, nil
+		})
+		start := time.Now()
+		_, err := shangcloud.NewAPI(&http.Client{Transport: slow}).UserInfo(t.Context())
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.Equal(t, 10*time.Second, time.Since(start))
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		assert.Equal(t, 1, closed)
+	})
+}
+
 func (l badAnswer) judge(t *testing.T, e endpoint, err error) {
 	t.Helper()
 	if l.accepted != nil && l.accepted(e) {
