@@ -101,3 +101,51 @@ func TestAwait(t *testing.T) {
 		assert.NotContains(t, err.Error(), "hush")
 	})
 }
+
+type tokenFunc func() (*oauth2.Token, error)
+
+func (f tokenFunc) Token() (*oauth2.Token, error) { return f() }
+
+func TestPlain(t *testing.T) {
+	refused := &oauth2.RetrieveError{ErrorCode: "invalid_grant"}
+	hush := errors.New("hush")
+	for _, c := range []struct {
+		tok  *oauth2.Token
+		err  error
+		text string
+	}{
+		{&oauth2.Token{AccessToken: "a"}, nil, ""},
+		{nil, nil, "place: token: the token source returned none"},
+		{new(oauth2.Token), nil, "place: token: the token source returned none"},
+		{nil, hush, "place: token: the token source failed"},
+		{nil, refused, refused.Error()},
+	} {
+		p := &wire.Plain{Where: "place", Source: tokenFunc(func() (*oauth2.Token, error) { return c.tok, c.err })}
+		tok, err := p.Token(t.Context())
+		if c.text != "" {
+			assert.EqualError(t, err, c.text)
+			continue
+		}
+		require.NoError(t, err)
+		again, err := p.Replace(t.Context(), tok)
+		require.NoError(t, err)
+		assert.Same(t, tok, again, "it has no other token")
+		p.Accepted(tok)
+	}
+}
+
+// The base does not look at the context.
+func TestPrompt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://a.example", nil)
+		require.NoError(t, err)
+		_, err = wire.Prompt{Base: roundTrip(func(r *http.Request) (*http.Response, error) {
+			time.Sleep(time.Minute)
+			return respond(r, 200), nil
+		})}.RoundTrip(req)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(time.Hour)
+	})
+}
