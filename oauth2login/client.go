@@ -3,7 +3,6 @@ package oauth2login
 import (
 	"context"
 	"net/http"
-	"net/url"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
 	"golang.org/x/oauth2"
@@ -16,15 +15,17 @@ import (
 //
 // If src is a [*TokenSource], a wait for a refresh ends with the request's context. A
 // request that is answered with 401 is repeated once with a new token, provided that its
-// body can be sent again ([http.Request.GetBody]). An origin that can't be parsed makes
-// every request fail.
+// body can be sent again ([http.Request.GetBody]).
+//
+// An origin has to be https or on a loopback host, as the URLs of [New] are. Requests to
+// any other one fail, unless [WithPlainHTTP] allows it.
 func (p *Provider) Client(src oauth2.TokenSource, origins ...string) *http.Client {
 	bearer := &wire.Bearer{
 		Base: wire.Transport(p.http), Limit: p.opts.Timeout, Where: p.where,
 		Remedy: "; pass the other origin to Provider.Client",
 	}
 	for _, origin := range origins {
-		if u, err := url.Parse(origin); err == nil {
+		if u, err := wire.ParseURL(origin, p.row.plainHTTP); err == nil {
 			bearer.Origins = append(bearer.Origins, wire.Origin(u))
 		}
 	}

@@ -70,6 +70,24 @@ func TestClientOrigins(t *testing.T) {
 	assert.Equal(t, http.StatusOK, got, "the second origin")
 }
 
+// A token is not sent in clear, unless the provider's row says so.
+func TestClientPlainHTTP(t *testing.T) {
+	tok := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "access"})
+	sent := 0
+	c := valid("https://provider.example")
+	c.HTTPClient = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		sent++
+		return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: http.NoBody, Request: r}, nil
+	})}
+	_, err := post(t.Context(), c.provider(t).Client(tok, "http://api.example"), "http://api.example/", nil)
+	assert.ErrorContains(t, err, "the token is for")
+	assert.Zero(t, sent)
+	c.row = append(c.row, oauth2login.WithPlainHTTP())
+	_, err = post(t.Context(), c.provider(t).Client(tok, "http://api.example"), "http://api.example/", nil)
+	require.NoError(t, err)
+	assert.Equal(t, 1, sent)
+}
+
 // The connection may go to the right host and the request name another one, which a
 // proxy obeys.
 func TestClientForeignHost(t *testing.T) {
