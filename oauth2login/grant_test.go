@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -138,4 +139,16 @@ func tokenWithLifetime(t *testing.T, expiresIn string, refresh bool, row []oauth
 	login, err := v.finishAt(p, v.startAt(p, internet))
 	require.NoError(t, err)
 	return login.Token
+}
+
+// A time-out of the application's own HTTP client ends neither an exchange nor a refresh.
+func TestTimeoutOfHTTPClient(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 5 * time.Second})
+		login, err := s.finish(s.callbackOf(t, false))
+		require.NoError(t, err)
+		time.Sleep(2 * time.Hour)
+		_, err = s.TokenSource(login.Token).Token()
+		assert.NoError(t, err)
+	}, func(o *oauth2login.Options) { o.HTTPClient.Timeout = time.Second })
 }

@@ -61,7 +61,8 @@ type Options struct {
 	EarlyRefresh time.Duration
 
 	// HTTPClient makes the requests. If nil, one that keeps its connections. Redirects
-	// are never followed, and its cookie jar is not used.
+	// are never followed, and its cookie jar is not used. Its own Timeout is only for
+	// the requests of Provider.Client: it must not end an exchange or a refresh.
 	HTTPClient *http.Client
 
 	// Observe is told how every login and every refresh ended, for metrics and audit
@@ -186,6 +187,7 @@ func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Prov
 	p.http = wire.Client(p.opts.HTTPClient)
 	auth := *p.http
 	auth.Transport = &guard{p: p, base: wire.Transport(p.http)}
+	auth.Timeout = 0 // Options.Timeout counts
 	p.auth = &auth
 	return p, nil
 }
