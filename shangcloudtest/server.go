@@ -31,6 +31,12 @@ type Server struct {
 	// reach the URL of a server from [New].
 	URL string
 
+	*internals
+}
+
+// internals are behind a pointer: package fmt prints its address, where it prints a Server
+// by value and calls no method, as in a template or for %w.
+type internals struct {
 	settings atomic.Pointer[Settings]
 	record   recorder
 	faults   faultList
@@ -67,15 +73,14 @@ var _ http.Handler = (*Server)(nil)
 // New returns a server that does not listen. Use it as an [http.Handler] or with
 // [Server.Transport]. Close ends the requests that a [Fault] holds back.
 func New() *Server {
-	s := &Server{
-		URL:       inProcessURL,
+	s := &Server{URL: inProcessURL, internals: &internals{
 		clients:   make(map[string]*client),
 		byAuth:    make(map[[32]byte]*client),
 		userAt:    make(map[int64]int),
 		variables: make(map[int64]map[string]string),
 		handlers:  make(map[string]http.Handler),
 		closed:    make(chan struct{}),
-	}
+	}}
 	s.settings.Store(&Settings{})
 	return s
 }
