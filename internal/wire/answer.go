@@ -2,6 +2,7 @@ package wire
 
 import (
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/json"
 	"errors"
@@ -19,6 +20,10 @@ import (
 
 // maxRetryAfter caps what a server can ask for with Retry-After.
 const maxRetryAfter = 24 * time.Hour
+
+// gzipOverhead is how much longer than its content a gzip body may be. Without a limit a
+// server could send parts without content for ever.
+const gzipOverhead = 64 << 10
 
 // ErrUnusable is in the chain of the error for an answer that is not what it should be.
 var ErrUnusable = errors.New("unusable answer")
@@ -40,7 +45,7 @@ func Read(res *http.Response, limit int64) (*Answer, error) {
 	defer res.Body.Close()
 	from := io.Reader(res.Body)
 	if strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
-		unzipped, err := gzip.NewReader(from)
+		unzipped, err := gzip.NewReader(io.LimitReader(from, limit+gzipOverhead))
 		if err != nil {
 			return nil, Unusable("not gzip, as its header says")
 		}
@@ -49,7 +54,7 @@ func Read(res *http.Response, limit int64) (*Answer, error) {
 	a := &Answer{Status: res.StatusCode, Header: res.Header}
 	body, err := io.ReadAll(io.LimitReader(from, limit+1))
 	switch {
-	case errors.Is(err, gzip.ErrChecksum), errors.Is(err, gzip.ErrHeader):
+	case isDamaged(err):
 		return nil, Unusable("damaged gzip")
 	case err != nil:
 		return nil, harmless(err)
@@ -58,6 +63,12 @@ func Read(res *http.Response, limit int64) (*Answer, error) {
 	}
 	a.Body = body[:min(int64(len(body)), limit)]
 	return a, nil
+}
+
+// isDamaged reports whether a body is not the gzip that it should be.
+func isDamaged(err error) bool {
+	_, corrupt := errors.AsType[flate.CorruptInputError](err)
+	return corrupt || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
 }
 
 // OK reports whether the status is a successful one.

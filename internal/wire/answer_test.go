@@ -3,6 +3,7 @@ package wire_test
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
@@ -20,6 +21,8 @@ func TestRead(t *testing.T) {
 	_ = z.Close()
 	damaged := bytes.Clone(zipped.Bytes())
 	damaged[len(damaged)-8] ^= 1
+	corrupt := bytes.Clone(zipped.Bytes())
+	corrupt[10] ^= 0xff // the first byte after the header
 	for name, c := range map[string]struct {
 		status         int
 		encoding, body string
@@ -31,6 +34,7 @@ func TestRead(t *testing.T) {
 		"gzip":             {200, "gzip", zipped.String(), "zipped"},
 		"no gzip":          {200, "gzip", "zipped", ""},
 		"damaged gzip":     {200, "GZIP", string(damaged), ""},
+		"corrupt gzip":     {200, "gzip", string(corrupt), ""},
 	} {
 		res := &http.Response{StatusCode: c.status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(c.body))}
 		res.Header.Set("Content-Encoding", c.encoding)
@@ -43,6 +47,36 @@ func TestRead(t *testing.T) {
 			assert.Equal(t, c.want, string(a.Body), name)
 			assert.Equal(t, c.status == 200, a.OK(), name)
 		}
+	}
+}
+
+// repeated is a body that repeats the same bytes for ever.
+type repeated struct {
+	bytes []byte
+	read  int
+}
+
+func (r *repeated) Read(p []byte) (int, error) {
+	for i := range p {
+		p[i] = r.bytes[(r.read+i)%len(r.bytes)]
+	}
+	r.read += len(p)
+	if r.read > 16<<20 {
+		return 0, errors.New("read too far")
+	}
+	return len(p), nil
+}
+
+func TestReadEndlessGzip(t *testing.T) {
+	for _, content := range []string{"", "x"} {
+		var zipped bytes.Buffer
+		z := gzip.NewWriter(&zipped)
+		_, _ = io.WriteString(z, content)
+		_ = z.Close()
+		body := &repeated{bytes: zipped.Bytes()}
+		res := &http.Response{StatusCode: 200, Header: http.Header{"Content-Encoding": {"gzip"}}, Body: io.NopCloser(body)}
+		_, _ = wire.Read(res, 1<<10)
+		assert.Less(t, body.read, 1<<20, "content %q", content)
 	}
 }
 
