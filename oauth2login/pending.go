@@ -7,7 +7,6 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -171,7 +170,7 @@ func (s *sealedLogins) keep(_ context.Context, at place, l *pendingLogin) (strin
 			return carry, nil
 		}
 		if l.ReturnTo == "" {
-			return "", errors.New("the scopes are too long for a cookie")
+			return "", quiet.New("", "WithScopes: too long for a cookie")
 		}
 		l.ReturnTo = ""
 	}

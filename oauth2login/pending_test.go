@@ -211,6 +211,15 @@ func TestSealedFits(t *testing.T) {
 	}
 }
 
+// Scopes can't be dropped as a path is: the error says what is too long.
+func TestSealedScopesTooLong(t *testing.T) {
+	s := newSite(t, sealedWith("1"))
+	w := httptest.NewRecorder()
+	err := s.StartLogin(w, httptest.NewRequest("GET", "/login", nil), oauth2login.WithScopes(strings.Repeat("s", 3000)))
+	assert.ErrorContains(t, err, "WithScopes: too long for a cookie")
+	assert.Empty(t, w.Header())
+}
+
 // TestSealedCookiesDoNotPileUp abandons long logins.
 func TestSealedCookiesDoNotPileUp(t *testing.T) {
 	s, b := newSite(t, sealedWith("1")), newBrowser(t)
