@@ -241,9 +241,11 @@ func (shared *session) join(s *TokenSource, h *held, rejected *oauth2.Token) (*o
 
 // joinRejected is join for a caller whose token the API has rejected.
 func (shared *session) joinRejected(s *TokenSource, h *held) (*oauth2.Token, *flight, error) {
-	now := time.Now()
+	now, refused := time.Now(), shared.refusedLocked(h)
 	switch {
-	case h.forced, now.Before(shared.forced):
+	case refused != nil && s.store == nil:
+		return nil, nil, refused
+	case refused == nil && (h.forced || now.Before(shared.forced)):
 		return h.tok, nil, nil // a new token was rejected as well
 	case shared.flight != nil && shared.flight.look == nil:
 		return nil, shared.flight, nil

@@ -116,34 +116,46 @@ func (s *TokenSource) replace(ctx context.Context, h *held) error {
 func (s *TokenSource) renew(ctx context.Context, h *held, rejected *oauth2.Token) (*oauth2.Token, error) {
 	shared := s.acquire()
 	defer s.release(shared)
-	tok, f, err := shared.join(s, h, rejected)
-	if f == nil {
-		return tok, err
-	}
-	before := s.cur.Load()
 	ctx, cancel := wire.WithLimit(ctx, s.p.waitLimit())
 	defer cancel()
-	ready := f.ready
-	if rejected != nil {
-		ready = f.done // the token that is ready may be the rejected one
+	for {
+		tok, f, err := shared.join(s, h, rejected)
+		if f == nil {
+			return tok, err
+		}
+		tok, again, err := s.await(ctx, f, rejected)
+		if !again {
+			return tok, err
+		}
+		h, rejected = s.cur.Load(), nil
 	}
-	if err := f.wait(ctx, ready); err != nil {
-		return nil, err
+}
+
+// await waits for the token of a flight. again means that the token has expired since it
+// came: it lives for seconds only, or the machine is busy.
+func (s *TokenSource) await(ctx context.Context, f *flight, rejected *oauth2.Token) (tok *oauth2.Token, again bool, err error) {
+	before := s.cur.Load()
+	if rejected == nil { // the token that is ready may be the rejected one
+		if err := f.wait(ctx, f.ready); err != nil {
+			return nil, false, err
+		}
+		if tok := s.adopt(before, f); tok != nil {
+			return tok, false, nil
+		}
+	}
+	if err := f.wait(ctx, f.done); err != nil {
+		return nil, false, err
 	}
 	tok = s.adopt(before, f)
-	if tok == nil && rejected == nil { // the token that was ready has expired meanwhile
-		if err := f.wait(ctx, f.done); err != nil {
-			return nil, err
-		}
-		tok = s.adopt(before, f)
-	}
-	switch {
+	switch next := f.result.Load(); {
 	case tok != nil && (tok != rejected || f.err == nil):
-		return tok, nil
-	case f.err == nil:
-		return nil, s.noToken()
+		return tok, false, nil
+	case f.err != nil:
+		return nil, false, f.err
+	case next == nil || next.tok == nil:
+		return nil, false, s.noToken()
 	}
-	return nil, f.err
+	return nil, true, nil
 }
 
 // adopt puts the result of f into force, unless a new login came first, and returns the

@@ -1352,3 +1352,19 @@ func TestObserve(t *testing.T) {
 		}
 	})
 }
+
+// A token that lives for a second may have expired by the time that its caller runs: that
+// is no reason to log in again.
+func TestTokenSourceExpiredOnArrival(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = time.Second })
+		store := newLockingStore(s.expired())
+		store.saving = 1500 * time.Millisecond // longer than the token lives
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		_, err := s.StoredTokens(store).TokenContext(ctx)
+		assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired)
+		assert.ErrorIs(t, err, context.DeadlineExceeded)
+		time.Sleep(time.Minute)
+	})
+}
