@@ -5,16 +5,20 @@ import (
 	"context"
 	"database/sql"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,33 +53,79 @@ type job struct {
 	DSN     string
 	Table   string
 	Users   []string
+
+	DieBefore int // this refresh of the process: SIGKILL between the lock and the request
 }
 
 // report is what came of a job.
 type report struct {
 	Calls, Failures int
+	Lost            int      // callers who were told to log in again
 	Errors          []string // the first few
 	Slowest         time.Duration
 }
 
-// sender adds the name of the process to its requests.
-type sender string
+// sender adds the name of the process to its requests. It may kill the process instead of
+// sending one.
+type sender struct {
+	process   string
+	dieBefore int32
+	sent      *atomic.Int32
+}
 
 func (s sender) RoundTrip(r *http.Request) (*http.Response, error) {
+	if s.sent.Add(1) == s.dieBefore {
+		self, err := os.FindProcess(os.Getpid())
+		if err == nil {
+			err = self.Kill()
+		}
+		return nil, err
+	}
 	r = r.Clone(r.Context())
-	r.Header.Set(processHeader, string(s))
+	r.Header.Set(processHeader, s.process)
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-func newProvider(platform, process string) (*shangcloud.Provider, error) {
+func newProvider(platform, process string, dieBefore int) (*shangcloud.Provider, error) {
 	return shangcloud.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "http://127.0.0.1/callback", Endpoint: shangcloud.EndpointAt(platform),
-	}, &oauth2login.Options{HTTPClient: &http.Client{Transport: sender(process)}, Logger: slog.New(slog.DiscardHandler)})
+	}, &oauth2login.Options{HTTPClient: &http.Client{Transport: sender{process, int32(dieBefore), new(atomic.Int32)}}, Logger: slog.New(slog.DiscardHandler)})
 }
 
 // encrypted is the store of a user's token.
 func encrypted(tokens *sqlstore.Tokens, keys *tokenstore.Keys, user string) oauth2login.TokenStore {
 	return tokenstore.Encrypted(tokens.User(user), keys, "shangcloud", user)
+}
+
+// files is the driver of a job whose users each have a file in the folder DSN.
+const files = "files"
+
+// stores returns the store of each user.
+func (j job) stores() (func(user string) oauth2login.TokenStore, error) {
+	if j.Driver == files {
+		all := make(map[string]oauth2login.TokenStore)
+		for _, user := range j.Users {
+			file, err := tokenstore.NewFile(filepath.Join(j.DSN, user))
+			if err != nil {
+				return nil, err
+			}
+			all[user] = file
+		}
+		return func(user string) oauth2login.TokenStore { return all[user] }, nil
+	}
+	db, err := openPool(j.Driver, j.DSN, 10)
+	if err != nil {
+		return nil, err
+	}
+	tokens, err := sqlstore.NewTokens(db, j.Dialect, sqlstore.Config{Table: j.Table})
+	if err != nil {
+		return nil, err
+	}
+	keys, err := tokenstore.NewKeys(key(0))
+	if err != nil {
+		return nil, err
+	}
+	return func(user string) oauth2login.TokenStore { return encrypted(tokens, keys, user) }, nil
 }
 
 // work is main for a child.
@@ -88,25 +138,17 @@ func work(text string) int {
 	if err := json.Unmarshal([]byte(text), &j); err != nil {
 		return fail(err)
 	}
-	provider, err := newProvider(j.URL, j.Name)
+	provider, err := newProvider(j.URL, j.Name, j.DieBefore)
 	if err != nil {
 		return fail(err)
 	}
-	db, err := openPool(j.Driver, j.DSN, 10)
-	if err != nil {
-		return fail(err)
-	}
-	tokens, err := sqlstore.NewTokens(db, j.Dialect, sqlstore.Config{Table: j.Table})
-	if err != nil {
-		return fail(err)
-	}
-	keys, err := tokenstore.NewKeys(key(0))
+	storeOf, err := j.stores()
 	if err != nil {
 		return fail(err)
 	}
 	shared := make(map[string]*oauth2login.TokenSource)
 	for _, u := range j.Users {
-		shared[u] = provider.StoredTokens(encrypted(tokens, keys, u))
+		shared[u] = provider.StoredTokens(storeOf(u))
 	}
 
 	ctx, cancel := context.WithCancel(context.Background())
@@ -126,7 +168,7 @@ func work(text string) int {
 				user := j.Users[n%len(j.Users)]
 				src := shared[user]
 				if i%10 == 0 { // one that has to ask the store first
-					src = provider.StoredTokens(encrypted(tokens, keys, user))
+					src = provider.StoredTokens(storeOf(user))
 				}
 				begin := time.Now()
 				tok, err := src.Token()
@@ -137,6 +179,9 @@ func work(text string) int {
 				}
 				if err != nil {
 					mine.Failures++
+					if errors.Is(err, oauth2login.ErrLoginRequired) {
+						mine.Lost++
+					}
 					mine.Errors = append(mine.Errors, describe(err))
 				}
 				time.Sleep(5 * time.Millisecond)
@@ -145,6 +190,7 @@ func work(text string) int {
 			defer mu.Unlock()
 			all.Calls += mine.Calls
 			all.Failures += mine.Failures
+			all.Lost += mine.Lost
 			all.Errors = append(all.Errors, mine.Errors...)
 			all.Slowest = max(all.Slowest, mine.Slowest)
 		})
@@ -237,6 +283,10 @@ type site struct {
 	db       *sql.DB // of store
 	job      job
 
+	slow    time.Duration // answers take up to this long
+	failing float64       // of all refreshes, before anything is done: status 503
+	calm    atomic.Bool   // no longer slow or failing
+
 	mu       sync.Mutex
 	owner    map[string]string    // of each refresh token that was ever given out
 	issued   map[string]time.Time // each, and when
@@ -267,24 +317,31 @@ func newProcessSite(t testing.TB, d database, users int) *site {
 	s.platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"http://127.0.0.1/callback"}})
 	s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = lifetime })
 
-	dsn := d.dsn(t)
-	db := open(t, d, dsn, 4)
-	table := newTable(t, db)
-	s.db = db
-	tokens, keys := sameTokens(t, d, db, table), newKeys(t, 0)
-	s.store = func(user string) oauth2login.TokenStore { return encrypted(tokens, keys, user) }
+	s.job = job{URL: s.url, Driver: d.driver, Dialect: d.dialect, DSN: d.dsn(t)}
+	for i := range users {
+		s.users = append(s.users, fmt.Sprint(10001+i))
+	}
+	s.job.Users = s.users
+	if d.driver == files {
+		var err error
+		s.store, err = s.job.stores()
+		require.NoError(t, err)
+	} else {
+		s.db = open(t, d, s.job.DSN, 4)
+		s.job.Table = newTable(t, s.db)
+		tokens, keys := sameTokens(t, d, s.db, s.job.Table), newKeys(t, 0)
+		s.store = func(user string) oauth2login.TokenStore { return encrypted(tokens, keys, user) }
+	}
 	for i := range users {
 		uid := int64(10001 + i)
 		s.platform.AddUser(shangcloudtest.User{ID: uid})
 		user := fmt.Sprint(uid)
 		access, refresh := s.platform.Issue("demo", uid)
-		s.users = append(s.users, user)
 		s.owner[refresh], s.last[user] = user, refresh
 		require.NoError(t, s.store(user).SaveToken(t.Context(), &oauth2.Token{
 			AccessToken: access, TokenType: "Bearer", RefreshToken: refresh, Expiry: time.Now(),
 		}))
 	}
-	s.job = job{URL: s.url, Driver: d.driver, Dialect: d.dialect, DSN: dsn, Table: table, Users: s.users}
 	return s
 }
 
@@ -304,6 +361,11 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	form, _ := url.ParseQuery(string(body))
 	used := form.Get("refresh_token")
 	r.Body = io.NopCloser(bytes.NewReader(body))
+	if !s.calm.Load() && rand.Float64() < s.failing {
+		time.Sleep(rand.N(s.slow))
+		w.WriteHeader(http.StatusServiceUnavailable)
+		return
+	}
 	answer := httptest.NewRecorder()
 	func() {
 		defer func() {
@@ -317,6 +379,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.platform.ServeHTTP(answer, r)
 	}()
 	s.book(r.Header.Get(processHeader), used, answer)
+	if !s.calm.Load() && s.slow > 0 {
+		time.Sleep(rand.N(s.slow)) // the token is rotated at once; the answer takes a while
+	}
 	for k, v := range answer.Header() {
 		w.Header()[k] = v
 	}
@@ -397,7 +462,7 @@ func (s *site) check(t testing.TB) (refreshes int, by map[string]int) {
 		assert.Zero(t, s.uses[tok.RefreshToken], "which nobody has used")
 	}
 	by = maps.Clone(s.by)
-	provider, err := newProvider(s.url, "check")
+	provider, err := newProvider(s.url, "check", 0)
 	require.NoError(t, err)
 	s.mu.Unlock() // the platform needs the books
 	defer s.mu.Lock()
@@ -460,6 +525,58 @@ func TestProcesses(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A platform answers within 7 seconds, and refuses 30 % of the refreshes with status 503.
+// Users come to four processes; with killed, one process after another dies between the
+// lock and the request. No login is lost.
+func TestProcesses_unreliable_platform(t *testing.T) {
+	if !long {
+		t.Skip("six runs of many seconds, on a machine that has nothing else to do: SHANGCLOUD_LONG_TESTS=1")
+	}
+	folder := database{name: "files", driver: files, dsn: func(t testing.TB) string { return t.TempDir() }}
+	for _, d := range []database{postgreSQL, sqLite, folder} {
+		for _, killed := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/killed %v", d.name, killed), func(t *testing.T) {
+				const users, slow, length = 40, 7 * time.Second, 150 * time.Second
+				s := newProcessSite(t, d, users)
+				s.slow, s.failing = slow, 0.3
+				var children []*child
+				for i := range processes {
+					children = append(children, s.start(t, fmt.Sprint(i)))
+				}
+				kills := 0
+				for begin := time.Now(); time.Since(begin) < length; {
+					if !killed {
+						time.Sleep(time.Second)
+						continue
+					}
+					// With one user it has one refresh under way: what others in the same
+					// process have sent would die with it.
+					j := s.job
+					j.Name, j.DieBefore, j.Users = fmt.Sprint("victim ", kills), 2, s.users[kills%users:][:1]
+					victim := startChild(t, j)
+					select {
+					case <-victim.ended:
+						kills++
+					case <-time.After(length - time.Since(begin)):
+						assert.Zero(t, victim.finish(t).Lost)
+					}
+				}
+				failures := 0
+				for _, c := range children {
+					r := c.finish(t)
+					failures += r.Failures
+					assert.Zero(t, r.Lost, "%q", r.Errors)
+				}
+				s.calm.Store(true)
+				n, by := s.check(t)
+				t.Logf("%d refreshes by %v, %d callers with an error, %d killed", n, by, failures, kills)
+				assert.GreaterOrEqual(t, n, users, "tokens are refreshed")
+				assert.Equal(t, killed, kills > 0)
+			})
+		}
 	}
 }
 
