@@ -85,8 +85,8 @@ const maxReturnTo = 2 << 10
 // otherwise otherwise. s may come from the request as it is. It is a path of at most
 // 2048 bytes that begins with "/", with a query and a fragment if there are any.
 //
-// A path with "//" or a backslash anywhere is refused: some servers and browsers make
-// another host of it.
+// A path with "//" or a backslash is refused if it starts so or has dot segments: some
+// servers and browsers make another host of it. [http.Redirect] makes one slash of "//".
 func LocalPath(s, otherwise string) string {
 	if isLocalPath(s) {
 		return s
@@ -105,7 +105,21 @@ func isLocalPath(s string) bool {
 	if err != nil || u.Host != "" || u.User != nil || u.Path == "" { // "//" has neither host nor path
 		return false
 	}
-	return isPlainText(u.Path) && !strings.Contains(u.Path, "//") && !strings.Contains(u.Path+u.Fragment, `\`)
+	if !isPlainText(u.Path) || strings.HasPrefix(strings.ReplaceAll(u.Path, `\`, "/"), "//") {
+		return false
+	}
+	unusual := strings.Contains(u.Path, "//") || strings.Contains(u.Path+u.Fragment, `\`)
+	return !unusual || !hasDotSegment(u.Path) && !hasDotSegment(u.Fragment)
+}
+
+// hasDotSegment takes a backslash for a slash, as browsers do.
+func hasDotSegment(path string) bool {
+	for segment := range strings.SplitSeq(strings.ReplaceAll(path, `\`, "/"), "/") {
+		if segment == "." || segment == ".." {
+			return true
+		}
+	}
+	return false
 }
 
 // isPlainText reports whether s is UTF-8 without control characters.
