@@ -1,6 +1,9 @@
 package oauth2login_test
 
 import (
+	"fmt"
+	"net/http/httptest"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,4 +122,96 @@ func assertNotNew(t *testing.T, field string, conf *oauth2.Config, shared *oauth
 	require.ErrorContains(t, err, field)
 	assert.Nil(t, p)
 	assert.NotContains(t, err.Error(), imitatedSecret)
+}
+
+func TestNewAccepts(t *testing.T) {
+	for name, change := range map[string]func(*setup){
+		"http on 127.0.0.1":           func(c *setup) { c.Endpoint = endpointAt("http://127.0.0.1:8080") },
+		"http on ::1":                 func(c *setup) { c.Endpoint = endpointAt("http://[::1]:8080") },
+		"http on localhost":           func(c *setup) { c.Endpoint, c.RedirectURL = endpointAt("http://localhost"), "http://localhost:3000/cb" },
+		"endpoint with a query":       func(c *setup) { c.Endpoint.AuthURL += "?tenant=a" },
+		"no device endpoint":          func(c *setup) { c.Endpoint.DeviceAuthURL = "" },
+		"redirect URL with a query":   func(c *setup) { c.RedirectURL += "?p=provider" },
+		"redirect URL of an app":      func(c *setup) { c.RedirectURL = "com.example.app:/callback" },
+		"public client":               func(c *setup) { c.ClientSecret = "" },
+		"public client with a colon":  func(c *setup) { c.ClientID, c.ClientSecret = "a:b", "" },
+		"client ID of any characters": func(c *setup) { c.ClientID = "应用 +/=%" },
+		"no scopes":                   func(c *setup) { c.Scopes = nil },
+		"http on every host": func(c *setup) {
+			c.Endpoint, c.RedirectURL = endpointAt("http://intra.example"), "http://intra.example/cb"
+			c.row = append(c.row, oauth2login.WithPlainHTTP())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := valid("https://provider.example")
+			change(c)
+			_, err := oauth2login.New(&c.Config, &c.Options, c.row...)
+			assert.NoError(t, err)
+		})
+	}
+}
+
+// New copies the application's configuration, and OAuth2 gives a copy away.
+func TestConfigIsCopied(t *testing.T) {
+	c := valid("https://provider.example")
+	p := c.provider(t)
+	want := c.Config
+	want.Scopes = []string{"user:basic"}
+	c.Scopes[0], c.ClientID = "changed", "changed"
+	got := p.OAuth2()
+	assert.Equal(t, &want, got)
+	got.Scopes[0], got.ClientID = "changed", "changed"
+	assert.Equal(t, &want, p.OAuth2())
+}
+
+// x/oauth2 never gets the AuthStyle 0, with which it sends a code twice.
+func TestOAuth2AuthStyle(t *testing.T) {
+	for name, c := range map[string]struct {
+		secret      string
+		style, want oauth2.AuthStyle
+	}{
+		"unknown":       {"hush-hush", oauth2.AuthStyleAutoDetect, oauth2.AuthStyleInHeader},
+		"header":        {"hush-hush", oauth2.AuthStyleInHeader, oauth2.AuthStyleInHeader},
+		"form":          {"hush-hush", oauth2.AuthStyleInParams, oauth2.AuthStyleInParams},
+		"public client": {"", oauth2.AuthStyleInHeader, oauth2.AuthStyleInParams},
+	} {
+		conf := valid("https://provider.example")
+		conf.ClientSecret, conf.Endpoint.AuthStyle = c.secret, c.style
+		assert.Equal(t, c.want, conf.provider(t).OAuth2().Endpoint.AuthStyle, name)
+	}
+}
+
+func TestSetClientSecret(t *testing.T) {
+	s, b := newSite(t, func(c *setup) { c.ClientSecret = "old" }), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+	require.NoError(t, s.SetClientSecret("hush-hush"))
+	_, err := b.finish(s, callbackURL)
+	require.NoError(t, err, "the login under way goes on")
+	assert.Equal(t, "hush-hush", s.OAuth2().ClientSecret)
+
+	err = s.SetClientSecret("unusable\n")
+	require.ErrorContains(t, err, "ClientSecret")
+	assert.NotContains(t, err.Error(), "unusable")
+	assert.Equal(t, "hush-hush", s.OAuth2().ClientSecret)
+
+	require.NoError(t, s.SetClientSecret(""))
+	assert.Equal(t, oauth2.AuthStyleInParams, s.OAuth2().Endpoint.AuthStyle)
+}
+
+func TestSetClientSecretWhileLoginsRun(t *testing.T) {
+	s := newSite(t)
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			assert.NoError(t, s.SetClientSecret(fmt.Sprint("secret", i)))
+			w := httptest.NewRecorder()
+			assert.NoError(t, s.StartLogin(w, httptest.NewRequest("GET", "/login", nil)))
+			r := httptest.NewRequest("GET", s.redirect+"?code=c&state="+mustParse(w.Header().Get("Location")).Query().Get("state"), nil)
+			r.AddCookie(w.Result().Cookies()[0])
+			_, err := s.FinishLogin(httptest.NewRecorder(), r)
+			assert.ErrorIs(t, err, oauth2login.ErrClientCredentials)
+		})
+	}
+	wg.Wait()
+	assert.Equal(t, 16, s.tokenRequests())
 }

@@ -20,6 +20,7 @@ func TestParseURL(t *testing.T) {
 		"http://a.example": false, "": false, "/x": false, "ftp://a.example": false, "https:a": false, "https://": false,
 		"https://u@a.example": false, "https://a.example/#": false, "https://.example": false, "https://a..example": false,
 		"https://a.example:": false, "https://a.example:99999": false, "https://a.example/{x}": false, "https://%": false,
+		"http://127.0.0.1.example": false, "http://127.0.0.1@a.example": false, "http://localhost.example": false, "http://a-localhost": false,
 	} {
 		_, err := wire.ParseURL(address, false)
 		assert.Equal(t, ok, err == nil, "%s: %v", address, err)
