@@ -264,6 +264,41 @@ func demoProvider(platform *shangcloudtest.Server, redirectURL string) *shangclo
 	return provider
 }
 
+// A path of the API that this library does not know: Call sends the token and any
+// JSON, and reads any JSON object.
+func ExampleAPI_Call() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	platform.Handle("/api/album/count", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			Year int `json:"year"`
+		}
+		if err := json.NewDecoder(r.Body).Decode(&in); err != nil || in.Year == 0 {
+			http.Error(w, `{"error":"missing_year"}`, http.StatusBadRequest)
+			return
+		}
+		fmt.Fprintf(w, `{"count":%d}`, 7)
+	}))
+	provider := demoProvider(platform, "https://app.example/callback")
+	access, _ := platform.Issue("demo", 10001)
+	api := provider.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access}))
+	ctx := context.Background()
+
+	var album struct {
+		Count int `json:"count"`
+	}
+	err := api.Call(ctx, "/api/album/count", map[string]int{"year": 2026}, &album)
+	fmt.Println(album.Count, err)
+
+	var refused *shangcloud.APIError
+	if err := api.Call(ctx, "/api/album/count", nil, &album); errors.As(err, &refused) {
+		fmt.Println(refused.StatusCode, refused.Code)
+	}
+	// Output:
+	// 7 <nil>
+	// 400 missing_year
+}
+
 // greet is service code: all it gets is an HTTP client. It knows nothing of tokens.
 func greet(ctx context.Context, hc *http.Client, baseURL string) (string, error) {
 	user, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(baseURL)).UserInfo(ctx)
