@@ -615,19 +615,18 @@ func TestProviderFails(t *testing.T) {
 		"user: redirect":   {says(200, token), redirects(target.URL), english.Unavailable},
 	} {
 		t.Run(name, func(t *testing.T) {
+			answers := func(h http.HandlerFunc, otherwise string) string {
+				if h == nil {
+					return otherwise
+				}
+				server := httptest.NewServer(h)
+				t.Cleanup(server.Close)
+				return server.URL
+			}
 			s := newSite(t, func(rows []*provider) {
 				for _, p := range rows {
-					p.Config.Endpoint.TokenURL = down.URL
-					if c.token != nil {
-						server := httptest.NewServer(c.token)
-						t.Cleanup(server.Close)
-						p.Config.Endpoint.TokenURL = server.URL
-					}
-					if c.user != nil {
-						server := httptest.NewServer(c.user)
-						t.Cleanup(server.Close)
-						p.API = server.URL
-					}
+					p.Config.Endpoint.TokenURL = answers(c.token, down.URL)
+					p.API = answers(c.user, p.API)
 				}
 			})
 			for _, p := range everyProvider {
