@@ -2,6 +2,7 @@ package oauth2login_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
 	"testing"
@@ -151,4 +152,49 @@ func TestTimeoutOfHTTPClient(t *testing.T) {
 		_, err = s.TokenSource(login.Token).Token()
 		assert.NoError(t, err)
 	}, func(o *oauth2login.Options) { o.HTTPClient.Timeout = time.Second })
+}
+
+func TestExchangeFails(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault       shangcloudtest.Fault
+		unavailable bool
+		status      int // of the *oauth2.RetrieveError
+		code        string
+	}{
+		"refused":           {shangcloudtest.Fault{Status: 400, Body: `{"error":"invalid_grant","error_description":"hush"}`}, false, 400, "invalid_grant"},
+		"wrong credentials": {shangcloudtest.Fault{Status: 401, Body: `{"error":"invalid_client"}`}, false, 401, "invalid_client"},
+		"refused in HTML":   {shangcloudtest.Fault{Status: 403, Body: `<html>hush`}, false, 403, ""},
+		"error with 200":    {shangcloudtest.Fault{Status: 200, Body: `{"error":"invalid_grant"}`}, false, 200, "invalid_grant"},
+		"error labelled text": {shangcloudtest.Fault{Status: 400, Body: `{"error":"invalid_grant"}`,
+			Header: http.Header{"Content-Type": {"text/plain"}}}, false, 400, "invalid_grant"},
+		"too many": {shangcloudtest.Fault{Status: 429, Body: `{}`}, true, 429, ""},
+		"down":     {shangcloudtest.Fault{Status: 503, Body: `hush`}, true, 503, ""},
+		"redirect": {shangcloudtest.Fault{Status: 307, Redirect: "/oauth/token"}, true, 307, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, b := newSite(t), newBrowser(t)
+			callbackURL := authorize(t, b.start(t, s))
+			s.platform.Fault("/oauth/token", c.fault)
+			login, err := b.finish(s, callbackURL)
+			assert.Nil(t, login)
+			require.Error(t, err)
+			assert.Equal(t, c.unavailable, errors.Is(err, oauth2login.ErrUnavailable), "%v", err)
+			var re *oauth2.RetrieveError
+			require.ErrorAs(t, err, &re)
+			assert.Equal(t, c.status, re.Response.StatusCode)
+			assert.Equal(t, c.code, re.ErrorCode)
+			assert.Empty(t, re.Response.Request.Header, "the request's credentials are not kept")
+			assert.NotContains(t, fmt.Sprintf("%v %+v %#v %s %q", err, err, err, err, err), "hush")
+			assert.Equal(t, 1, s.tokenRequests(), "the code is sent once")
+		})
+	}
+}
+
+func TestPlatformOutOfReach(t *testing.T) {
+	s, b := newSite(t), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+	s.platform.Close()
+	_, err := b.finish(s, callbackURL)
+	assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+	assert.NotContains(t, err.Error(), queryOf(t, callbackURL).Get("code"))
 }

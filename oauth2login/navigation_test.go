@@ -3,9 +3,11 @@ package oauth2login_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -71,4 +73,108 @@ func TestRedirectURLs(t *testing.T) {
 		assert.Equal(t, other, s.platform.Requests("/oauth/token")[0].Form().Get("redirect_uri"))
 		assert.Error(t, s.StartLogin(httptest.NewRecorder(), b.request("GET", "https://app.example/login"), oauth2login.WithRedirectURL("https://evil.example/")))
 	})
+}
+
+func TestReturnTo(t *testing.T) { storedAndSealed(t, testReturnTo) }
+
+func testReturnTo(t *testing.T, kind func(*setup)) {
+	s := newSite(t, kind)
+	b := newBrowser(t)
+	for path, want := range map[string]string{
+		"/":                            "/",
+		"/album?next=https://x/#y":     "/album?next=https://x/#y",
+		"/相册/1":                        "/相册/1",
+		"/a%20b":                       "/a%20b",
+		"/proxy/https://example.cn/":   "/proxy/https://example.cn/",
+		"/files/a//b.txt":              "/files/a//b.txt",
+		"/match/%5EHOST%5C%2F/top":     "/match/%5EHOST%5C%2F/top",
+		"/files/a//../b.txt":           "/",
+		"/files//%2e%2e/b.txt":         "/",
+		`/match/.%5Ctop`:               "/",
+		"":                             "/",
+		"album":                        "/",
+		"?a=b":                         "/",
+		"//":                           "/",
+		"//?a=b":                       "/",
+		"//#a":                         "/",
+		"//evil.example":               "/",
+		"//evil.example/x":             "/",
+		"//u@evil.example/x":           "/",
+		"//u@/x":                       "/",
+		"///evil.example":              "/",
+		`/\evil.example`:               "/",
+		`\\evil.example`:               "/",
+		`/a\..\..\/evil.example`:       "/",
+		"/%09/evil.example":            "/",
+		"/\t/evil.example":             "/",
+		"/%2fevil.example":             "/",
+		"/%2F%2Fevil.example":          "/",
+		"/%5cevil.example":             "/",
+		"/.//evil.example":             "/",
+		"/x/..//evil.example":          "/",
+		`/#/../\evil.example`:          "/",
+		`/#/..%5cevil.example`:         "/",
+		"/#/a?next=https://x/":         "/#/a?next=https://x/",
+		"https:evil.example":           "/",
+		"https://evil.example":         "/",
+		"HTTPS://evil.example":         "/",
+		"javascript:alert(1)":          "/",
+		"/a\r\nSet-Cookie: a=b":        "/",
+		"/a%0d%0aSet-Cookie: a=b":      "/",
+		"/a\x00":                       "/",
+		"/\xff":                        "/",
+		"/?q=\xff":                     "/",
+		" /evil":                       "/",
+		"/%zz":                         "/",
+		"/" + strings.Repeat("a", 5e3): "/",
+	} {
+		login, err := b.finish(s, authorize(t, b.start(t, s, oauth2login.WithReturnTo(path))))
+		require.NoError(t, err)
+		assert.Equal(t, want, login.ReturnTo, "%q", path)
+	}
+	login, err := b.finish(s, authorize(t, b.start(t, s)))
+	require.NoError(t, err)
+	assert.Equal(t, "/", login.ReturnTo)
+}
+
+// TestRequestsOfNobody are those that no user asked for: link previews, and browsers
+// that look ahead. They start no login and burn no state.
+func TestRequestsOfNobody(t *testing.T) {
+	store := &countingStore{Store: state.NewMemory(0)}
+	s, b := newSite(t, func(c *setup) { c.States = store }), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+	store.calls = 0
+	for name, c := range map[string]struct {
+		method, header, value string
+		status                int
+	}{
+		"HEAD":            {"HEAD", "X", "", http.StatusNoContent},
+		"prefetch":        {"GET", "Sec-Purpose", "prefetch", http.StatusServiceUnavailable},
+		"prerender":       {"GET", "Sec-Purpose", "prefetch;prerender", http.StatusServiceUnavailable},
+		"older Chromium":  {"GET", "Purpose", "prefetch", http.StatusServiceUnavailable},
+		"older Firefox":   {"GET", "X-Moz", "prefetch", http.StatusServiceUnavailable},
+		"older Safari":    {"GET", "Purpose", "preview", http.StatusServiceUnavailable},
+		"older still":     {"GET", "X-Purpose", "preview", http.StatusServiceUnavailable},
+		"among others":    {"GET", "Sec-Purpose", "other;a=b, prefetch;anonymous-client-ip", http.StatusServiceUnavailable},
+		"HEAD in advance": {"HEAD", "Sec-Purpose", "Prefetch", http.StatusServiceUnavailable},
+	} {
+		r := b.request(c.method, "https://app.example/login")
+		r.Header.Set(c.header, c.value)
+		w := httptest.NewRecorder()
+		require.NoError(t, s.StartLogin(w, r), name)
+		assert.Equal(t, c.status, w.Code, name)
+		assert.Empty(t, w.Result().Cookies(), name)
+		assert.Empty(t, w.Header().Get("Location"), name)
+		assert.Equal(t, "no-store", w.Header().Get("Cache-Control"), name)
+
+		r = b.request(c.method, callbackURL)
+		r.Header.Set(c.header, c.value)
+		w = httptest.NewRecorder()
+		_, err := s.FinishLogin(w, r)
+		assert.ErrorIs(t, err, oauth2login.ErrBadCallback, name)
+		assert.Empty(t, w.Result().Cookies(), name)
+	}
+	assert.Zero(t, store.calls)
+	_, err := b.finish(s, callbackURL)
+	assert.NoError(t, err)
 }

@@ -4,12 +4,15 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
@@ -323,4 +326,136 @@ func TestRedeemedFlood(t *testing.T) {
 		assert.ErrorIs(t, first(), oauth2login.ErrStateNotFound, "after the flood")
 		assert.ErrorIs(t, deny()(), oauth2login.ErrAccessDenied, "a login of now is finished")
 	}, sealedWith("1"))
+}
+
+// TestStoreHoldsNoStates: who can read the store can't finish logins.
+func TestStoreHoldsNoStates(t *testing.T) {
+	store := &recordingStore{Store: state.NewMemory(0)}
+	s := newSite(t, func(c *setup) { c.States = store })
+	cookie, browserState := started(t, s.Provider)
+	authURL, err := s.StartUnbound(t.Context())
+	require.NoError(t, err)
+	require.Len(t, store.put, 2)
+	for _, put := range store.put {
+		for _, secret := range []string{cookie.Value, browserState, queryOf(t, authURL).Get("state")} {
+			assert.NotContains(t, put, secret)
+		}
+	}
+}
+
+type recordingStore struct {
+	state.Store
+	put []string
+}
+
+func (r *recordingStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	r.put = append(r.put, key+" "+string(value))
+	return r.Store.Put(ctx, key, value, ttl)
+}
+
+// countingStore counts calls and can fail.
+type countingStore struct {
+	state.Store
+	mu    sync.Mutex
+	calls int
+	fail  error
+}
+
+func (s *countingStore) called() (fail error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.calls++
+	return s.fail
+}
+
+func (s *countingStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if err := s.called(); err != nil {
+		return err
+	}
+	return s.Store.Put(ctx, key, value, ttl)
+}
+
+func (s *countingStore) Take(ctx context.Context, key string) ([]byte, bool, error) {
+	if err := s.called(); err != nil {
+		return nil, false, err
+	}
+	return s.Store.Take(ctx, key)
+}
+
+func TestStateStoreDown(t *testing.T) {
+	store := &countingStore{Store: state.NewMemory(0)}
+	s, b := newSite(t, func(c *setup) { c.States = store }), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+
+	down := errors.New("connection refused: value hush")
+	store.fail = down
+	w := httptest.NewRecorder()
+	err := s.StartLogin(w, httptest.NewRequest("GET", "/login", nil))
+	assert.ErrorIs(t, err, oauth2login.ErrStateStore)
+	assert.ErrorIs(t, err, down)
+	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "hush")
+	assert.Empty(t, w.Header(), "no redirect, no cookie")
+	_, err = s.StartUnbound(t.Context())
+	assert.ErrorIs(t, err, oauth2login.ErrStateStore)
+
+	_, err = b.finish(s, callbackURL)
+	assert.ErrorIs(t, err, oauth2login.ErrStateStore)
+	assert.NotErrorIs(t, err, oauth2login.ErrStateNotFound)
+	assert.Zero(t, s.tokenRequests())
+
+	store.fail = nil
+	_, err = b.finish(s, callbackURL)
+	assert.NoError(t, err, "the login completes when the store is back")
+}
+
+// TestStateStoreHangs shows that a login does not wait for its store for ever.
+func TestStateStoreHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := valid("https://shangcloud.test")
+		c.States = hangingStore{}
+		p := c.provider(t)
+		back := httptest.NewRequest("GET", "/callback?code=c&state="+strings.Repeat("A", 43), nil)
+		for name, call := range map[string]func() error{
+			"StartLogin":   func() error { return p.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)) },
+			"StartUnbound": func() error { _, err := p.StartUnbound(context.Background()); return err },
+			"FinishUnbound": func() error {
+				_, err := p.FinishUnbound(context.Background(), url.Values{"state": {strings.Repeat("A", 26)}, "code": {"c"}})
+				return err
+			},
+		} {
+			start := time.Now()
+			err := call()
+			assert.ErrorIs(t, err, oauth2login.ErrStateStore, name)
+			assert.ErrorIs(t, err, context.DeadlineExceeded, name)
+			assert.Equal(t, 3*time.Second, time.Since(start), name)
+		}
+		_, err := p.FinishLogin(httptest.NewRecorder(), back)
+		assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser, "the store is not even asked")
+	})
+}
+
+type hangingStore struct{}
+
+func (hangingStore) Put(ctx context.Context, _ string, _ []byte, _ time.Duration) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
+func (hangingStore) Take(ctx context.Context, _ string) ([]byte, bool, error) {
+	<-ctx.Done()
+	return nil, false, ctx.Err()
+}
+
+// rewritingStore returns something else than it was given.
+type rewritingStore struct{ state.Store }
+
+func (s rewritingStore) Take(ctx context.Context, key string) ([]byte, bool, error) {
+	return []byte("not what was stored"), true, nil
+}
+
+func TestStateStoreLies(t *testing.T) {
+	s, b := newSite(t, func(c *setup) { c.States = rewritingStore{state.NewMemory(0)} }), newBrowser(t)
+	_, err := b.finish(s, authorize(t, b.start(t, s)))
+	assert.ErrorIs(t, err, oauth2login.ErrStateStore)
+	assert.Zero(t, s.tokenRequests())
 }
