@@ -36,6 +36,26 @@ func testCallbackErrors(t *testing.T, kind func(*setup)) {
 	}
 }
 
+// Nothing depends on the provider's description: one that is not plain text is dropped.
+func TestCallbackDescription(t *testing.T) {
+	s, b := newSite(t), newBrowser(t)
+	for description, want := range map[string]string{
+		"declined":                     "declined",
+		"declined.%0D%0ATrace+ID%3A+1": "", // Azure's has several lines
+		"%D3%C3%BB%A7%BE%DC%BE%F8":     "", // GBK
+		"%1B%5B31mred":                 "", // commands a terminal
+		strings.Repeat("x", 5000):      "",
+	} {
+		state := queryOf(t, b.start(t, s)).Get("state")
+		_, err := b.finish(s, s.redirect+"?error=access_denied&state="+state+"&error_description="+description+"&error_uri="+description)
+		assert.ErrorIs(t, err, oauth2login.ErrAccessDenied, description)
+		var ce *oauth2login.CallbackError
+		require.ErrorAs(t, err, &ce, description)
+		assert.Equal(t, want, ce.Description)
+		assert.Equal(t, want, ce.URI)
+	}
+}
+
 func TestCallbackMalformed(t *testing.T) {
 	store := &countingStore{Store: state.NewMemory(0)}
 	s, b := newSite(t, func(c *setup) { c.States = store }), newBrowser(t)

@@ -157,6 +157,10 @@ func TestRequestsOfNobody(t *testing.T) {
 		"older still":     {"GET", "X-Purpose", "preview", http.StatusServiceUnavailable},
 		"among others":    {"GET", "Sec-Purpose", "other;a=b, prefetch;anonymous-client-ip", http.StatusServiceUnavailable},
 		"HEAD in advance": {"HEAD", "Sec-Purpose", "Prefetch", http.StatusServiceUnavailable},
+		"Turbo":           {"GET", "X-Sec-Purpose", "prefetch", http.StatusServiceUnavailable},
+		"image":           {"GET", "Sec-Fetch-Dest", "image", http.StatusForbidden},
+		"frame":           {"GET", "Sec-Fetch-Dest", "iframe", http.StatusForbidden},
+		"script's fetch":  {"GET", "Sec-Fetch-Mode", "cors", http.StatusForbidden},
 	} {
 		r := b.request(c.method, "https://app.example/login")
 		r.Header.Set(c.header, c.value)
