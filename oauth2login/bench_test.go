@@ -1,19 +1,15 @@
-//go:build unported
-
-package shangcloud_test
+package oauth2login_test
 
 import (
-	"context"
 	"crypto/rand"
-	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"runtime"
 	"strings"
 	"sync"
@@ -21,45 +17,32 @@ import (
 	"testing"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
 )
 
-// TestMain lets Go's default transport, and with it this library's, trust the
-// certificate of package httptest.
-func TestMain(m *testing.M) {
-	server := httptest.NewTLSServer(nil)
-	roots := x509.NewCertPool()
-	roots.AddCert(server.Certificate())
-	server.Close()
-	t := http.DefaultTransport.(*http.Transport)
-	t.TLSClientConfig = server.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
-	t.TLSClientConfig.RootCAs = roots
-	os.Exit(m.Run())
-}
-
-// benchPlatform answers at once, with as little work as possible, and counts the
-// connections made to it.
-func benchPlatform(b *testing.B, tls bool) (baseURL string, conns *atomic.Int64) {
+// benchServer is a provider that answers at once, with as little work as possible. It
+// counts the connections made to it.
+func benchServer(b *testing.B, withTLS bool) (baseURL string, conns *atomic.Int64) {
+	b.Helper()
 	conns = new(atomic.Int64)
 	answer := func(body string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
-			io.Copy(io.Discard, r.Body)
+			_, _ = io.Copy(io.Discard, r.Body)
 			w.Header().Set("Content-Type", "application/json")
-			io.WriteString(w, body)
+			_, _ = io.WriteString(w, body)
 		}
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/oauth/token", answer(`{"access_token":"at-1","refresh_token":"rt-1","token_type":"Bearer","expires_in":3600}`))
-	mux.HandleFunc("/api/user/info", answer(`{"uid":10001,"nickname":"小明","mail":"ming@example.cn","avatar":"https://example.cn/a.png"}`))
-	mux.HandleFunc("/api/varibles", answer(`{"value":"dark"}`))
+	mux.HandleFunc("/user", answer(`{"id":10001}`))
 	server := httptest.NewUnstartedServer(mux)
 	server.Config.ConnState = func(_ net.Conn, s http.ConnState) {
 		if s == http.StateNew {
 			conns.Add(1)
 		}
 	}
-	if tls {
+	if withTLS {
 		server.StartTLS() // HTTP/1.1: httptest offers HTTP/2 only when asked
 	} else {
 		server.Start()
@@ -68,34 +51,26 @@ func benchPlatform(b *testing.B, tls bool) (baseURL string, conns *atomic.Int64)
 	return server.URL, conns
 }
 
-// BenchmarkLogin runs whole logins, 64 at a time: the exchange, then the user's
-// profile and a variable. It does so with this library's default HTTP client, and in the way of the platform's own Go SDK,
-// which makes an http.Client on Go's default transport for every call.
+// BenchmarkLogin runs whole logins, 64 at a time: start, exchange, and a request with the
+// token. It does so with the default HTTP client of this package, and by hand with a new
+// http.Client for every call, as the platform's own Go SDK does.
 func BenchmarkLogin(b *testing.B) {
-	for _, tls := range []bool{true, false} {
-		name := "http"
-		if tls {
-			name = "https"
-		}
-		b.Run(name+"/shangcloud", func(b *testing.B) {
-			baseURL, conns := benchPlatform(b, tls)
-			c := valid()
-			c.BaseURL = baseURL
-			p, err := shangcloud.New(c)
-			if err != nil {
-				b.Fatal(err)
-			}
-			benchLogins(b, conns, func() error { return loginWithProvider(p) })
+	for _, scheme := range []string{"https", "http"} {
+		b.Run(scheme+"/oauth2login", func(b *testing.B) {
+			baseURL, conns := benchServer(b, scheme == "https")
+			p := valid(baseURL).provider(b)
+			benchLogins(b, conns, func() error { return loginWithProvider(p, baseURL) })
 		})
-		b.Run(name+"/client-per-call", func(b *testing.B) {
-			baseURL, conns := benchPlatform(b, tls)
+		b.Run(scheme+"/client-per-call", func(b *testing.B) {
+			baseURL, conns := benchServer(b, scheme == "https")
 			var states sync.Map
-			benchLogins(b, conns, func() error { return loginClientPerCall(&states, baseURL) })
+			benchLogins(b, conns, func() error { return loginByHand(&states, baseURL) })
 		})
 	}
 }
 
 func benchLogins(b *testing.B, conns *atomic.Int64, login func() error) {
+	b.Helper()
 	b.ReportAllocs()
 	// 64 users come at once, again and again.
 	for n := b.N; n > 0; n -= 64 {
@@ -120,9 +95,9 @@ func (h header) Header() http.Header         { return http.Header(h) }
 func (h header) Write(p []byte) (int, error) { return len(p), nil }
 func (h header) WriteHeader(int)             {}
 
-func loginWithProvider(p *shangcloud.Provider) error {
+func loginWithProvider(p *oauth2login.Provider, baseURL string) error {
 	w := header{}
-	r, err := http.NewRequest("GET", "/login", nil)
+	r, err := http.NewRequest(http.MethodGet, "/login", nil)
 	if err != nil {
 		return err
 	}
@@ -130,7 +105,7 @@ func loginWithProvider(p *shangcloud.Provider) error {
 		return err
 	}
 	_, state, _ := strings.Cut(w.Header().Get("Location"), "&state=")
-	r, err = http.NewRequest("GET", "/callback?code=code-1&state="+state[:43], nil)
+	r, err = http.NewRequest(http.MethodGet, "/callback?code=code-1&state="+state[:43], nil)
 	if err != nil {
 		return err
 	}
@@ -140,36 +115,29 @@ func loginWithProvider(p *shangcloud.Provider) error {
 	if err != nil {
 		return err
 	}
-	api := p.API(p.TokenSource(login.Token, nil))
-	if _, err = api.UserInfo(context.Background()); err != nil {
-		return err
-	}
-	_, err = api.Variable(context.Background(), "theme")
-	return err
+	return askUser(p.Client(p.TokenSource(login.Token)), baseURL, "")
 }
 
-// loginClientPerCall is the same login in two handlers as one writes them with
-// the platform's Go SDK.
-func loginClientPerCall(states *sync.Map, baseURL string) error {
-	w := header{}
-	r, err := http.NewRequest("GET", "/login", nil)
+// loginByHand is the same login in two handlers without a library.
+func loginByHand(states *sync.Map, baseURL string) error {
+	r, err := http.NewRequest(http.MethodGet, "/login", nil)
 	if err != nil {
 		return err
 	}
 	state := rand.Text()
 	states.Store(state, true)
-	http.Redirect(w, r, baseURL+"/oauth/authorize?"+url.Values{"response_type": {"code"}, "state": {state},
+	http.Redirect(header{}, r, baseURL+"/oauth/authorize?"+url.Values{"response_type": {"code"}, "state": {state},
 		"client_id": {"demo"}, "redirect_uri": {"https://app.example/callback"}, "scope": {"user:basic"}}.Encode(), http.StatusFound)
 
-	r, err = http.NewRequest("GET", "/callback?code=code-1&state="+state, nil)
+	r, err = http.NewRequest(http.MethodGet, "/callback?code=code-1&state="+state, nil)
 	if err != nil {
 		return err
 	}
 	if _, ok := states.LoadAndDelete(r.FormValue("state")); !ok {
-		return fmt.Errorf("state lost")
+		return errors.New("the state is lost")
 	}
 	form := url.Values{"grant_type": {"authorization_code"}, "code": {r.FormValue("code")}, "redirect_uri": {"https://app.example/callback"}}
-	req, err := http.NewRequest("POST", baseURL+"/oauth/token", strings.NewReader(form.Encode()))
+	req, err := http.NewRequest(http.MethodPost, baseURL+"/oauth/token", strings.NewReader(form.Encode()))
 	if err != nil {
 		return err
 	}
@@ -179,11 +147,19 @@ func loginClientPerCall(states *sync.Map, baseURL string) error {
 	if err := callAndDecode(&http.Client{Timeout: 10 * time.Second}, req, &tok); err != nil {
 		return err
 	}
-	if _, err = handWrittenUserInfo(&http.Client{Timeout: 10 * time.Second}, baseURL, &tok); err != nil {
+	return askUser(&http.Client{Timeout: 10 * time.Second}, baseURL, tok.Type()+" "+tok.AccessToken)
+}
+
+func askUser(hc *http.Client, baseURL, authorization string) error {
+	req, err := http.NewRequest(http.MethodGet, baseURL+"/user", nil)
+	if err != nil {
 		return err
 	}
-	_, err = handWrittenVariable(&http.Client{Timeout: 10 * time.Second}, baseURL, &tok)
-	return err
+	if authorization != "" {
+		req.Header.Set("Authorization", authorization)
+	}
+	var user struct{ ID int }
+	return callAndDecode(hc, req, &user)
 }
 
 func callAndDecode(hc *http.Client, req *http.Request, v any) error {
@@ -202,77 +178,17 @@ func callAndDecode(hc *http.Client, req *http.Request, v any) error {
 	return json.Unmarshal(body, v)
 }
 
-func handWrittenUserInfo(hc *http.Client, baseURL string, tok *oauth2.Token) (*shangcloud.UserInfo, error) {
-	req, err := http.NewRequest("POST", baseURL+"/api/user/info", strings.NewReader("{}"))
-	if err != nil {
-		return nil, err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", tok.Type()+" "+tok.AccessToken)
-	u := new(shangcloud.UserInfo)
-	return u, callAndDecode(hc, req, u)
-}
-
-func handWrittenVariable(hc *http.Client, baseURL string, tok *oauth2.Token) (string, error) {
-	in, err := json.Marshal(map[string]string{"key": "theme", "action": "read", "value": ""})
-	if err != nil {
-		return "", err
-	}
-	req, err := http.NewRequest("POST", baseURL+"/api/varibles", strings.NewReader(string(in)))
-	if err != nil {
-		return "", err
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Authorization", tok.Type()+" "+tok.AccessToken)
-	var out struct{ Value, Error string }
-	return out.Value, callAndDecode(hc, req, &out)
-}
-
-// BenchmarkAPI measures calls beside the same ones hand-written on an http.Client
-// with a time-out.
-func BenchmarkAPI(b *testing.B) {
-	baseURL, _ := benchPlatform(b, false)
-	tok := &oauth2.Token{AccessToken: "at-1", TokenType: "Bearer", Expiry: time.Now().Add(time.Hour)}
-	c := valid()
-	c.BaseURL = baseURL
-	p, err := shangcloud.New(c)
-	if err != nil {
-		b.Fatal(err)
-	}
-	api := p.API(p.TokenSource(tok, nil))
-	plain := &http.Client{Timeout: 10 * time.Second}
-	ctx := context.Background()
-	for name, call := range map[string]func() error{
-		"user-info/shangcloud":   func() error { _, err := api.UserInfo(ctx); return err },
-		"user-info/hand-written": func() error { _, err := handWrittenUserInfo(plain, baseURL, tok); return err },
-		"variable/shangcloud":    func() error { _, err := api.Variable(ctx, "theme"); return err },
-		"variable/hand-written":  func() error { _, err := handWrittenVariable(plain, baseURL, tok); return err },
-	} {
-		b.Run(name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if err := call(); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-	}
-}
-
-// BenchmarkToken hands out a valid token, beside x/oauth2's source and beside the
-// least that can be done: to look at the clock and compare.
+// BenchmarkToken hands out a valid token, beside x/oauth2's source and beside the least
+// that can be done: a look at the clock and a comparison.
 func BenchmarkToken(b *testing.B) {
-	p, err := shangcloud.New(valid())
-	if err != nil {
-		b.Fatal(err)
-	}
+	p := valid("https://provider.example").provider(b)
 	tok := &oauth2.Token{AccessToken: "at-1", RefreshToken: "rt-1", Expiry: time.Now().Add(24 * time.Hour)}
 	due := tok.Expiry.Add(-time.Minute)
 	for _, c := range []struct {
 		name  string
 		token func() (*oauth2.Token, error)
 	}{
-		{"shangcloud", p.TokenSource(tok, nil).Token},
+		{"oauth2login", p.TokenSource(tok).Token},
 		{"reuse", oauth2.ReuseTokenSource(tok, nil).Token},
 		{"floor", func() (*oauth2.Token, error) {
 			if time.Now().Before(due) {
