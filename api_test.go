@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -445,6 +446,66 @@ func TestAPIGzip(t *testing.T) {
 			}
 			require.NoError(t, err)
 			assert.Equal(t, "n", user.Nickname)
+		})
+	}
+}
+
+// BenchmarkAPI measures calls beside the same ones by hand on an http.Client with a
+// time-out.
+func BenchmarkAPI(b *testing.B) {
+	mux := http.NewServeMux()
+	for path, answer := range map[string]string{
+		"/api/user/info": `{"uid":10001,"nickname":"小明","mail":"ming@example.cn","avatar":"https://example.cn/a.png"}`,
+		"/api/varibles":  `{"value":"dark"}`,
+	} {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			w.Header().Set("Content-Type", "application/json")
+			_, _ = io.WriteString(w, answer)
+		})
+	}
+	server := httptest.NewServer(mux)
+	defer server.Close()
+	p, err := shangcloud.New(config(server.URL), nil)
+	require.NoError(b, err)
+	tok := &oauth2.Token{AccessToken: "at-1", TokenType: "Bearer", Expiry: time.Now().Add(time.Hour)}
+	api := p.API(p.TokenSource(tok))
+	byHand := func(path, in string, out any) error {
+		req, err := http.NewRequest(http.MethodPost, server.URL+path, strings.NewReader(in))
+		if err != nil {
+			return err
+		}
+		req.Header.Set("Content-Type", "application/json")
+		tok.SetAuthHeader(req)
+		res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+		if err != nil {
+			return err
+		}
+		defer res.Body.Close()
+		if res.StatusCode != http.StatusOK {
+			return fmt.Errorf("status %d", res.StatusCode)
+		}
+		return json.NewDecoder(res.Body).Decode(out)
+	}
+	ctx := context.Background()
+	for _, c := range []struct {
+		name string
+		call func() error
+	}{
+		{"user-info/shangcloud", func() error { _, err := api.UserInfo(ctx); return err }},
+		{"user-info/by-hand", func() error { return byHand("/api/user/info", "{}", new(shangcloud.UserInfo)) }},
+		{"variable/shangcloud", func() error { _, err := api.Variable(ctx, "theme"); return err }},
+		{"variable/by-hand", func() error {
+			return byHand("/api/varibles", `{"key":"theme","action":"read","value":""}`, new(struct{ Value, Error string }))
+		}},
+	} {
+		b.Run(c.name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if err := c.call(); err != nil {
+					b.Fatal(err)
+				}
+			}
 		})
 	}
 }
