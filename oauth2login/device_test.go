@@ -171,7 +171,7 @@ func TestDevicePolls(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p, times := deviceServer(t, aDevice, c.polls...)
-				tok, err := p.DeviceLogin(t.Context(), noPrompt)
+				login, err := p.DeviceLogin(t.Context(), noPrompt)
 				var at []int
 				for _, d := range *times {
 					at = append(at, int(d/time.Second))
@@ -179,20 +179,28 @@ func TestDevicePolls(t *testing.T) {
 				assert.Equal(t, c.at, at)
 				if c.is == nil && c.as == nil {
 					require.NoError(t, err)
-					assert.Equal(t, "at", tok.Token.AccessToken)
+					assert.Equal(t, "at", login.Token.AccessToken)
 					return
 				}
-				assert.Nil(t, tok)
-				if c.is != nil {
-					assert.ErrorIs(t, err, c.is)
-				}
-				if c.as != nil {
-					assert.ErrorAs(t, err, c.as)
-				}
-				assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "the-device-code")
+				assert.Nil(t, login)
+				assertDeviceError(t, err, c.is, c.as)
 			})
 		})
 	}
+}
+
+// assertDeviceError makes sure that err matches is and as, unless they are nil, and does
+// not print the device code.
+func assertDeviceError(t *testing.T, err, is error, as any) {
+	t.Helper()
+	require.Error(t, err)
+	if is != nil {
+		assert.ErrorIs(t, err, is)
+	}
+	if as != nil {
+		assert.ErrorAs(t, err, as)
+	}
+	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "the-device-code")
 }
 
 // Each login has a proof key of its own.
