@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
@@ -49,8 +50,8 @@ func newApp(home string, rows []*provider) (*app, error) {
 	}))
 	mux.HandleFunc("POST /unlink", a.signedIn(a.unlink))
 	mux.HandleFunc("POST /logout", a.signedIn(a.logout))
-	mux.HandleFunc("GET /style.css", serveFile("style.css"))
-	mux.HandleFunc("GET /favicon.svg", serveFile("favicon.svg"))
+	mux.HandleFunc("GET /style.css", pages.File("style.css"))
+	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
 	// Browsers say where a request comes from: forms of other sites end here.
@@ -72,7 +73,7 @@ func (a *app) shutdown(ctx context.Context) error {
 
 // ServeHTTP sets what every answer has.
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	setHeaders(w, "img-src "+a.images+"; form-action 'self'; ")
+	page.SetHeaders(w, "img-src "+a.images+"; form-action 'self'; ")
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if reads && !a.https() && !strings.EqualFold(r.Host, strings.TrimPrefix(a.home, "http://")) {
 		// On localhost when the redirect URLs say 127.0.0.1: the login's cookie

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/runtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -38,7 +39,7 @@ func newSite(t *testing.T, change func([]*provider)) *site {
 	server := httptest.NewUnstartedServer(nil)
 	home := "http://" + server.Listener.Addr().String()
 	rows := table()
-	require.NoError(t, configure(rows, home, env()))
+	require.NoError(t, configure(rows, home, runtest.Env()))
 	stop, err := startStandIns(rows)
 	require.NoError(t, err)
 	t.Cleanup(stop)

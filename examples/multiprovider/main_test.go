@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"net"
@@ -13,48 +12,22 @@ import (
 	"testing"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/runtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
 const secret = "s3cret-of-the-test"
 
-func env(pairs ...string) func(string) string {
-	return func(name string) string {
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
-		}
-		return ""
-	}
-}
-
 // startRun runs the program and returns the address that it prints.
 func startRun(t *testing.T, getenv func(string) string) (home string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r, w := io.Pipe()
-	ended := make(chan error, 1)
-	go func() {
-		err := run(ctx, "127.0.0.1:0", "", getenv, w)
-		w.CloseWithError(err)
-		ended <- err
-	}()
-	t.Cleanup(func() {
-		cancel()
-		assert.NoError(t, <-ended, "Ctrl-C ends it cleanly")
-	})
-	lines := bufio.NewScanner(r)
-	require.True(t, lines.Scan(), "it prints an address: %v", lines.Err())
-	home = strings.TrimSpace(strings.TrimPrefix(lines.Text(), "Open"))
-	go io.Copy(io.Discard, r)
-	return strings.TrimSuffix(home, "/")
+	return runtest.Home(t, func(ctx context.Context, out io.Writer) error { return run(ctx, "127.0.0.1:0", "", getenv, out) })
 }
 
 // The program as a newcomer starts it: with nothing set.
 func TestRunWithNothingSet(t *testing.T) {
-	s := &site{url: startRun(t, env())}
+	s := &site{url: startRun(t, runtest.Env())}
 	b := newBrowser(t)
 	page := b.get(s.url)
 	assert.Equal(t, 3, strings.Count(page.body, "("+english.StandIn+")"))
@@ -76,7 +49,7 @@ func TestRealProviders(t *testing.T) {
 				pairs = append(pairs, strings.ToUpper(p)+"_CLIENT_ID", "id-of-"+p, strings.ToUpper(p)+"_CLIENT_SECRET", secret)
 				isSet[p] = true
 			}
-			home := startRun(t, env(pairs...))
+			home := startRun(t, runtest.Env(pairs...))
 			page := newBrowser(t).get(home)
 			assert.Equal(t, 3-len(set), strings.Count(page.body, "("+english.StandIn+")"))
 			assert.NotContains(t, page.body, secret)
@@ -99,7 +72,7 @@ func TestRealProviders(t *testing.T) {
 
 	// All that a row asks, not only where it sends the browser.
 	rows := table()
-	require.NoError(t, configure(rows, "https://app.example", env("GITHUB_CLIENT_ID", "a", "GITHUB_CLIENT_SECRET", "b",
+	require.NoError(t, configure(rows, "https://app.example", runtest.Env("GITHUB_CLIENT_ID", "a", "GITHUB_CLIENT_SECRET", "b",
 		"GOOGLE_CLIENT_ID", "a", "GOOGLE_CLIENT_SECRET", "b",
 		"SHANGCLOUD_CLIENT_ID", "a", "SHANGCLOUD_CLIENT_SECRET", "b", "SHANGCLOUD_BASE_URL", "https://staging.example")))
 	stop, err := startStandIns(rows)
@@ -127,7 +100,7 @@ func TestConfigure(t *testing.T) {
 		"insecure base URL": {[]string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret, "SHANGCLOUD_BASE_URL", "http://x.example"}, "https"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := run(t.Context(), "127.0.0.1:0", "", env(c.env...), io.Discard)
+			err := run(t.Context(), "127.0.0.1:0", "", runtest.Env(c.env...), io.Discard)
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), c.says)
 			assert.NotContains(t, err.Error(), secret)
@@ -159,7 +132,7 @@ func TestPortTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	err = run(t.Context(), l.Addr().String(), "", env(), io.Discard)
+	err = run(t.Context(), l.Addr().String(), "", runtest.Env(), io.Discard)
 	require.Error(t, err)
 	assert.Contains(t, err.Error(), l.Addr().String())
 	assert.Contains(t, err.Error(), "-addr 127.0.0.1:0")
@@ -168,7 +141,7 @@ func TestPortTaken(t *testing.T) {
 // Behind a proxy that speaks https, the cookies are for https only.
 func TestHTTPS(t *testing.T) {
 	rows := table()
-	require.NoError(t, configure(rows, "https://app.example", env()))
+	require.NoError(t, configure(rows, "https://app.example", runtest.Env()))
 	stop, err := startStandIns(rows)
 	require.NoError(t, err)
 	defer stop()

@@ -2,8 +2,8 @@ package main
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 )
 
 // text is what a page of few words says.
@@ -99,22 +99,10 @@ var chinese = texts{
 	ConsentAs:    "选择登录用户", ConsentReturn: "完成后将返回", ConsentAllow: "允许", ConsentDeny: "拒绝",
 }
 
-// textsFor reads Accept-Language (RFC 9110, section 12.5.4), such as
-// "fr, zh-TW;q=0.9, en;q=0.8". English is for all who know neither language.
+// textsFor returns the texts in the language that the browser likes best.
 func textsFor(r *http.Request) *texts {
-	best, bestWeight := &english, 0.0
-	for wish := range strings.SplitSeq(strings.ToLower(strings.Join(r.Header.Values("Accept-Language"), ",")), ",") {
-		tag, parameter, _ := strings.Cut(strings.ReplaceAll(wish, " ", ""), ";")
-		weight := 1.0
-		if q, found := strings.CutPrefix(parameter, "q="); found {
-			weight, _ = strconv.ParseFloat(q, 64)
-		}
-		for _, t := range []*texts{&english, &chinese} {
-			language, _, _ := strings.Cut(tag, "-")
-			if language == t.Lang[:2] && weight > bestWeight {
-				best, bestWeight = t, weight
-			}
-		}
+	if page.Language(r, english.Lang, chinese.Lang) == chinese.Lang {
+		return &chinese
 	}
-	return best
+	return &english
 }

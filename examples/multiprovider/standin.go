@@ -14,6 +14,7 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
@@ -113,11 +114,11 @@ func startStandIn(p *provider) (interface{ Close() error }, error) {
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("GET /user", s.user)
 	mux.HandleFunc("GET /avatars/", avatar)
-	mux.HandleFunc("GET /style.css", serveFile("style.css"))
-	mux.HandleFunc("GET /favicon.svg", serveFile("favicon.svg"))
+	mux.HandleFunc("GET /style.css", pages.File("style.css"))
+	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// No form-action: the redirects after this form lead to the application.
-		setHeaders(w, "img-src 'self'; ")
+		page.SetHeaders(w, "img-src 'self'; ")
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		mux.ServeHTTP(w, r)
 	})}
@@ -154,7 +155,7 @@ func (s *standIn) authorize(w http.ResponseWriter, r *http.Request) {
 		s.back(w, r, q.Get("state"), "error", "invalid_request")
 	default:
 		nonce := s.put("page", grant{State: q.Get("state"), Challenge: q.Get("code_challenge")}, pageLifetime)
-		render(w, r, http.StatusOK, "consent.html", page{StandIns: true, Data: consentPage{
+		render(w, r, http.StatusOK, "consent.html", view{StandIns: true, Data: consentPage{
 			message{text: textsFor(r).Consent, Provider: s.name}.filled(), nonce, origin(s.conf.RedirectURL), people,
 		}})
 	}
@@ -179,7 +180,7 @@ func (s *standIn) back(w http.ResponseWriter, r *http.Request, state, name, valu
 }
 
 func (s *standIn) badRequest(w http.ResponseWriter, r *http.Request) {
-	render(w, r, http.StatusBadRequest, "message.html", page{Home: origin(s.conf.RedirectURL) + "/", StandIns: true, Data: message{text: textsFor(r).BadRequest}})
+	render(w, r, http.StatusBadRequest, "message.html", view{Home: origin(s.conf.RedirectURL) + "/", StandIns: true, Data: message{text: textsFor(r).BadRequest}})
 }
 
 func (s *standIn) token(w http.ResponseWriter, r *http.Request) {

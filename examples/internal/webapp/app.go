@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
@@ -61,8 +62,8 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 	mux.HandleFunc("GET /variable", a.signedIn(a.showVariable))
 	mux.HandleFunc("POST /variable", a.signedIn(a.saveVariable))
 	mux.HandleFunc("POST /variable/delete", a.signedIn(a.deleteVariable))
-	mux.HandleFunc("GET /style.css", serveFile("style.css"))
-	mux.HandleFunc("GET /favicon.svg", serveFile("favicon.svg"))
+	mux.HandleFunc("GET /style.css", pages.File("style.css"))
+	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
 	// Browsers say where a request comes from: forms of other sites end here.
@@ -93,13 +94,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if a.base.Scheme == "http" {
 		images += " http://" + a.base.Host
 	}
-	h := w.Header()
-	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; img-src "+images+
-		"; form-action 'self'; frame-ancestors 'none'; base-uri 'none'")
-	h.Set("X-Content-Type-Options", "nosniff")
-	// Not no-referrer: with it, browsers hide from us where a form comes from.
-	h.Set("Referrer-Policy", "same-origin")
-	h.Set("Cache-Control", "no-store")
+	page.SetHeaders(w, "img-src "+images+"; form-action 'self'; ")
 
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if reads && a.redirect.Scheme == "http" && !sameHost(r.Host, a.redirect.Host) {

@@ -533,24 +533,3 @@ func TestLanguages(t *testing.T) {
 	assert.Contains(t, b.get(s.url).body, english.TouchedOnly, "the choice is remembered")
 	assert.Contains(t, b.get(s.url+"/?lang=xx").body, english.TouchedOnly)
 }
-
-func TestNegotiate(t *testing.T) {
-	for header, want := range map[string]string{
-		"":                           "en",
-		"zh":                         "zh-CN",
-		"ZH-Hant-HK":                 "zh-CN",
-		"en, zh":                     "en",
-		"en;q=0.5, zh;q=0.9":         "zh-CN",
-		"fr, zh ; q=0.3 , en;q=0.2":  "zh-CN",
-		"zh;q=0, de":                 "en",
-		"zh;q=0, en;q=0.1":           "en",
-		"zh;q=x":                     "en",
-		"z":                          "en",
-		"*":                          "en",
-		",;,q=,-":                    "en",
-		"de, ja":                     "en",
-		"zh-CN,zh;q=0.9,en-US;q=0.8": "zh-CN",
-	} {
-		assert.Equal(t, want, negotiate(header).Lang, "%q", header)
-	}
-}

@@ -2,8 +2,8 @@ package webapp
 
 import (
 	"net/http"
-	"strconv"
-	"strings"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 )
 
 // text is what a page of few words says.
@@ -123,7 +123,7 @@ func textsFor(r *http.Request) *texts {
 		chosen = byLang(c.Value)
 	}
 	if chosen == nil {
-		chosen = negotiate(strings.Join(r.Header.Values("Accept-Language"), ","))
+		chosen = byLang(page.Language(r, english.Lang, chinese.Lang))
 	}
 	return chosen
 }
@@ -135,31 +135,6 @@ func byLang(lang string) *texts {
 		}
 	}
 	return nil
-}
-
-// negotiate reads an Accept-Language header (RFC 9110, section 12.5.4), such as
-// "fr, zh-TW;q=0.9, en;q=0.8". English is for all who know neither language.
-func negotiate(header string) *texts {
-	best, bestWeight := &english, 0.0
-	for wish := range strings.SplitSeq(strings.ToLower(header), ",") {
-		tag, parameter, _ := strings.Cut(strings.ReplaceAll(wish, " ", ""), ";")
-		weight := 1.0
-		if q, found := strings.CutPrefix(parameter, "q="); found {
-			weight, _ = strconv.ParseFloat(q, 64)
-		}
-		for _, t := range languages {
-			if primary(tag) == primary(t.Lang) && weight > bestWeight {
-				best, bestWeight = t, weight
-			}
-		}
-	}
-	return best
-}
-
-// primary is the language of a tag without script and region: "zh" of "zh-Hant-TW".
-func primary(tag string) string {
-	p, _, _ := strings.Cut(tag, "-")
-	return p
 }
 
 // rememberLanguage keeps the choice of a language link.

@@ -1,31 +1,21 @@
 package webapp
 
 import (
-	"bytes"
 	"embed"
-	"html/template"
-	"log"
 	"net/http"
 	"net/url"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 )
 
 //go:embed templates/*.html style.css favicon.svg
 var files embed.FS
 
-var pages = parsePages("welcome.html", "account.html", "variable.html", "message.html")
+var pages = page.Parse(files, "welcome.html", "account.html", "variable.html", "message.html")
 
-func parsePages(names ...string) map[string]*template.Template {
-	parsed := make(map[string]*template.Template)
-	for _, name := range names {
-		parsed[name] = template.Must(template.ParseFS(files, "templates/layout.html", "templates/"+name))
-	}
-	return parsed
-}
-
-// page is what layout.html shows.
-type page struct {
+// view is what layout.html shows.
+type view struct {
 	T        *texts
 	Platform string // its address
 	Demo     bool
@@ -80,20 +70,11 @@ func (a *app) showMessage(w http.ResponseWriter, r *http.Request, status int, m 
 
 func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
 	t := textsFor(r)
-	p := page{T: t, Platform: a.base.String(), Demo: a.demo, Data: data, LangURL: langURL(r, status, t.OtherLang)}
+	v := view{T: t, Platform: a.base.String(), Demo: a.demo, Data: data, LangURL: langURL(r, status, t.OtherLang)}
 	if s := a.sessions.of(r); s != nil {
-		p.SignedIn, p.Token, p.Notice = true, s.token, s.takeNotice()
+		v.SignedIn, v.Token, v.Notice = true, s.token, s.takeNotice()
 	}
-	var body bytes.Buffer
-	if err := pages[name].ExecuteTemplate(&body, "layout.html", p); err != nil {
-		log.Printf("%s: %v", name, err)
-		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
-		return
-	}
-	w.Header().Set("Content-Type", "text/html; charset=utf-8")
-	w.Header().Set("Content-Language", t.Lang)
-	w.WriteHeader(status)
-	w.Write(body.Bytes())
+	pages.Show(w, status, name, t.Lang, v)
 }
 
 // langURL is the page that r asked for in another language or, if it could not
@@ -113,8 +94,4 @@ func initial(name string) string {
 		return string(r)
 	}
 	return "?"
-}
-
-func serveFile(name string) http.HandlerFunc {
-	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, files, name) }
 }

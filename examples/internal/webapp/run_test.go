@@ -1,7 +1,6 @@
 package webapp
 
 import (
-	"bufio"
 	"context"
 	"io"
 	"net"
@@ -15,57 +14,31 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/runtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
 
-func env(pairs ...string) func(string) string {
-	return func(name string) string {
-		for i := 0; i < len(pairs); i += 2 {
-			if pairs[i] == name {
-				return pairs[i+1]
-			}
-		}
-		return ""
-	}
-}
-
 // startRun runs the program and returns the address that it prints.
 func startRun(t *testing.T, getenv func(string) string) (home string) {
 	t.Helper()
-	ctx, cancel := context.WithCancel(context.Background())
-	r, w := io.Pipe()
-	ended := make(chan error, 1)
-	go func() {
-		err := Run(ctx, "127.0.0.1:0", getenv, w, nil)
-		w.CloseWithError(err)
-		ended <- err
-	}()
-	t.Cleanup(func() {
-		cancel()
-		assert.NoError(t, <-ended, "Ctrl-C ends it cleanly")
-	})
-	lines := bufio.NewScanner(r)
-	require.True(t, lines.Scan(), "it prints an address: %v", lines.Err())
-	home = strings.TrimSpace(strings.TrimPrefix(lines.Text(), "Open"))
-	go io.Copy(io.Discard, r)
-	return home
+	return runtest.Home(t, func(ctx context.Context, out io.Writer) error { return Run(ctx, "127.0.0.1:0", getenv, out, nil) })
 }
 
 // The program as a newcomer starts it: with nothing set.
 func TestRunDemo(t *testing.T) {
-	home := startRun(t, env())
+	home := startRun(t, runtest.Env())
 	b := newBrowser(t)
 	page := b.get(home)
 	assert.Contains(t, page.body, english.DemoPlatform)
 
-	consent := b.get(home + "login")
+	consent := b.get(home + "/login")
 	action, err := consent.Request.URL.Parse("consent")
 	require.NoError(t, err)
 	page = b.post(action.String(), consent.form("user", "10001", "decision", "allow"))
 	assert.Contains(t, page.body, "林小满")
-	assert.Contains(t, b.get(home+"variable?key=greeting").value(t), "你好，世界\nHello")
+	assert.Contains(t, b.get(home+"/variable?key=greeting").value(t), "你好，世界\nHello")
 
 	_, rest, _ := strings.Cut(page.body, `class="avatar" src="`)
 	avatar, _, _ := strings.Cut(rest, `"`)
@@ -75,7 +48,7 @@ func TestRunDemo(t *testing.T) {
 }
 
 func TestRunReal(t *testing.T) {
-	home := startRun(t, env("SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret,
+	home := startRun(t, runtest.Env("SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret,
 		"SHANGCLOUD_BASE_URL", "https://staging.example.com/"))
 	b := newBrowser(t)
 	page := b.get(home)
@@ -83,10 +56,10 @@ func TestRunReal(t *testing.T) {
 	assert.NotContains(t, page.body, english.DemoPlatform)
 	assert.NotContains(t, page.body, secret)
 	b.stay()
-	to, err := url.Parse(b.get(home + "login").Header.Get("Location"))
+	to, err := url.Parse(b.get(home + "/login").Header.Get("Location"))
 	require.NoError(t, err)
 	assert.Equal(t, "staging.example.com", to.Host)
-	assert.Equal(t, home+"callback", to.Query().Get("redirect_uri"))
+	assert.Equal(t, home+"/callback", to.Query().Get("redirect_uri"))
 	assert.Equal(t, "user:basic var:io", to.Query().Get("scope"))
 }
 
@@ -94,7 +67,7 @@ func TestPortTaken(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	defer l.Close()
-	err = Run(t.Context(), l.Addr().String(), env(), io.Discard, nil)
+	err = Run(t.Context(), l.Addr().String(), runtest.Env(), io.Discard, nil)
 	require.Error(t, err)
 	assert.Contains(t, err.Error(), l.Addr().String())
 	assert.Contains(t, err.Error(), "-addr 127.0.0.1:0")
@@ -114,7 +87,7 @@ func TestHalfSet(t *testing.T) {
 			"SHANGCLOUD_REDIRECT_URL", "https://x.example/"}, "/callback"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			err := Run(t.Context(), "127.0.0.1:0", env(c.env...), io.Discard, nil)
+			err := Run(t.Context(), "127.0.0.1:0", runtest.Env(c.env...), io.Discard, nil)
 			require.Error(t, err)
 			assert.Contains(t, err.Error(), c.says)
 			assert.NotContains(t, err.Error(), secret)

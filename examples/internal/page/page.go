@@ -1,0 +1,86 @@
+// Package page is what the pages of the examples share: templates, headers and the
+// choice of a language.
+package page
+
+import (
+	"bytes"
+	"html/template"
+	"io/fs"
+	"log"
+	"net/http"
+	"strconv"
+	"strings"
+)
+
+// Pages are templates and other files of one application.
+type Pages struct {
+	files  fs.FS
+	parsed map[string]*template.Template
+}
+
+// Parse reads templates/layout.html with each of the named templates beside it. It
+// panics if one of them is wrong.
+func Parse(files fs.FS, names ...string) *Pages {
+	p := &Pages{files, make(map[string]*template.Template)}
+	for _, name := range names {
+		p.parsed[name] = template.Must(template.ParseFS(files, "templates/layout.html", "templates/"+name))
+	}
+	return p
+}
+
+// Show answers with a page in the language lang.
+func (p *Pages) Show(w http.ResponseWriter, status int, name, lang string, data any) {
+	var body bytes.Buffer
+	if err := p.parsed[name].ExecuteTemplate(&body, "layout.html", data); err != nil {
+		log.Printf("%s: %v", name, err)
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Language", lang)
+	w.WriteHeader(status)
+	w.Write(body.Bytes())
+}
+
+// File answers with a file.
+func (p *Pages) File(name string) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, p.files, name) }
+}
+
+// SetHeaders sets what every answer has. policy is added to the Content-Security-Policy,
+// which otherwise allows style sheets of this site only. It ends in "; ".
+func SetHeaders(w http.ResponseWriter, policy string) {
+	h := w.Header()
+	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; "+policy+"frame-ancestors 'none'; base-uri 'none'")
+	h.Set("X-Content-Type-Options", "nosniff")
+	// With no-referrer, browsers would not tell us where a form comes from.
+	h.Set("Referrer-Policy", "same-origin")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Vary", "Accept-Language")
+}
+
+// Language returns the one of the languages that the browser likes best, or else the
+// first. The header is Accept-Language (RFC 9110, section 12.5.4), such as
+// "fr, zh-TW;q=0.9, en;q=0.8". Script and region do not count.
+func Language(r *http.Request, languages ...string) string {
+	best, bestWeight := languages[0], 0.0
+	for wish := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Language"), ","), ",") {
+		tag, parameter, _ := strings.Cut(strings.ReplaceAll(strings.ToLower(wish), " ", ""), ";")
+		weight := 1.0
+		if q, found := strings.CutPrefix(parameter, "q="); found {
+			weight, _ = strconv.ParseFloat(q, 64)
+		}
+		for _, language := range languages {
+			if primary(tag) == primary(language) && weight > bestWeight {
+				best, bestWeight = language, weight
+			}
+		}
+	}
+	return best
+}
+
+// primary is the language of a tag without script and region: "zh" of "zh-Hant-TW".
+func primary(tag string) string {
+	p, _, _ := strings.Cut(tag, "-")
+	return p
+}
