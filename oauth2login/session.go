@@ -205,14 +205,27 @@ func (f *flight) wait(ctx context.Context, event <-chan struct{}) error {
 	}
 }
 
-// join returns a token, an error, or the flight to wait for.
-func (shared *session) join(s *TokenSource, h *held, rejected *oauth2.Token) (*oauth2.Token, *flight, error) {
-	shared.mu.Lock()
-	defer shared.mu.Unlock()
-	if shared.unsaved != nil && h != shared.unsaved {
+// current returns what is in force for s: another source may have replaced, or saved, the
+// token that s found unsaved. The caller holds shared.mu.
+func (shared *session) current(s *TokenSource) *held {
+	h := s.cur.Load()
+	switch {
+	case shared.unsaved != nil:
 		h = shared.unsaved
 		s.cur.Store(h)
+	case h.unsaved:
+		h = h.afterSave(nil)
+		s.cur.Store(h)
 	}
+	return h
+}
+
+// join returns a token to hand out, an error, or the flight to wait for and what is in
+// force until it ends.
+func (shared *session) join(s *TokenSource, rejected *oauth2.Token) (*held, *flight, error) {
+	shared.mu.Lock()
+	defer shared.mu.Unlock()
+	h := shared.current(s)
 	if rejected != nil && h.tok == rejected {
 		return shared.joinRejected(s, h)
 	}
@@ -223,42 +236,42 @@ func (shared *session) join(s *TokenSource, h *held, rejected *oauth2.Token) (*o
 	case s.store == nil && h.refreshToken() == "" && h.isDue(now):
 		return s.usable(h, s.noToken())
 	case rejected != nil && valid, !h.unsaved && !h.isDue(now):
-		return h.tok, nil, nil // another caller was faster
+		return h, nil, nil // another caller was faster
 	case shared.flight != nil && valid:
-		return h.tok, nil, nil
+		return h, nil, nil
 	case shared.flight != nil && shared.flight.look == nil:
-		return nil, shared.flight, nil
+		return h, shared.flight, nil
 	case now.Before(shared.pause.until):
 		return shared.rest(s, h, now)
 	default:
 		f := shared.takeOff(s, h, &flight{})
 		if valid {
-			return h.tok, nil, nil
+			return h, nil, nil
 		}
-		return nil, f, nil
+		return h, f, nil
 	}
 }
 
 // joinRejected is join for a caller whose token the API has rejected.
-func (shared *session) joinRejected(s *TokenSource, h *held) (*oauth2.Token, *flight, error) {
+func (shared *session) joinRejected(s *TokenSource, h *held) (*held, *flight, error) {
 	now, refused := time.Now(), shared.refusedLocked(h)
 	switch {
 	case refused != nil && s.store == nil:
 		return nil, nil, refused
 	case refused == nil && (h.forced || now.Before(shared.forced)):
-		return h.tok, nil, nil // a new token was rejected as well
+		return h, nil, nil // a new token was rejected as well
 	case shared.flight != nil && shared.flight.look == nil:
-		return nil, shared.flight, nil
+		return h, shared.flight, nil
 	case now.Before(shared.pause.until):
 		return nil, nil, shared.pause.err
 	}
 	shared.forced = now.Add(forcedPause)
-	return nil, shared.takeOff(s, h, &flight{forced: true}), nil
+	return h, shared.takeOff(s, h, &flight{forced: true}), nil
 }
 
 // rest answers during a pause, without waiting. It looks at the store now and then:
 // another process may have refreshed the token, or the user may have logged in again.
-func (shared *session) rest(s *TokenSource, h *held, now time.Time) (*oauth2.Token, *flight, error) {
+func (shared *session) rest(s *TokenSource, h *held, now time.Time) (*held, *flight, error) {
 	if s.store != nil && shared.flight == nil && !h.unsaved && !now.Before(shared.lookAt) {
 		shared.lookAt = now.Add(lookEvery)
 		shared.takeOff(s, h, &flight{look: shared.pause.err})
@@ -269,12 +282,12 @@ func (shared *session) rest(s *TokenSource, h *held, now time.Time) (*oauth2.Tok
 	return s.usable(h, shared.pause.err)
 }
 
-// usable returns the token of h as long as it is valid, and then err.
-func (s *TokenSource) usable(h *held, err error) (*oauth2.Token, *flight, error) {
+// usable returns h as long as it is valid, and then err.
+func (s *TokenSource) usable(h *held, err error) (*held, *flight, error) {
 	if h.isExpired(time.Now()) {
 		return nil, nil, err
 	}
-	return h.tok, nil, nil
+	return h, nil, nil
 }
 
 // replace puts h into force. The flight that saves it begins when the present one has

@@ -77,7 +77,7 @@ func (s *TokenSource) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	if !h.unsaved && !h.isDue(time.Now()) {
 		return h.tok, nil
 	}
-	return s.renew(ctx, h, nil)
+	return s.renew(ctx, nil)
 }
 
 // SetToken replaces the token by that of a new login and saves it now, under the lock.
@@ -111,30 +111,32 @@ func (s *TokenSource) replace(ctx context.Context, h *held) error {
 	return f.err
 }
 
-// renew returns a token for a caller who found h due, unsaved or, if rejected is not nil,
+// renew returns a token for a caller who found it due, unsaved or, if rejected is not nil,
 // rejected by the API.
-func (s *TokenSource) renew(ctx context.Context, h *held, rejected *oauth2.Token) (*oauth2.Token, error) {
+func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
 	shared := s.acquire()
 	defer s.release(shared)
 	ctx, cancel := wire.WithLimit(ctx, s.p.waitLimit())
 	defer cancel()
 	for {
-		tok, f, err := shared.join(s, h, rejected)
-		if f == nil {
-			return tok, err
+		h, f, err := shared.join(s, rejected)
+		if err != nil {
+			return nil, err
 		}
-		tok, again, err := s.await(ctx, f, rejected)
+		if f == nil {
+			return h.tok, nil
+		}
+		tok, again, err := s.await(ctx, h, f, rejected)
 		if !again {
 			return tok, err
 		}
-		h, rejected = s.cur.Load(), nil
+		rejected = nil
 	}
 }
 
-// await waits for the token of a flight. again means that the token has expired since it
+// await waits for the token of a flight, which replaces before. again means that the token has expired since it
 // came: it lives for seconds only, or the machine is busy.
-func (s *TokenSource) await(ctx context.Context, f *flight, rejected *oauth2.Token) (tok *oauth2.Token, again bool, err error) {
-	before := s.cur.Load()
+func (s *TokenSource) await(ctx context.Context, before *held, f *flight, rejected *oauth2.Token) (tok *oauth2.Token, again bool, err error) {
 	if rejected == nil { // the token that is ready may be the rejected one
 		if err := f.wait(ctx, f.ready); err != nil {
 			return nil, false, err
@@ -173,7 +175,7 @@ func (s *TokenSource) adopt(before *held, f *flight) *oauth2.Token {
 // replaceRejected returns another token for one that was answered with 401, or the same
 // one if another refresh would be no use.
 func (s *TokenSource) replaceRejected(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
-	return s.renew(ctx, s.cur.Load(), rejected)
+	return s.renew(ctx, rejected)
 }
 
 // accepted notes that the API took tok: if it is rejected later, a refresh is worth it.

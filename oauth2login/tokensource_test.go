@@ -1085,6 +1085,53 @@ func TestSetTokenInMemoryDuringARefresh(t *testing.T) {
 	})
 }
 
+// A caller who has just found the old token expired does not bring it back.
+func TestSetTokenInMemoryDuringManyCalls(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		for range 2000 {
+			src, next := s.TokenSource(s.expired()), s.issued()
+			for range 3 {
+				go src.Token()
+			}
+			require.NoError(t, src.SetToken(t.Context(), next))
+			synctest.Wait()
+			tok, err := src.Token()
+			require.NoError(t, err)
+			require.Same(t, next, tok)
+		}
+	})
+}
+
+// What one source has saved, removed or replaced, another source on the same store does
+// not write again.
+func TestUnsavedTokenOfTwoSources(t *testing.T) {
+	for name, change := range map[string]func(ctx context.Context, src *oauth2login.TokenSource, next *oauth2.Token) error{
+		"logged out": func(ctx context.Context, src *oauth2login.TokenSource, _ *oauth2.Token) error { return src.Delete(ctx) },
+		"logged in": func(ctx context.Context, src *oauth2login.TokenSource, next *oauth2.Token) error {
+			return src.SetToken(ctx, next)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				store := newLockingStore(s.expired())
+				store.saveErr = errors.New("down")
+				one, two := s.StoredTokens(store), s.StoredTokens(store)
+				for _, src := range []*oauth2login.TokenSource{one, two} {
+					_, err := src.Token()
+					require.NoError(t, err)
+				}
+				store.set(func() { store.saveErr = nil })
+				require.NoError(t, change(t.Context(), one, s.issued()))
+				stored := store.token()
+				_, err := two.Token()
+				require.NoError(t, err)
+				behind()
+				assert.Same(t, stored, store.token())
+			})
+		})
+	}
+}
+
 func TestDelete(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(nil)
