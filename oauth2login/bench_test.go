@@ -197,24 +197,30 @@ func BenchmarkToken(b *testing.B) {
 			return nil, nil
 		}},
 	} {
-		b.Run("serial/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if got, err := c.token(); got == nil || err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
-		b.Run("parallel8/"+c.name, func(b *testing.B) {
-			b.ReportAllocs()
-			b.SetParallelism(max(1, 8/runtime.GOMAXPROCS(0)))
-			b.RunParallel(func(pb *testing.PB) {
-				for pb.Next() {
-					if got, err := c.token(); got == nil || err != nil {
-						b.Error(err)
-					}
-				}
-			})
-		})
+		b.Run("serial/"+c.name, func(b *testing.B) { benchSerial(b, c.token) })
+		b.Run("parallel8/"+c.name, func(b *testing.B) { benchParallel(b, c.token) })
 	}
+}
+
+func benchSerial(b *testing.B, token func() (*oauth2.Token, error)) {
+	b.Helper()
+	b.ReportAllocs()
+	for b.Loop() {
+		if got, err := token(); got == nil || err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func benchParallel(b *testing.B, token func() (*oauth2.Token, error)) {
+	b.Helper()
+	b.ReportAllocs()
+	b.SetParallelism(max(1, 8/runtime.GOMAXPROCS(0)))
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			if got, err := token(); got == nil || err != nil {
+				b.Error(err)
+			}
+		}
+	})
 }
