@@ -11,6 +11,7 @@ import (
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -197,4 +198,26 @@ func TestPlatformOutOfReach(t *testing.T) {
 	_, err := b.finish(s, callbackURL)
 	assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 	assert.NotContains(t, err.Error(), queryOf(t, callbackURL).Get("code"))
+}
+
+// A code that must not, or can't safely, be sent is not sent.
+func TestExchangeNotSent(t *testing.T) {
+	t.Run("shutting down", func(t *testing.T) {
+		s, b := newSite(t), newBrowser(t)
+		callbackURL := authorize(t, b.start(t, s))
+		require.NoError(t, s.Shutdown(t.Context()))
+		_, err := b.finish(s, callbackURL)
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.Zero(t, s.tokenRequests())
+	})
+	t.Run("neither proof key nor secret", func(t *testing.T) {
+		platform, store := newPlatform(t), state.NewMemory(0)
+		shared := func(c *setup) { c.States = store }
+		before := newSiteAt(t, platform, shared, func(c *setup) { c.row = append(c.row, oauth2login.WithoutPKCE()) })
+		after := newSiteAt(t, platform, shared, func(c *setup) { c.ClientSecret = "" })
+		b := newBrowser(t)
+		_, err := b.finish(after, authorize(t, b.start(t, before)))
+		assert.ErrorContains(t, err, "no proof key")
+		assert.Zero(t, after.tokenRequests())
+	})
 }
