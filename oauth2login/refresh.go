@@ -165,11 +165,11 @@ func (f *flight) lock(h *held) (unlock func(), newer *held, err error) {
 			return unlock, nil, err
 		case <-look.C:
 			if seen := f.stored(h); seen != nil {
-				go giveBack(locked)
+				go f.giveBack(locked)
 				return nil, seen, nil
 			}
 		case <-ctx.Done():
-			go giveBack(locked)
+			go f.giveBack(locked)
 			return nil, nil, f.source.storeFailed("lock", ctx.Err())
 		}
 	}
@@ -192,9 +192,21 @@ func callLock(ctx context.Context, locker TokenLocker, hold time.Duration) <-cha
 }
 
 // giveBack releases a lock that comes too late.
-func giveBack(locked <-chan lockResult) {
+func (f *flight) giveBack(locked <-chan lockResult) {
 	if r := <-locked; r.err == nil {
-		r.unlock()
+		f.unlock(r.unlock)
+	}
+}
+
+// unlock releases a lock. A release that hangs or panics keeps nobody waiting for what the
+// flight has brought.
+func (f *flight) unlock(unlock func()) {
+	_, err := callStore(func(context.Context) (struct{}, error) {
+		unlock()
+		return struct{}{}, nil
+	})
+	if err != nil {
+		f.source.p.opts.Logger.Warn("oauth2login: the lock of a token could not be released", "error", quiet.DescribeForeign(err))
 	}
 }
 
@@ -203,7 +215,7 @@ func giveBack(locked <-chan lockResult) {
 func (f *flight) locked(r lockResult) (unlock func(), err error) {
 	switch {
 	case r.err == nil:
-		return r.unlock, nil
+		return func() { f.unlock(r.unlock) }, nil
 	case isReadOnly(r.err):
 		f.warnReadOnly(r.err)
 		return func() {}, nil

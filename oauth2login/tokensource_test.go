@@ -1295,6 +1295,40 @@ func (f *foreignStore) LockToken(context.Context, time.Duration) (func(), error)
 }
 
 // A token source of the application that hangs leaves one goroutine, not one a call.
+// releaseStore has a lock that comes after a while and is released by any code.
+type releaseStore struct {
+	fakeStore
+	locking time.Duration
+	release func()
+}
+
+func (l *releaseStore) LockToken(context.Context, time.Duration) (func(), error) {
+	time.Sleep(l.locking)
+	return l.release, nil
+}
+
+func TestTokenSourceForeignRelease(t *testing.T) {
+	for name, release := range map[string]func(){
+		"panics":             func() { panic("hush") },
+		"ends its goroutine": runtime.Goexit,
+		"hangs":              func() { time.Sleep(time.Hour) },
+		"is nil":             nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				store := &releaseStore{fakeStore{tok: s.expired()}, 0, release}
+				tok, err := s.StoredTokens(store).Token()
+				require.NoError(t, err)
+				assert.Same(t, store.token(), tok)
+
+				_, err = s.StoredTokens(&releaseStore{fakeStore{tok: s.expired()}, time.Minute, release}).Token()
+				assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+				time.Sleep(2 * time.Hour) // the lock comes when nobody waits for it any more
+			})
+		})
+	}
+}
+
 func TestClientOfAHangingSource(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		var calls atomic.Int32
