@@ -450,6 +450,30 @@ func TestAPIGzip(t *testing.T) {
 	}
 }
 
+type sourceFunc func() (*oauth2.Token, error)
+
+func (f sourceFunc) Token() (*oauth2.Token, error) { return f() }
+
+// NewAPI takes any client of x/oauth2. Nothing is sent without a token.
+func TestNewAPIWithoutToken(t *testing.T) {
+	platform := newPlatform(t)
+	broken := errors.New("hush: the session is gone")
+	for name, src := range map[string]oauth2.TokenSource{
+		"expired": newProvider(t, platform).OAuth2().TokenSource(t.Context(), &oauth2.Token{AccessToken: "at", Expiry: time.Unix(1, 0)}),
+		"empty":   sourceFunc(func() (*oauth2.Token, error) { return new(oauth2.Token), nil }),
+		"broken":  sourceFunc(func() (*oauth2.Token, error) { return nil, broken }),
+		"none":    nil,
+	} {
+		api := shangcloud.NewAPI(&http.Client{Transport: &oauth2.Transport{Source: src}}, shangcloud.WithBaseURL(platform.URL))
+		_, err := api.UserInfo(t.Context())
+		require.Error(t, err, name)
+		assert.NotErrorIs(t, err, oauth2login.ErrUnavailable, name)
+		assert.Equal(t, name == "broken", errors.Is(err, broken), name)
+		assert.NotContains(t, err.Error(), "hush", name)
+	}
+	assert.Empty(t, platform.Requests())
+}
+
 // BenchmarkAPI measures calls beside the same ones by hand on an http.Client with a
 // time-out.
 func BenchmarkAPI(b *testing.B) {

@@ -86,6 +86,26 @@ func TestRepeatedCallback(t *testing.T) {
 	})
 }
 
+// What the application does to the first login does not show in the second.
+func TestRepeatedCallbackCopies(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		back := s.callbackOf(t, false)
+		first, err := s.finish(back)
+		require.NoError(t, err)
+		want := *first.Token
+		first.Token.AccessToken, first.Token.RefreshToken, first.ReturnTo = "", "", "/elsewhere"
+		for i := range first.Scopes {
+			first.Scopes[i] = "none"
+		}
+		second, err := s.finish(back)
+		require.NoError(t, err)
+		assert.Equal(t, want.AccessToken, second.Token.AccessToken)
+		assert.Equal(t, want.RefreshToken, second.Token.RefreshToken)
+		assert.Equal(t, "/cart", second.ReturnTo)
+		assert.NotContains(t, second.Scopes, "none")
+	})
+}
+
 func TestRepeatedCallbackLimits(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		back := s.callbackOf(t, false)
@@ -148,6 +168,37 @@ func TestRepeatedCallbackFlood(t *testing.T) {
 		assert.NotEmpty(t, logins)
 		assert.Equal(t, 1, s.refreshes())
 	})
+}
+
+// 64 callbacks in parallel: the state is redeemed once, and one of them is not a copy.
+func TestConcurrentCallbacks(t *testing.T) { storedAndSealed(t, testConcurrentCallbacks) }
+
+func testConcurrentCallbacks(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind), newBrowser(t)
+	callbackURL := authorize(t, b.start(t, s))
+	logins := make(chan *oauth2login.Login, 64)
+	var wg sync.WaitGroup
+	for range cap(logins) {
+		wg.Go(func() {
+			login, err := s.FinishLogin(httptest.NewRecorder(), b.request("GET", callbackURL))
+			if err == nil {
+				logins <- login
+				return
+			}
+			assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
+			assert.Nil(t, login)
+		})
+	}
+	wg.Wait()
+	close(logins)
+	first := 0
+	for login := range logins {
+		if !login.Repeated {
+			first++
+		}
+	}
+	assert.Equal(t, 1, first)
+	assert.Equal(t, 1, s.tokenRequests())
 }
 
 // More results than are kept: logins work, only their repetition fails.

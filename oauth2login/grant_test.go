@@ -155,7 +155,9 @@ func TestTimeoutOfHTTPClient(t *testing.T) {
 	}, func(o *oauth2login.Options) { o.HTTPClient.Timeout = time.Second })
 }
 
-func TestExchangeFails(t *testing.T) {
+func TestExchangeFails(t *testing.T) { storedAndSealed(t, testExchangeFails) }
+
+func testExchangeFails(t *testing.T, kind func(*setup)) {
 	for name, c := range map[string]struct {
 		fault       shangcloudtest.Fault
 		unavailable bool
@@ -173,7 +175,7 @@ func TestExchangeFails(t *testing.T) {
 		"redirect": {shangcloudtest.Fault{Status: 307, Redirect: "/oauth/token"}, true, 307, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s, b := newSite(t), newBrowser(t)
+			s, b := newSite(t, kind), newBrowser(t)
 			callbackURL := authorize(t, b.start(t, s))
 			s.platform.Fault("/oauth/token", c.fault)
 			login, err := b.finish(s, callbackURL)

@@ -122,8 +122,10 @@ func TestStatesAreRandom(t *testing.T) {
 	assert.Greater(t, len(places), 43*20+26*15)
 }
 
-func TestLoginWithoutPKCE(t *testing.T) {
-	s, b := newSite(t, func(c *setup) { c.row = append(c.row, oauth2login.WithoutPKCE()) }), newBrowser(t)
+func TestLoginWithoutPKCE(t *testing.T) { storedAndSealed(t, testLoginWithoutPKCE) }
+
+func testLoginWithoutPKCE(t *testing.T, kind func(*setup)) {
+	s, b := newSite(t, kind, func(c *setup) { c.row = append(c.row, oauth2login.WithoutPKCE()) }), newBrowser(t)
 	authURL := b.start(t, s)
 	assert.NotContains(t, queryOf(t, authURL), "code_challenge")
 	_, err := b.finish(s, authorize(t, authURL))
@@ -263,7 +265,9 @@ func TestFullCookieJar(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-func TestStateWorksOnce(t *testing.T) {
+func TestStateWorksOnce(t *testing.T) { storedAndSealed(t, testStateWorksOnce) }
+
+func testStateWorksOnce(t *testing.T, kind func(*setup)) {
 	inBubble(t, func(t *testing.T, s *site) {
 		cookie, state := started(t, s.Provider)
 		query := "error=access_denied&state=" + state
@@ -275,7 +279,7 @@ func TestStateWorksOnce(t *testing.T) {
 			assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, cookies)
 			assert.ErrorContains(t, err, "finished already")
 		}
-	})
+	}, kind)
 }
 
 // TestStateExpires has the browser come back after a while.
