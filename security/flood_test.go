@@ -50,7 +50,7 @@ func TestFloodOfCallbacks(t *testing.T) {
 // TestFloodOfStarts starts logins that nobody finishes. Memory is bounded, and who
 // logs in meanwhile gets through as long as fewer start than the store has room for.
 func TestFloodOfStarts(t *testing.T) {
-	const capacity = 4000
+	const capacity = 1000
 	s := newSite(t, func(c *setup) { c.States = state.NewMemory(capacity) })
 	flood := func(n int) {
 		for range n {

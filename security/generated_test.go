@@ -502,7 +502,7 @@ func TestGeneratedAnswers(t *testing.T) {
 	if longTests {
 		rounds = 10_000
 	}
-	told := slices.DeleteFunc(slices.Clone(badAnswers()), func(l badAnswer) bool { return l.setup != nil || l.warm || l.asked })
+	told := slices.DeleteFunc(slices.Clone(badAnswers()), func(bad badAnswer) bool { return bad.setup != nil || bad.warm || bad.asked })
 	bomb()
 	inRun(t, rounds, func(t *testing.T, r *run) func(int) {
 		var (
@@ -520,17 +520,17 @@ func TestGeneratedAnswers(t *testing.T) {
 		return func(i int) {
 			n.forget()
 			e = oneOf(r, endpoints)
-			l := oneOf(r, told)
-			for l.where != nil && !l.where(e) {
-				l = oneOf(r, told)
+			bad := oneOf(r, told)
+			for bad.where != nil && !bad.where(e) {
+				bad = oneOf(r, told)
 			}
 			kind := r.IntN(3)
 			switch {
 			case i%20 == 0:
-				l = badAnswer{name: "a good answer", accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, e.good) }}
+				bad = badAnswer{name: "a good answer", accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, e.good) }}
 				kind = 2
 				r.control++
-				answer = func(c net.Conn, req *http.Request, body []byte) { l.answer(c, e, req, body) }
+				answer = func(c net.Conn, req *http.Request, body []byte) { bad.answer(c, e, req, body) }
 			case kind == 0:
 				answer = func(c net.Conn, req *http.Request, body []byte) {
 					good := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", oneOf(r, []int{200, 200, 400, 503}), len(e.good), e.good)
@@ -546,14 +546,14 @@ func TestGeneratedAnswers(t *testing.T) {
 					say(c, oneOf(r, []int{200, 200, 201, 400, 401, 500}), oneOf(r, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
 				}
 			default:
-				answer = func(c net.Conn, req *http.Request, body []byte) { l.answer(c, e, req, body) }
+				answer = func(c net.Conn, req *http.Request, body []byte) { bad.answer(c, e, req, body) }
 			}
 			r.tally[[]string{"scrambled", "invented", "badAnswers"}[kind]]++
 			start := time.Now()
 			err := e.call(context.Background(), p)
 			assert.LessOrEqual(t, time.Since(start), 10*time.Second)
 			if kind == 2 {
-				l.judge(t, e, err)
+				bad.judge(t, e, err)
 			} else if err != nil && !errors.Is(err, errOther) {
 				status, _ := refusal(err)
 				assert.True(t, status != 0 || errors.Is(err, oauth2login.ErrUnavailable), "%v", err)

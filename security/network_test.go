@@ -51,6 +51,7 @@ func newNetwork(t *testing.T, answer func(net.Conn, *http.Request, []byte)) *net
 	n := &network{Transport: new(http.Transport), answer: answer}
 	n.DialContext = n.dial
 	n.DisableCompression = true
+	n.MaxResponseHeaderBytes = 1 << 20 // net/http's own limit takes ten times as long
 	t.Cleanup(n.close)
 	return n
 }
