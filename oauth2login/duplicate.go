@@ -4,11 +4,11 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
-	"golang.org/x/oauth2"
 )
 
 const (
@@ -54,10 +54,10 @@ type result struct {
 
 // do runs finish for the first callback of a key. A repeated callback waits for its
 // result and gets a copy. A result is kept if finish says that the state was redeemed.
-func (s *results) do(ctx context.Context, key resultKey, finish func() (login *Login, redeemed bool, err error)) (*Login, error) {
+func (s *results) do(ctx context.Context, key resultKey, finish func() (login *Login, redeemed bool, err error)) (login *Login, err error) {
 	r, first := s.join(key)
 	if r == nil {
-		login, _, err := finish()
+		login, _, err = finish()
 		return login, err
 	}
 	if !first {
@@ -73,8 +73,11 @@ func (s *results) do(ctx context.Context, key resultKey, finish func() (login *L
 		}
 		time.AfterFunc(resultLife, func() { s.forget(key) })
 	}()
-	r.login, redeemed, r.err = finish()
-	return r.login, r.err
+	login, redeemed, r.err = finish()
+	if r.err == nil {
+		r.login = cloneLogin(login) // the caller may change its own
+	}
+	return login, r.err
 }
 
 // join returns the result of key, and whether the caller has to make it. It returns nil if
@@ -114,13 +117,13 @@ func (r *result) copy(ctx context.Context, where string) (*Login, error) {
 	if r.err != nil {
 		return nil, r.err
 	}
-	login := *r.login
-	login.Token = cloneToken(login.Token)
+	login := cloneLogin(r.login)
 	login.Repeated = true
-	return &login, nil
+	return login, nil
 }
 
-func cloneToken(tok *oauth2.Token) *oauth2.Token {
-	c := *tok
+func cloneLogin(l *Login) *Login {
+	c, tok := *l, *l.Token
+	c.Token, c.Scopes = &tok, slices.Clone(l.Scopes)
 	return &c
 }
