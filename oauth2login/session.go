@@ -3,8 +3,10 @@ package oauth2login
 import (
 	"context"
 	"errors"
+	"maps"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"sync"
 	"time"
 
@@ -60,7 +62,8 @@ func (p *Provider) waitLimit() time.Duration { return p.opts.Timeout + waitMargi
 // session is what the sources on equal stores share. It exists while something is
 // pending: a flight, a token to be saved, a pause or a refusal.
 type session struct {
-	refs int // guarded by sessions.mu
+	key  any // in sessions.byStore
+	refs int // guarded by sessions.mu; whoever holds mu is counted, or holds sessions.mu
 
 	mu      sync.Mutex   // guards what follows
 	source  *TokenSource // the one that started the newest flight
@@ -111,7 +114,7 @@ func (s *TokenSource) acquire() *session {
 		if all.byStore == nil {
 			all.byStore = make(map[any]*session)
 		}
-		shared = new(session)
+		shared = &session{key: key}
 		all.byStore[key] = shared
 	}
 	shared.refs++
@@ -130,12 +133,26 @@ func (s *TokenSource) release(shared *session) {
 	if shared == s.own {
 		return
 	}
-	all := &s.p.sessions
+	s.p.sessions.release(shared)
+}
+
+func (all *sessions) release(shared *session) {
 	all.mu.Lock()
 	defer all.mu.Unlock()
 	if shared.refs--; shared.refs == 0 && !shared.isPending(time.Now()) {
-		delete(all.byStore, s.sessionKey())
+		delete(all.byStore, shared.key)
 	}
+}
+
+// acquireAll returns all sessions. Each exists until release at least.
+func (all *sessions) acquireAll() []*session {
+	all.mu.Lock()
+	defer all.mu.Unlock()
+	shared := slices.Collect(maps.Values(all.byStore))
+	for _, one := range shared {
+		one.refs++
+	}
+	return shared
 }
 
 // sweep removes sessions without anything pending. If there are too many, it removes
@@ -394,12 +411,16 @@ func (shared *session) refusedLocked(h *held) error {
 	return nil
 }
 
-// saveNow starts a flight for the token that is not saved yet, if there is one.
-func (shared *session) saveNow() *flight {
+// saving returns the flight under way for a token that is not saved yet. If there is none,
+// start says whether to start one.
+func (shared *session) saving(start bool) *flight {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	if shared.unsaved == nil {
 		return nil
 	}
-	return shared.takeOff(shared.source, shared.unsaved, &flight{after: shared.flight, saveOnly: true})
+	if shared.flight != nil || !start {
+		return shared.flight
+	}
+	return shared.takeOff(shared.source, shared.unsaved, &flight{saveOnly: true})
 }

@@ -63,31 +63,34 @@ func (p *Provider) Shutdown(ctx context.Context) error {
 	case <-ctx.Done():
 		return p.errorf("shutdown: requests are still under way", ctx.Err())
 	}
-	var first error
-	for _, f := range p.saveAll() {
+	all := p.sessions.acquireAll()
+	defer func() {
+		for _, shared := range all {
+			p.sessions.release(shared)
+		}
+	}()
+	// What is under way may bring a newer token than the one that is not saved.
+	_ = p.awaitSaves(ctx, all, false)
+	return p.awaitSaves(ctx, all, true)
+}
+
+// awaitSaves waits until the tokens of all are saved, and returns the first error. Without
+// start it waits only for what is under way.
+func (p *Provider) awaitSaves(ctx context.Context, all []*session, start bool) (first error) {
+	var flights []*flight
+	for _, shared := range all {
+		if f := shared.saving(start); f != nil {
+			flights = append(flights, f)
+		}
+	}
+	for _, f := range flights {
 		err := f.wait(ctx, f.done)
 		if err == nil {
 			err = f.err
 		}
-		if err != nil && first == nil {
+		if first == nil {
 			first = err
 		}
 	}
 	return first
-}
-
-// saveAll starts a flight for each token that is not saved yet.
-func (p *Provider) saveAll() (flights []*flight) {
-	p.sessions.mu.Lock()
-	all := make([]*session, 0, len(p.sessions.byStore))
-	for _, shared := range p.sessions.byStore {
-		all = append(all, shared)
-	}
-	p.sessions.mu.Unlock()
-	for _, shared := range all {
-		if f := shared.saveNow(); f != nil {
-			flights = append(flights, f)
-		}
-	}
-	return flights
 }

@@ -1390,6 +1390,51 @@ func TestShutdownSavesWhatIsUnsaved(t *testing.T) {
 	})
 }
 
+// A refresh of a token that could not be saved has not ended yet: the older token is not
+// saved over the newer one.
+func TestShutdownDuringARefreshOfAnUnsavedToken(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		var releasing time.Duration
+		store := &releaseStore{fakeStore{tok: s.expired(), saveErr: errors.New("down")}, 0, func() { time.Sleep(releasing) }}
+		unsaved, err := s.StoredTokens(store).Token()
+		require.NoError(t, err)
+		time.Sleep(2 * time.Hour)
+		store.set(func() { store.saveErr = nil })
+		releasing = time.Second
+		go s.StoredTokens(store).Token()
+		synctest.Wait()
+		newer := store.token()
+		require.NotEqual(t, unsaved.RefreshToken, newer.RefreshToken)
+		require.NoError(t, s.Shutdown(t.Context()))
+		assert.Same(t, newer, store.token())
+	})
+}
+
+func TestShutdownDuringManyCalls(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := &fakeStore{saveErr: errors.New("down")}
+		assert.Error(t, s.StoredTokens(store).SetToken(t.Context(), s.issued()))
+		canceled, cancel := context.WithCancel(t.Context())
+		cancel()
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				for range 1000 {
+					_, err := s.StoredTokens(store).Token()
+					assert.NoError(t, err)
+				}
+			})
+		}
+		wg.Go(func() {
+			for range 1000 {
+				assert.Error(t, s.Shutdown(canceled))
+			}
+		})
+		wg.Wait()
+		time.Sleep(time.Minute) // saving ends
+	})
+}
+
 func TestShutdownObeysItsContext(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		src := s.TokenSource(s.expired())
