@@ -133,9 +133,9 @@ func newLockers(t *testing.T, b Backend) *lockers {
 	return &lockers{s, lockA, lockB}
 }
 
-// limit returns a context for a call that has no reason to wait.
+// limit returns a context for a call that may have to wait for others.
 func (s *stores) limit() (context.Context, context.CancelFunc) {
-	return context.WithTimeout(s.t.Context(), patience)
+	return context.WithTimeout(s.t.Context(), queueing)
 }
 
 func (s *stores) save(store oauth2login.TokenStore, tok *oauth2.Token) bool {
