@@ -138,10 +138,10 @@ func (e *APIError) Is(target error) bool {
 }
 
 // Format prints the text of Error for every verb, not the body.
-func (e *APIError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
+func (e APIError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
 
 // MarshalJSON writes the status and, if it is a registered one, the code.
-func (e *APIError) MarshalJSON() ([]byte, error) {
+func (e APIError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"StatusCode": e.StatusCode, "Code": quiet.Code(e.Code)})
 }
 
@@ -261,10 +261,11 @@ func isBlank(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 }
 // is decoded into answer unless that is nil. A refusal is an [*APIError], also one with
 // status 200 and an "error" in its body.
 func (a *API) Call(ctx context.Context, path string, body, answer any) error {
-	op := "call " + path
-	if u, err := url.Parse(path); err != nil || !strings.HasPrefix(path, "/") || u.Host != "" || u.Fragment != "" {
+	u, err := url.Parse(path)
+	if err != nil || !strings.HasPrefix(path, "/") || u.Host != "" || u.Fragment != "" {
 		return quiet.New(where, "call: the path has to begin with a slash")
 	}
+	op := "call " + u.EscapedPath() // errors do not quote a query
 	if body == nil {
 		body = struct{}{}
 	}

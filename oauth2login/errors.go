@@ -96,10 +96,10 @@ func (e *CallbackError) Is(target error) bool {
 }
 
 // Format prints the text of Error for every verb.
-func (e *CallbackError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
+func (e CallbackError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
 
 // MarshalJSON writes the code if it is a known one.
-func (e *CallbackError) MarshalJSON() ([]byte, error) {
+func (e CallbackError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"Code": quiet.Code(e.Code)})
 }
 
@@ -118,10 +118,10 @@ func (e *LoginError) Error() string { return e.Err.Error() }
 func (e *LoginError) Unwrap() error { return e.Err }
 
 // Format prints the text of Error for every verb.
-func (e *LoginError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
+func (e LoginError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
 
 // MarshalJSON writes ReturnTo only.
-func (e *LoginError) MarshalJSON() ([]byte, error) {
+func (e LoginError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"ReturnTo": e.ReturnTo})
 }
 

@@ -388,9 +388,10 @@ func (p *Provider) OAuth2() *oauth2.Config {
 	return &conf
 }
 
-// ClientContext returns a context with which x/oauth2 makes its requests as p does: to
-// the provider's endpoints only without redirects, within Options.Timeout if ctx has no
-// deadline, and with answers that were checked.
+// ClientContext returns a context with which x/oauth2 makes its requests as p does:
+// without redirects, within Options.Timeout if ctx has no deadline, and with answers of
+// the provider's endpoints that were checked. It does not limit where requests go: for
+// requests with a token use [Provider.Client].
 //
 //	tok, err := p.OAuth2().Exchange(p.ClientContext(ctx), code, oauth2.VerifierOption(v))
 //
