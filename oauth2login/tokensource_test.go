@@ -1294,7 +1294,6 @@ func (f *foreignStore) LockToken(context.Context, time.Duration) (func(), error)
 	return func() {}, nil
 }
 
-// A token source of the application that hangs leaves one goroutine, not one a call.
 // releaseStore has a lock that comes after a while and is released by any code.
 type releaseStore struct {
 	fakeStore
@@ -1329,6 +1328,7 @@ func TestTokenSourceForeignRelease(t *testing.T) {
 	}
 }
 
+// A token source of the application that hangs leaves one goroutine, not one a call.
 func TestClientOfAHangingSource(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		var calls atomic.Int32
