@@ -11,11 +11,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A page tells the browser that its links will be wanted next, and the browser looks
-// ahead. (https://wicg.github.io/nav-speculation/) No login begins until somebody clicks.
+// With speculation rules, a browser asks for links before anybody clicks on them
+// (https://wicg.github.io/nav-speculation/). No login begins until somebody clicks.
+//
+// For "prerender", Chromium sends the request and goes no further: it prerenders no page
+// while a program controls it.
 func TestBrowserLooksAhead(t *testing.T) {
+	t.Parallel()
 	for _, how := range []string{"prefetch", "prerender"} {
 		t.Run(how, func(t *testing.T) {
+			t.Parallel()
 			const rules = "/rules.json"
 			ahead := make(chan *http.Response, 100)
 			s := newSecureSite(t, func(r *http.Response) error {
@@ -44,10 +49,10 @@ func TestBrowserLooksAhead(t *testing.T) {
 			assert.True(t, strings.HasPrefix(r.Request.Header.Get("Sec-Purpose"), "prefetch"))
 			assert.Equal(t, 503, r.StatusCode)
 			assert.Empty(t, r.Cookies())
-			assert.Empty(t, b.cookies(), "no login has begun")
+			assert.Empty(t, b.cookies(), "a login has begun")
 
 			b.click(signIn)
-			require.Equal(t, consent, b.text("h1"), "the answer to the click is not the one from before")
+			require.Equal(t, consent, b.text("h1"), "the click got the earlier answer")
 			b.click(allow)
 			assert.Equal(t, "林小满", b.text("h1"))
 		})

@@ -1,16 +1,16 @@
-// Package browser holds tests only: they drive Chromium through the examples, as a
-// person would.
+// Package browser holds tests only. They use the examples in Chromium, as a person does.
 //
 // They need Chromium (Debian's package chromium, or a program named chromium or
-// google-chrome) and, for the tests of accessibility, axe-core, which npm ci in this
-// directory installs. A test whose program is missing skips; with
-// SHANGCLOUD_NO_SKIP=1 it fails instead.
+// google-chrome). The test of accessibility needs axe-core, which npm ci in this
+// directory installs. Without these a test skips; with SHANGCLOUD_NO_SKIP=1 it fails.
 //
-// CI runs them once. To look for tests that fail now and then, repeat them:
+// All tests share one browser, and run side by side.
 //
-//	go test -race -count=30 -timeout 3h .
+// CI runs them once. To find a test that fails now and then, repeat them:
 //
-// The pictures in docs/ are made anew with
+//	go test -race -count=30 -timeout 3h ./...
+//
+// To take the pictures in docs/ again:
 //
 //	go test -run Screenshots -update
 package browser

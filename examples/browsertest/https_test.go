@@ -10,45 +10,47 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// loginCookie is how the names of the library's cookies begin over https.
+// loginCookie is the prefix of the library's cookies over https.
 const loginCookie = "__Host-oauth2login-"
 
 func TestSignInOverHTTPS(t *testing.T) {
+	t.Parallel()
 	s, b := newSecureSite(t, nil), newPerson(t)
 	b.visit(s.at("variable?key=greeting"))
 	cookies := b.cookies()
 	require.Len(t, cookies, 1)
 	c := cookies[0]
 	assert.True(t, strings.HasPrefix(c.Name, loginCookie), c.Name)
-	assert.Equal(t, appHost, c.Domain, "of this host only")
+	assert.Equal(t, appHost, c.Domain, "the cookie's host")
 	assert.Equal(t, "/", c.Path)
 	assert.True(t, c.Secure)
 	assert.True(t, c.HTTPOnly)
 	assert.Equal(t, network.CookieSameSiteLax, c.SameSite)
 
 	b.click(allow)
-	assert.Equal(t, "/variable?key=greeting", b.page())
+	assert.Equal(t, "/variable?key=greeting", b.path())
 	assert.Equal(t, "你好，世界\nHello, world", b.value("textarea"))
 	for _, c := range b.cookies() {
-		assert.False(t, strings.HasPrefix(c.Name, loginCookie), "the login's cookie is gone after it")
-		assert.True(t, strings.HasPrefix(c.Name, "__Host-"), "the session's is of this host only, too")
+		assert.False(t, strings.HasPrefix(c.Name, loginCookie), "the cookie of a finished login is deleted")
+		assert.True(t, strings.HasPrefix(c.Name, "__Host-"), "the session's cookie belongs to this host only")
 	}
 }
 
-// The cookies' attributes are what lets the login succeed, or keeps others out: with
-// any of them wrong, the tests above would fail.
+// The login's cookie needs each of its attributes: with a wrong one the login fails.
 func TestFaultyCookies(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		from, to string
 		works    bool
 	}{
-		"as they are":       {"", "", true},
-		"SameSite=Strict":   {"SameSite=Lax", "SameSite=Strict", false},
-		"without Secure":    {"; Secure", "", false},
-		"of another path":   {"Path=/;", "Path=/callback;", false},
-		"of the whole site": {"Path=/;", "Path=/; Domain=app.test;", false},
+		"unchanged":          {"", "", true},
+		"SameSite=Strict":    {"SameSite=Lax", "SameSite=Strict", false},
+		"without Secure":     {"; Secure", "", false},
+		"for another path":   {"Path=/;", "Path=/callback;", false},
+		"for the whole site": {"Path=/;", "Path=/; Domain=app.test;", false},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			s := newSecureSite(t, func(r *http.Response) error {
 				cookies := r.Header["Set-Cookie"]
 				for i, cookie := range cookies {
@@ -75,10 +77,11 @@ func TestFaultyCookies(t *testing.T) {
 	}
 }
 
-// A sibling subdomain, somebody else's, plants cookies for the whole site. Those with
-// the prefix the browser refuses, so no login of the victim's can be swapped for one
-// that the sibling has begun.
+// An attacker owns a sibling subdomain, and sets cookies for the whole site. The browser
+// refuses those with the prefix __Host-. So the attacker can't put their own login in
+// the place of the victim's.
 func TestSiblingSubdomain(t *testing.T) {
+	t.Parallel()
 	s, b := newSecureSite(t, nil), newPerson(t)
 	attacker := newPerson(t)
 	attacker.visit(s.home)
@@ -95,7 +98,7 @@ func TestSiblingSubdomain(t *testing.T) {
 			w.Header().Add("Set-Cookie", c)
 		}
 	}))
-	b.faulty = true // the browser says that it refuses them
+	b.faulty = true // The browser reports the cookies that it refuses.
 	b.visit(sibling)
 	for _, c := range b.cookies() {
 		if strings.HasPrefix(c.Name, "__Host-") {
@@ -103,9 +106,9 @@ func TestSiblingSubdomain(t *testing.T) {
 		}
 	}
 
-	// The attacker's login, to be finished in the victim's browser.
+	// The attacker lets the victim's browser finish the attacker's login.
 	attacker.click(allow)
-	assert.Equal(t, 400, b.visit(attacker.visited("/callback")))
+	assert.Equal(t, 400, b.visit(attacker.requested("/callback")))
 	assert.Equal(t, noLonger, b.text("h1"))
 
 	b.login(s)

@@ -21,7 +21,7 @@ var update = flag.Bool("update", false, "write the screenshots in docs/")
 
 func TestMain(m *testing.M) {
 	flag.Parse()
-	log.SetOutput(io.Discard) // the application's: refusals that the tests provoke
+	log.SetOutput(io.Discard) // The application logs the refusals that the tests provoke.
 	code := m.Run()
 	if quit != nil {
 		quit()
@@ -29,7 +29,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// unavailable skips a test, unless no test may be skipped.
+// unavailable skips a test whose program is missing. SHANGCLOUD_NO_SKIP=1 makes it fail.
 func unavailable(t *testing.T, reason string) {
 	t.Helper()
 	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
@@ -42,12 +42,12 @@ var (
 	start sync.Once
 	quit  context.CancelFunc
 
-	// chromium is the one that the tests share. Each has cookies of its own.
 	chromium context.Context
 	startErr error
 )
 
-// sharedBrowser returns the context of the browser that all tests share.
+// sharedBrowser returns the one browser of all tests. Each person in it has cookies of
+// their own.
 func sharedBrowser(t *testing.T) context.Context {
 	t.Helper()
 	options := browserOptions(t)
@@ -62,8 +62,8 @@ func sharedBrowser(t *testing.T) context.Context {
 	return chromium
 }
 
-// browserOptions are Chromium's own defaults, but for what the tests can't do
-// without: the certificate of the tests is known, names in .test are this machine.
+// browserOptions are chromedp's defaults, and what the tests need: Chromium accepts the
+// tests' certificate, and names that end in .test are this machine.
 func browserOptions(t *testing.T) []chromedp.ExecAllocatorOption {
 	t.Helper()
 	program := ""
@@ -82,16 +82,18 @@ func browserOptions(t *testing.T) []chromedp.ExecAllocatorOption {
 		chromedp.Flag("disable-quic", true),
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("lang", "en-US"),
+		// Otherwise Chromium drops clicks on a page that it has not painted yet.
+		chromedp.Flag("allow-pre-commit-input", true),
 		chromedp.Flag("host-resolver-rules", "MAP *.test 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1"),
 		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])),
 	)
 	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // Chromium's own demand
+		options = append(options, chromedp.NoSandbox) // Chromium demands it.
 	}
 	return options
 }
 
-// refusingBrowser is a browser of its own whose user has turned cookies off.
+// refusingBrowser starts another browser, whose user has turned cookies off.
 func refusingBrowser(t *testing.T) context.Context {
 	t.Helper()
 	profile := filepath.Join(t.TempDir(), "Default")

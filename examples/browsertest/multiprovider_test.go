@@ -7,12 +7,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// newMultiprovider runs examples/multiprovider as a newcomer does: nothing is set.
+// newMultiprovider runs examples/multiprovider without settings, and returns its URL.
 func newMultiprovider(t *testing.T) (home string) {
 	t.Helper()
 	program := filepath.Join(t.TempDir(), "multiprovider")
@@ -25,29 +24,30 @@ func newMultiprovider(t *testing.T) (home string) {
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Wait() }) // the end of the test's context kills it
+	t.Cleanup(func() { _ = cmd.Wait() }) // The end of the test's context kills it.
 	lines := bufio.NewScanner(stdout)
-	require.True(t, lines.Scan(), "it prints its address: %v", lines.Err())
+	require.True(t, lines.Scan(), "no address was printed: %v", lines.Err())
 	return strings.TrimSpace(strings.TrimPrefix(lines.Text(), "Open"))
 }
 
-// A person signs in with each provider, links the others, and signs in with any of
-// them afterwards: it is one account.
+// Each provider alone gives an account of its own. A person who links the others has
+// one account, with each of them.
 func TestLinkedProviders(t *testing.T) {
+	t.Parallel()
 	home, b := newMultiprovider(t), newPerson(t)
 	providers := []string{"shangcloud", "github", "google"}
+	other := newPerson(t)
+	other.visit(home)
 	for _, p := range providers {
-		other := newPerson(t)
-		other.visit(home)
 		other.click(`a[href^="/login/` + p + `"]`)
 		other.click(allow)
-		assert.Len(t, do(other, chromedp.Nodes(chromedp.CSSAll(".identities li"))), 1, p)
+		assert.Equal(t, 1, other.count(".identities li"), p)
 		other.click(signOut)
 	}
 
 	b.visit(home)
 	b.click(`a[href^="/login/shangcloud"]`)
-	b.choose(`label:nth-of-type(2) input`) // a person whom nobody was above
+	b.choose(`label:nth-of-type(2) input`) // somebody else than above
 	b.click(allow)
 	account := b.text("main code")
 	for i, p := range providers[1:] {
@@ -55,7 +55,7 @@ func TestLinkedProviders(t *testing.T) {
 		b.choose(`label:nth-of-type(2) input`)
 		b.click(allow)
 		assert.Equal(t, account, b.text("main code"))
-		assert.Len(t, do(b, chromedp.Nodes(chromedp.CSSAll(".identities li"))), 2+i)
+		assert.Equal(t, 2+i, b.count(".identities li"))
 	}
 	for _, p := range providers {
 		b.click(signOut)

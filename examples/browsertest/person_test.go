@@ -2,13 +2,16 @@ package browser
 
 import (
 	"context"
+	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
 	cdplog "github.com/chromedp/cdproto/log"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -19,34 +22,39 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// limit is how long one thing that a person does may take: generous, for slow machines.
+// limit bounds one step of a person. It is generous, for slow machines.
 const limit = time.Minute
 
-// tab is one of a person's tabs. Its methods do what the person does, and wait until
-// the page that follows is there.
+// tab is a tab of a person's browser. Its methods do what the person does. A method
+// that leads to another page returns when that page is complete.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
 
-	faulty bool // the test gives the browser reason to complain
+	faulty bool // the test expects complaints of the browser
+
+	events chan struct{} // holds a value when a page came, or became complete
 
 	mu         sync.Mutex
-	navigation []string // the address of each request for a page, redirects included
-	complaints []string // of the browser's console
+	pages      int          // how many pages the tab has shown
+	page       cdp.LoaderID // identifies the page that the tab shows
+	refreshing cdp.LoaderID // the last page whose header Refresh leads to another
+	requests   []string     // the URL of each request for a page, redirects included
+	complaints []string     // from the browser's console
 }
 
-// newPerson returns the first tab of somebody with no cookies yet.
+// newPerson returns a tab of a person who has no cookies yet.
 func newPerson(t *testing.T) *tab {
 	t.Helper()
 	return newTab(t, sharedBrowser(t), chromedp.WithNewBrowserContext())
 }
 
-// another opens one more tab of the same person.
+// another opens another tab of the same person.
 func (b *tab) another() *tab { b.t.Helper(); return newTab(b.t, b.ctx) }
 
 func newTab(t *testing.T, parent context.Context, options ...chromedp.ContextOption) *tab {
 	t.Helper()
-	b := &tab{t: t}
+	b := &tab{t: t, events: make(chan struct{}, 1)}
 	ctx, cancel := chromedp.NewContext(parent, append(options, chromedp.WithListener(b.notice))...)
 	t.Cleanup(cancel)
 	b.ctx = ctx
@@ -54,35 +62,57 @@ func newTab(t *testing.T, parent context.Context, options ...chromedp.ContextOpt
 	call(b, network.Enable, network.EnableParams{})
 	call(b, cdplog.Enable, cdp.Empty{})
 	call(b, runtime.Enable, cdp.Empty{})
+	// Tests run side by side, but only one window has the focus of the keyboard.
+	call(b, emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true})
 	t.Cleanup(func() {
 		b.mu.Lock()
 		defer b.mu.Unlock()
 		if !b.faulty {
-			assert.Empty(t, b.complaints, "the console of the browser")
+			assert.Empty(t, b.complaints, "complaints of the browser")
 		}
 	})
 	return b
 }
 
-// notice is told what happens in the tab.
+// notice receives the tab's events, in their order.
 func (b *tab) notice(event any) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	switch e := event.(type) {
 	case *network.EventRequestWillBeSent:
 		if e.Type == network.ResourceTypeDocument {
-			b.navigation = append(b.navigation, e.Request.URL)
+			b.requests = append(b.requests, e.Request.URL)
 		}
+	case *network.EventResponseReceived:
+		if e.Type == network.ResourceTypeDocument && e.Response.Headers["Refresh"] != nil {
+			b.refreshing = e.LoaderID
+		}
+	case *page.EventFrameNavigated:
+		if e.Frame.ParentID == "" {
+			b.pages++
+			b.page = e.Frame.LoaderID
+			b.wake()
+		}
+	case *page.EventLoadEventFired:
+		b.wake()
 	case *runtime.EventExceptionThrown:
 		b.complaints = append(b.complaints, e.ExceptionDetails.Text)
 	case *runtime.EventConsoleAPICalled:
 		b.complaints = append(b.complaints, string(e.Type)+" of a script")
 	case *cdplog.EventEntryAdded:
-		// A page that says no has a status that says so too: no complaint.
-		page := len(b.navigation) > 0 && e.Entry.URL == b.navigation[len(b.navigation)-1]
-		if !page || !strings.HasPrefix(e.Entry.Text, "Failed to load resource: the server responded with a status of") {
+		// The status of an error page is no reason to complain.
+		ofPage := len(b.requests) > 0 && e.Entry.URL == b.requests[len(b.requests)-1]
+		if !ofPage || !strings.HasPrefix(e.Entry.Text, "Failed to load resource: the server responded with a status of") {
 			b.complaints = append(b.complaints, e.Entry.Text+" "+e.Entry.URL)
 		}
+	}
+}
+
+// wake lets load look at the page again.
+func (b *tab) wake() {
+	select {
+	case b.events <- struct{}{}:
+	default:
 	}
 }
 
@@ -94,6 +124,7 @@ func call[P, R any](b *tab, command cdp.Command[P, R], params P) R {
 	})
 }
 
+// do takes one step in the tab.
 func do[T any](b *tab, action chromedp.Action[T]) T {
 	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
@@ -103,102 +134,168 @@ func do[T any](b *tab, action chromedp.Action[T]) T {
 	return result
 }
 
-// load does what makes the browser load a page, and returns the page's status.
+// load takes a step that leads to another page. It waits until that page is complete,
+// and returns the page's status.
 //
-// It waits for the new document, and not for a response: a prerendered page that is
-// activated, for one, has had its response before the click.
+// It does not wait for a response, as [chromedp.RunResponse] does. A page from the
+// back/forward cache has no response. And RunResponse returns none if a prefetch begins
+// during the step: it takes the prefetch's request for the page's.
 func (b *tab) load(step chromedp.Action[chromedp.Void]) int {
 	b.t.Helper()
-	do(b, chromedp.Evaluate[bool](`window.beforeTheStep = true`))
+	b.mu.Lock()
+	before := b.pages
+	b.mu.Unlock()
 	do(b, step)
-	const status = `window.beforeTheStep || document.readyState !== "complete" ? 0 : performance.getEntriesByType("navigation")[0].responseStatus`
 	ctx, cancel := context.WithTimeout(b.ctx, limit)
 	defer cancel()
 	for {
-		// While a document is replaced there is none to ask: that is an error.
-		if found, err := chromedp.Run(ctx, chromedp.Evaluate[int](status)); err == nil && found != 0 {
-			return found
-		}
 		select {
-		case <-time.After(10 * time.Millisecond):
+		case <-b.events:
 		case <-ctx.Done():
-			require.Fail(b.t, "no page was loaded")
+			require.Fail(b.t, "the step led to no page")
+		}
+		if status := b.status(ctx, before); status != 0 {
+			return status
 		}
 	}
 }
 
+// status returns the status of the page, or 0 if there has been no other page since
+// the number of pages was before, if the page is not complete, or leads to another.
+func (b *tab) status(ctx context.Context, before int) int {
+	b.mu.Lock()
+	arrived := b.pages > before && b.page != b.refreshing
+	b.mu.Unlock()
+	if !arrived {
+		return 0
+	}
+	status, err := chromedp.Run(ctx, chromedp.Evaluate[int](
+		`document.readyState === "complete" ? performance.getEntriesByType("navigation")[0].responseStatus : 0`))
+	if err != nil {
+		return 0 // The page is being replaced. The next one has events of its own.
+	}
+	return status
+}
+
+// visit is for a URL that the person types.
 func (b *tab) visit(address string) int {
 	b.t.Helper()
-	return int(do(b, chromedp.NavigateResponse(address)).Status)
+	return b.load(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		result, err := cdp.Call(ctx, t, page.Navigate, page.NavigateParams{URL: address})
+		if err == nil && result.ErrorText != "" {
+			return &chromedp.LoadError{ErrorText: result.ErrorText}
+		}
+		return err
+	}))
 }
 
-// click clicks what a CSS selector finds: a link or a button that loads a page.
+// click clicks on a link or a button that leads to another page.
 func (b *tab) click(selector string) int {
 	b.t.Helper()
-	return b.load(chromedp.Click(chromedp.CSS(selector)))
+	return b.load(b.clickOn(selector))
 }
 
-// choose clicks what loads no page.
+// choose clicks on an element that leads to no other page.
 func (b *tab) choose(selector string) {
 	b.t.Helper()
-	do(b, chromedp.Click(chromedp.CSS(selector)))
+	do(b, b.clickOn(selector))
 }
 
-// write replaces the text of a field, as somebody who selects all of it and types.
+// clickOn scrolls to an element, and clicks where it is seen.
+func (b *tab) clickOn(selector string) chromedp.Action[chromedp.Void] {
+	b.t.Helper()
+	point := ask[*struct{ X, Y float64 }](b, selector, `(() => {
+		e.scrollIntoView({block: "center", behavior: "instant"});
+		const r = e.getBoundingClientRect(), x = r.x + r.width/2, y = r.y + r.height/2;
+		return e.contains(document.elementFromPoint(x, y)) ? {X: x, Y: y} : null;
+	})()`)
+	require.NotNil(b.t, point, "%s is hidden or covered", selector)
+	return chromedp.MouseClickXY(point.X, point.Y)
+}
+
+// write selects all text of a field and types over it.
 func (b *tab) write(selector, text string) {
 	b.t.Helper()
-	do(b, chromedp.Focus(chromedp.CSS(selector)))
+	ask[bool](b, selector, `(e.focus(), true)`)
 	do(b, chromedp.KeyEvent("a", chromedp.KeyModifiers(chromedp.ModifierCtrl)))
 	do(b, chromedp.KeyEvent(text))
 }
 
+// ask evaluates a JavaScript expression; e is the element that the CSS selector finds.
+//
+// The element queries of chromedp are not used: they know no page that came from the
+// back/forward cache, and wait for one in vain.
+func ask[T any](b *tab, selector, expression string) T {
+	b.t.Helper()
+	const script = `(e => { if (!e) throw new Error("no element " + %[1]q); return %[2]s })(document.querySelector(%[1]q))`
+	return do(b, chromedp.Evaluate[T](fmt.Sprintf(script, selector, expression)))
+}
+
 func (b *tab) text(selector string) string {
 	b.t.Helper()
-	return strings.TrimSpace(do(b, chromedp.Text(chromedp.CSS(selector))))
+	return strings.TrimSpace(ask[string](b, selector, "e.innerText"))
 }
 
 func (b *tab) value(selector string) string {
 	b.t.Helper()
-	return do(b, chromedp.Value(chromedp.CSS(selector)))
+	return ask[string](b, selector, "e.value")
 }
 
-// page is the address of the page without scheme and host.
-func (b *tab) page() string {
+// count returns how many elements the CSS selector finds.
+func (b *tab) count(selector string) int {
+	b.t.Helper()
+	return do(b, chromedp.Evaluate[int](fmt.Sprintf("document.querySelectorAll(%q).length", selector)))
+}
+
+// path returns the path and the query of the page's URL.
+func (b *tab) path() string {
 	b.t.Helper()
 	u, err := url.Parse(do(b, chromedp.Location()))
 	require.NoError(b.t, err)
 	return u.RequestURI()
 }
 
-// visited returns the last request for a page whose path is path.
-func (b *tab) visited(path string) string {
+// requested returns the URL of the last request for a page with the path.
+func (b *tab) requested(path string) string {
 	b.t.Helper()
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	for i := len(b.navigation) - 1; i >= 0; i-- {
-		if u, err := url.Parse(b.navigation[i]); err == nil && u.Path == path {
-			return b.navigation[i]
+	for _, request := range slices.Backward(b.requests) {
+		if u, err := url.Parse(request); err == nil && u.Path == path {
+			return request
 		}
 	}
-	require.Fail(b.t, "never asked for "+path)
+	require.Fail(b.t, "no request for "+path)
 	return ""
 }
 
-// back is the back button.
-func (b *tab) back() { b.t.Helper(); do(b, chromedp.NavigateBack()) }
+// back is the browser's back button.
+func (b *tab) back() { b.t.Helper(); b.move(-1) }
 
-func (b *tab) forward() { b.t.Helper(); do(b, chromedp.NavigateForward()) }
+// forward is the browser's forward button.
+func (b *tab) forward() { b.t.Helper(); b.move(1) }
 
-// reload is the reload button. A form is sent again.
-func (b *tab) reload() int {
+// move goes to another page of the tab's history.
+func (b *tab) move(by int64) {
 	b.t.Helper()
-	return b.load(func(ctx context.Context, t *chromedp.Target) (chromedp.Void, error) {
-		_, err := cdp.Call(ctx, t, page.Reload, page.ReloadParams{})
-		return chromedp.Void{}, err
-	})
+	history := do(b, chromedp.NavigationEntries())
+	entry := history.Entries[history.CurrentIndex+by]
+	b.load(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, page.NavigateToHistoryEntry, page.NavigateToHistoryEntryParams{EntryID: entry.ID})
+		return err
+	}))
 }
 
-// cookies are those of the person, of all sites.
+// reload is the browser's reload button. It sends a form again.
+func (b *tab) reload() int {
+	b.t.Helper()
+	return b.load(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, page.Reload, page.ReloadParams{})
+		return err
+	}))
+}
+
+// cookies returns the cookies of all sites in the person's browser.
 func (b *tab) cookies() []*network.Cookie {
 	b.t.Helper()
 	of := storage.GetCookiesParams{BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID}

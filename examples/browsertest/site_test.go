@@ -29,16 +29,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// site is the application, running.
+// site is a running application, and its platform.
 type site struct {
-	home     string // its address, with a slash at the end
-	platform string // likewise, of the platform
+	home     string // the application's URL, with a slash at the end
+	platform string // the platform's URL, with a slash at the end
 	states   *states
 }
 
 func (s site) at(path string) string { return s.home + strings.TrimPrefix(path, "/") }
 
-// states is a store of login states whose five minutes can be over at once.
+// states stores login states in memory. While over is set, each has expired.
 type states struct {
 	state.Memory
 	over atomic.Bool
@@ -52,8 +52,7 @@ func (s *states) Take(ctx context.Context, key string) ([]byte, bool, error) {
 	return value, found, err
 }
 
-// newSite runs the demo as a newcomer starts it: nothing is set, the platform is
-// inside.
+// newSite runs the application without settings. It then has a platform of its own.
 func newSite(t *testing.T) site {
 	t.Helper()
 	s := site{states: new(states)}
@@ -62,8 +61,8 @@ func newSite(t *testing.T) site {
 	return s
 }
 
-// run runs the application and returns what it prints: for each of the words
-// that its lines begin with, the address behind it.
+// run runs the application. It returns the URLs and addresses that the application
+// prints, by the first word of their lines.
 func run(t *testing.T, env map[string]string, options *oauth2login.Options) map[string]string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -76,11 +75,11 @@ func run(t *testing.T, env map[string]string, options *oauth2login.Options) map[
 	}()
 	t.Cleanup(func() {
 		cancel()
-		assert.NoError(t, <-ended, "Ctrl-C ends it cleanly")
+		assert.NoError(t, <-ended, "the end of the application")
 	})
 	lines := make(map[string]string)
 	for scan := bufio.NewScanner(r); lines["Stop"] == ""; {
-		require.True(t, scan.Scan(), "it prints its addresses: %v", scan.Err())
+		require.True(t, scan.Scan(), "the application printed no address: %v", scan.Err())
 		word, rest, _ := strings.Cut(scan.Text(), " ")
 		fields := strings.Fields(rest)
 		lines[word] = strings.TrimSuffix(fields[len(fields)-1], ",")
@@ -94,13 +93,13 @@ func run(t *testing.T, env map[string]string, options *oauth2login.Options) map[
 
 const (
 	appHost      = "login.app.test"
-	siblingHost  = "evil.app.test" // somebody else's, of the same site
+	siblingHost  = "evil.app.test" // the attacker's host, on the same site
 	platformHost = "accounts.platform.test"
 )
 
-// newSecureSite runs the application and the platform as they are run in
-// production: each on a host of its own, over https, the application behind a proxy.
-// What the application answers goes through change, unless that is nil.
+// newSecureSite runs the application and the platform as in production: over https, each
+// on a host of its own, the application behind a proxy. Each answer of the application
+// goes through change, if that is not nil.
 func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 	t.Helper()
 	platform := shangcloudtest.NewServer(t)
@@ -138,7 +137,7 @@ func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 	return s
 }
 
-// serve serves handler over https and returns its address, with a slash at the end.
+// serve serves handler over https, and returns its URL, with a slash at the end.
 func serve(t *testing.T, host string, handler http.Handler) string {
 	t.Helper()
 	server := httptest.NewUnstartedServer(handler)
@@ -150,7 +149,7 @@ func serve(t *testing.T, host string, handler http.Handler) string {
 	return "https://" + net.JoinHostPort(host, port) + "/"
 }
 
-// certificate is of the hosts above, signed by itself, and made anew in each run.
+// certificate is a self-signed certificate for the hosts above. Each run makes a new one.
 var certificate = sync.OnceValue(func() tls.Certificate {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
