@@ -180,10 +180,10 @@ func (p *Provider) pollDevice(ctx context.Context, device *oauth2.DeviceAuthResp
 }
 
 // isFinal reports whether a poll without an answer ends the login: a token may have been
-// in the unusable answer, or the other side is an impostor.
+// in the unusable answer, the other side is an impostor, or nothing is sent any more.
 func isFinal(err error) bool {
 	_, impostor := errors.AsType[*tls.CertificateVerificationError](err)
-	return impostor || errors.Is(err, wire.ErrUnusable)
+	return impostor || errors.Is(err, wire.ErrUnusable) || errors.Is(err, errShuttingDown)
 }
 
 func isOverloaded(status int) bool {

@@ -232,6 +232,17 @@ func TestDeviceWithoutPKCE(t *testing.T) {
 }
 
 // A platform that stays away until the login is over: the error says both.
+func TestDeviceLoginEndsWithShutdown(t *testing.T) {
+	inBubble(t, func(t *testing.T, s *site) {
+		s.platform.AutoApprove(0)
+		begun := time.Now()
+		_, err := s.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return s.Shutdown(t.Context()) })
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.ErrorContains(t, err, "shutting down")
+		assert.Less(t, time.Since(begun), time.Minute)
+	})
+}
+
 func TestDevicePlatformGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, times := deviceServer(t, aDevice, fail(io.ErrUnexpectedEOF))

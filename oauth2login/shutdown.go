@@ -2,6 +2,7 @@ package oauth2login
 
 import (
 	"context"
+	"errors"
 	"sync"
 )
 
@@ -47,8 +48,11 @@ func (s *sending) close() <-chan struct{} {
 	return s.idle
 }
 
+// errShuttingDown is in the chain of an error after Shutdown.
+var errShuttingDown = errors.New("oauth2login: shutting down")
+
 func (p *Provider) shuttingDown(op string) error {
-	return p.errorf(op+": the provider is shutting down", ErrUnavailable)
+	return p.errorf(op+": the provider is shutting down", ErrUnavailable, errShuttingDown)
 }
 
 // Shutdown ends p in an orderly way: call it after http.Server.Shutdown. From now on no
