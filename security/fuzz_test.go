@@ -171,39 +171,44 @@ func FuzzCallback(f *testing.F) {
 	providers := bothKinds(f)
 	f.Fuzz(func(t *testing.T, method, query string) {
 		for _, p := range providers {
-			cookie, state := started(t, p)
-			query := strings.ReplaceAll(query, "STATE", state)
-			r := requestWith(query, cookie.Name+"="+cookie.Value)
-			r.Method = method
-			login, err := p.FinishLogin(httptest.NewRecorder(), r)
-
-			q, malformed := url.ParseQuery(query)
-			ours := method == "GET" && malformed == nil && slices.Equal(q["state"], []string{state})
-			if err == nil {
-				assert.True(t, ours && len(q["code"]) == 1 && q.Get("code") != "" && !q.Has("error"), "%s %q", method, query)
-				assert.Equal(t, "at", login.Token.AccessToken)
-			} else {
-				assert.Nil(t, login)
-				assertOwnWords(t, err)
-				assert.False(t, ours && len(q) == 2 && slices.Equal(q["code"], []string{"c"}), "a callback like the platform's is refused: %v", err)
-			}
-			var refused *oauth2login.CallbackError
-			if errors.As(err, &refused) {
-				assert.True(t, ours && !q.Has("code") && q.Get("error") == refused.Code)
-				assert.False(t, strings.ContainsFunc(refused.Code+refused.Description+refused.URI, unicode.IsControl))
-			}
-
-			repeated, again := finishWith(p, cookie, state)
-			if err == nil && q.Get("code") == "c" {
-				require.NoError(t, again)
-				assert.True(t, repeated.Repeated, "a repeated callback gets the same login")
-			} else if err == nil || refused != nil {
-				assert.ErrorIs(t, again, oauth2login.ErrStateNotFound, "a state works once")
-			} else {
-				assert.NoError(t, again, "the login is left to its owner after %v", err)
-			}
+			fuzzCallback(t, p, method, query)
 		}
 	})
+}
+
+func fuzzCallback(t *testing.T, p *shangcloud.Provider, method, query string) {
+	cookie, state := started(t, p)
+	query = strings.ReplaceAll(query, "STATE", state)
+	r := requestWith(query, cookie.Name+"="+cookie.Value)
+	r.Method = method
+	login, err := p.FinishLogin(httptest.NewRecorder(), r)
+
+	q, malformed := url.ParseQuery(query)
+	ours := method == "GET" && malformed == nil && slices.Equal(q["state"], []string{state})
+	if err == nil {
+		assert.True(t, ours && len(q["code"]) == 1 && q.Get("code") != "" && !q.Has("error"), "%s %q", method, query)
+		assert.Equal(t, "at", login.Token.AccessToken)
+	} else {
+		assert.Nil(t, login)
+		assertOwnWords(t, err)
+		assert.False(t, ours && len(q) == 2 && slices.Equal(q["code"], []string{"c"}), "a callback like the platform's is refused: %v", err)
+	}
+	var refused *oauth2login.CallbackError
+	if errors.As(err, &refused) {
+		assert.True(t, ours && !q.Has("code") && q.Get("error") == refused.Code)
+		assert.False(t, strings.ContainsFunc(refused.Code+refused.Description+refused.URI, unicode.IsControl))
+	}
+
+	repeated, again := finishWith(p, cookie, state)
+	switch {
+	case err == nil && q.Get("code") == "c":
+		require.NoError(t, again)
+		assert.True(t, repeated.Repeated, "a repeated callback gets the same login")
+	case err == nil, refused != nil:
+		assert.ErrorIs(t, again, oauth2login.ErrStateNotFound, "a state works once")
+	default:
+		assert.NoError(t, again, "the login is left to its owner after %v", err)
+	}
 }
 
 // FuzzLoginCookie sends any Cookie header to the start of a login, and to its end.

@@ -162,8 +162,9 @@ type callbackRun struct {
 	platform *shangcloudtest.Server
 	sites    []*site
 	pending  []*genuine
-	sent     []string // codes, in this round
-	verifier string   // the last that was sent
+	over     []*genuine // finished, or expired
+	sent     []string   // codes, in this round
+	verifier string     // the last that was sent
 }
 
 // altered changes s where it matters.
@@ -367,86 +368,110 @@ func TestGeneratedCallbacks(t *testing.T) {
 	if longTests {
 		rounds = 100_000
 	}
-	typed := []error{oauth2login.ErrBadCallback, oauth2login.ErrStateNotFound, oauth2login.ErrWrongBrowser, oauth2login.ErrUnavailable}
 	inRun(t, rounds, func(t *testing.T, plain *run) func(int) {
 		r := newCallbackRun(t, plain)
-		var over []*genuine // logins that are finished, or have expired
 		return func(i int) {
 			r.fill(t)
-			r.sent = r.sent[:0]
-			g := oneOf(r.run, r.pending)
-			owned := true
-			if len(over) > 0 && r.IntN(4) == 0 {
-				if old := oneOf(r.run, over); !old.finished.IsZero() && time.Since(old.finished) > 5*time.Second || time.Since(old.started) > 5*time.Minute {
-					g, owned = old, false
-				}
-			}
-			a, burns := newAttempt(g), false
-			a.others = r.others(g)
-			var names []string
-			for range r.IntN(3) {
-				oneOf(r.run, harmless)(r, a)
-			}
-			least := 1
-			if !owned {
-				least = 0 // a replay
-			}
-			for range least + r.IntN(3) {
-				attack := oneOf(r.run, attacks)
-				attack.do(r, a)
-				burns = burns || attack.burns
-				names = append(names, attack.name)
-				r.tally[attack.name]++
-			}
-			login, err := a.make()
-			assert.Nil(t, login, "%q, with a login that is %v", names, owned)
-			require.Error(t, err, "%q", names)
-			var (
-				ce *oauth2login.CallbackError
-				re *oauth2.RetrieveError
-			)
-			known := errors.As(err, &ce) || errors.As(err, &re) || slices.ContainsFunc(typed, func(e error) bool { return errors.Is(err, e) })
-			assert.True(t, known, "%q: %v", names, err)
-			assert.LessOrEqual(t, len(r.sent), 1, "%q", names)
-			if !burns {
-				assert.Empty(t, r.sent, "%q", names)
-			}
-			text := printed(err) + r.takeLog()
-			for _, secret := range append(g.secrets(), r.verifier, hush) {
-				if secret != "" {
-					assert.NotContains(t, text, secret, "%q", names)
-				}
-			}
-
-			if owned && burns {
-				r.drop(g)
-			}
+			r.attack(t)
 			if i%20 == 0 {
 				time.Sleep(3 * time.Second)
 			}
 			if i%1000 == 999 {
 				r.renew()
 			}
-			if len(r.pending) == 0 || time.Since(r.pending[0].started) < 45*time.Second && r.IntN(50) > 0 {
-				return
+			if len(r.pending) > 0 && (time.Since(r.pending[0].started) >= 45*time.Second || r.IntN(50) == 0) {
+				r.finishOldest(t)
 			}
-			// The oldest is finished by its owner, before the platform's code expires,
-			// or left to expire.
-			oldest := r.pending[0]
-			r.drop(oldest)
-			if over = append(over, oldest); len(over) > 64 {
-				over = over[1:]
-			}
-			if r.IntN(4) == 0 {
-				return
-			}
-			login, err = newAttempt(oldest).make()
-			require.NoError(t, err, "what its owner began %v ago", time.Since(oldest.started))
-			assert.NotEmpty(t, login.Token.AccessToken)
-			oldest.finished = time.Now() // for 5 seconds a repeated callback gets the same login
-			r.control++
 		}
 	})
+}
+
+// target picks the login of a callback. owned says that it is under way, and not over.
+func (r *callbackRun) target() (g *genuine, owned bool) {
+	g = oneOf(r.run, r.pending)
+	if len(r.over) == 0 || r.IntN(4) > 0 {
+		return g, true
+	}
+	old := oneOf(r.run, r.over)
+	isFinished := !old.finished.IsZero() && time.Since(old.finished) > 5*time.Second
+	if isFinished || time.Since(old.started) > 5*time.Minute {
+		return old, false
+	}
+	return g, true
+}
+
+// forge makes a callback that must be refused. burns says that it may redeem the state.
+func (r *callbackRun) forge(g *genuine, owned bool) (a *attempt, names []string, burns bool) {
+	a = newAttempt(g)
+	a.others = r.others(g)
+	for range r.IntN(3) {
+		oneOf(r.run, harmless)(r, a)
+	}
+	least := 1
+	if !owned {
+		least = 0 // a replay
+	}
+	for range least + r.IntN(3) {
+		attack := oneOf(r.run, attacks)
+		attack.do(r, a)
+		burns = burns || attack.burns
+		names = append(names, attack.name)
+		r.tally[attack.name]++
+	}
+	return a, names, burns
+}
+
+// attack sends one callback that must be refused.
+func (r *callbackRun) attack(t *testing.T) {
+	r.sent = r.sent[:0]
+	g, owned := r.target()
+	a, names, burns := r.forge(g, owned)
+	login, err := a.make()
+	assert.Nil(t, login, "%q, with a login that is %v", names, owned)
+	require.Error(t, err, "%q", names)
+	assert.True(t, isTyped(err), "%q: %v", names, err)
+	assert.LessOrEqual(t, len(r.sent), 1, "%q", names)
+	if !burns {
+		assert.Empty(t, r.sent, "%q", names)
+	}
+	text := printed(err) + r.takeLog()
+	for _, secret := range append(g.secrets(), r.verifier, hush) {
+		if secret != "" {
+			assert.NotContains(t, text, secret, "%q", names)
+		}
+	}
+	if owned && burns {
+		r.drop(g)
+	}
+}
+
+// isTyped reports whether callers can tell what err is.
+func isTyped(err error) bool {
+	var (
+		ce *oauth2login.CallbackError
+		re *oauth2.RetrieveError
+	)
+	return errors.As(err, &ce) || errors.As(err, &re) ||
+		slices.ContainsFunc([]error{oauth2login.ErrBadCallback, oauth2login.ErrStateNotFound, oauth2login.ErrWrongBrowser, oauth2login.ErrUnavailable},
+			func(e error) bool { return errors.Is(err, e) })
+}
+
+// finishOldest has the owner of the oldest login finish it, before the platform's code
+// expires, or leaves it to expire.
+func (r *callbackRun) finishOldest(t *testing.T) {
+	oldest := r.pending[0]
+	r.drop(oldest)
+	if r.over = append(r.over, oldest); len(r.over) > 64 {
+		r.over = r.over[1:]
+	}
+	if r.IntN(4) == 0 {
+		return
+	}
+	login, err := newAttempt(oldest).make()
+	require.NoError(t, err, "what its owner began %v ago", time.Since(oldest.started))
+	assert.NotEmpty(t, login.Token.AccessToken)
+	oldest.finished = time.Now() // for 5 seconds a repeated callback gets the same login
+	r.control++
 }
 
 // scramble changes bytes of a good answer.
@@ -495,6 +520,74 @@ func (p pieces) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
+// answerRun holds the answer of a round, and what it is an answer to.
+type answerRun struct {
+	*run
+	told   []badAnswer
+	n      *network
+	answer func(c net.Conn, r *http.Request, body []byte)
+}
+
+// choose picks the answer of round i to e. expect is nil if it depends on chance whether
+// the call fails.
+func (r *answerRun) choose(i int, e endpoint) (kind string, expect *badAnswer) {
+	bad := oneOf(r.run, r.told)
+	for !bad.fits(e) {
+		bad = oneOf(r.run, r.told)
+	}
+	if i%20 == 0 {
+		r.control++
+		bad = badAnswer{name: "a good answer", accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, e.good) }}
+	} else {
+		switch r.IntN(3) {
+		case 0:
+			r.answer = func(c net.Conn, req *http.Request, body []byte) { r.sayScrambled(c, e, req, body) }
+			return "scrambled", nil
+		case 1:
+			r.answer = func(c net.Conn, req *http.Request, body []byte) { r.sayInvented(c, req, body) }
+			return "invented", nil
+		}
+	}
+	r.answer = func(c net.Conn, req *http.Request, body []byte) { bad.answer(c, e, req, body) }
+	return "bad", &bad
+}
+
+func (r *answerRun) sayScrambled(c net.Conn, e endpoint, req *http.Request, body []byte) {
+	status := oneOf(r.run, []int{200, 200, 400, 503})
+	good := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", status, len(e.good), e.good)
+	_, _ = c.Write(r.scramble([]byte(good), req.Header.Get("Authorization")+string(body)))
+}
+
+func (r *answerRun) sayInvented(c net.Conn, req *http.Request, body []byte) {
+	said := req.Header.Get("Authorization") + string(body)
+	text := r.invented(said)
+	if r.IntN(2) == 0 {
+		text = string(r.scramble([]byte(text), said))
+	}
+	say(c, oneOf(r.run, []int{200, 200, 201, 400, 401, 500}), oneOf(r.run, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
+}
+
+// judge looks at the error of a round, at what was sent and at what was logged.
+func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error) {
+	if expect != nil {
+		expect.judge(t, e, err)
+	} else if err != nil && !errors.Is(err, errOther) {
+		status, _ := refusal(err)
+		assert.True(t, status != 0 || errors.Is(err, oauth2login.ErrUnavailable), "%v", err)
+	}
+	r.n.close() // until the next round
+	dialled, requests := r.n.sent()
+	assert.Equal(t, []string{"127.0.0.1:8000"}, dialled)
+	assert.Len(t, requests, 1)
+	assertKeepsQuiet(t, err, requests)
+	for line := range strings.Lines(r.takeLog()) {
+		// net/http says so what a server sends unasked. See SECURITY.md.
+		if !strings.Contains(line, "Unsolicited response") {
+			assert.NotContains(t, line, hush)
+		}
+	}
+}
+
 // The platform gives the answers of TestAnswers in pieces, and scrambled and invented
 // ones. Calls return good tokens and users, or an error of a known type.
 func TestGeneratedAnswers(t *testing.T) {
@@ -503,72 +596,26 @@ func TestGeneratedAnswers(t *testing.T) {
 		rounds = 10_000
 	}
 	told := slices.DeleteFunc(slices.Clone(badAnswers()), func(bad badAnswer) bool { return bad.setup != nil || bad.warm || bad.asked })
-	bomb()
-	inRun(t, rounds, func(t *testing.T, r *run) func(int) {
-		var (
-			e      endpoint
-			answer func(c net.Conn, r *http.Request, body []byte)
-		)
-		n := newNetwork(t, func(c net.Conn, req *http.Request, body []byte) {
-			answer(pieces{c, r}, req, body)
+	bomb() // made before memory is measured
+	inRun(t, rounds, func(t *testing.T, plain *run) func(int) {
+		r := &answerRun{run: plain, told: told}
+		r.n = newNetwork(t, func(c net.Conn, req *http.Request, body []byte) {
+			r.answer(pieces{c, r.run}, req, body)
 			c.Close()
 		})
 		conf := valid()
 		conf.ClientSecret, conf.Endpoint = "secret-"+hush, shangcloud.EndpointAt("http://127.0.0.1:8000")
-		conf.HTTPClient = &http.Client{Transport: n}
+		conf.HTTPClient = &http.Client{Transport: r.n}
 		p := conf.provider(t)
 		return func(i int) {
-			n.forget()
-			e = oneOf(r, endpoints)
-			bad := oneOf(r, told)
-			for bad.where != nil && !bad.where(e) {
-				bad = oneOf(r, told)
-			}
-			kind := r.IntN(3)
-			switch {
-			case i%20 == 0:
-				bad = badAnswer{name: "a good answer", accepted: everywhere, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, e.good) }}
-				kind = 2
-				r.control++
-				answer = func(c net.Conn, req *http.Request, body []byte) { bad.answer(c, e, req, body) }
-			case kind == 0:
-				answer = func(c net.Conn, req *http.Request, body []byte) {
-					good := fmt.Sprintf("HTTP/1.1 %d OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", oneOf(r, []int{200, 200, 400, 503}), len(e.good), e.good)
-					_, _ = c.Write(r.scramble([]byte(good), req.Header.Get("Authorization")+string(body)))
-				}
-			case kind == 1:
-				answer = func(c net.Conn, req *http.Request, body []byte) {
-					said := req.Header.Get("Authorization") + string(body)
-					text := r.invented(said)
-					if r.IntN(2) == 0 {
-						text = string(r.scramble([]byte(text), said))
-					}
-					say(c, oneOf(r, []int{200, 200, 201, 400, 401, 500}), oneOf(r, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
-				}
-			default:
-				answer = func(c net.Conn, req *http.Request, body []byte) { bad.answer(c, e, req, body) }
-			}
-			r.tally[[]string{"scrambled", "invented", "badAnswers"}[kind]]++
+			r.n.forget()
+			e := oneOf(r.run, endpoints)
+			kind, expect := r.choose(i, e)
+			r.tally[kind]++
 			start := time.Now()
 			err := e.call(context.Background(), p)
 			assert.LessOrEqual(t, time.Since(start), 10*time.Second)
-			if kind == 2 {
-				bad.judge(t, e, err)
-			} else if err != nil && !errors.Is(err, errOther) {
-				status, _ := refusal(err)
-				assert.True(t, status != 0 || errors.Is(err, oauth2login.ErrUnavailable), "%v", err)
-			}
-			n.close() // until the next round
-			dialled, requests := n.sent()
-			assert.Equal(t, []string{"127.0.0.1:8000"}, dialled)
-			assert.Len(t, requests, 1)
-			assertKeepsQuiet(t, err, requests)
-			for line := range strings.Lines(r.takeLog()) {
-				// net/http says so what a server sends unasked. See SECURITY.md.
-				if !strings.Contains(line, "Unsolicited response") {
-					assert.NotContains(t, line, hush)
-				}
-			}
+			r.judge(t, e, expect, err)
 		}
 	})
 }
