@@ -44,7 +44,6 @@ func TestLoad(t *testing.T) {
 		t.Parallel()
 		home, ahead := servePages(t)
 		b := newPerson(t)
-		b.faulty = true // Chromium reports the prefetch that fails.
 		b.visit(home)
 		prefetch := chromedp.Func(func(ctx context.Context, target *chromedp.Target) error {
 			_, err := chromedp.Evaluate[bool](`(() => {
