@@ -2,5 +2,6 @@
 // servers, generated callbacks and answers, floods, what is printed, and what goes over
 // the wire. SECURITY.md names them.
 //
-// With SHANGCLOUD_LONG_TESTS=1 the generators make 100,000 callbacks and 10,000 answers.
+// With SHANGCLOUD_LONG_TESTS=1 the generators make 100,000 callbacks and 10,000 answers,
+// and every endpoint gives the answers that are megabytes long.
 package security

@@ -32,37 +32,56 @@ func testsBelow(t *testing.T, dir string) map[string]bool {
 	return there
 }
 
+// placePattern matches `name`, `name` (file.go).
+var placePattern = regexp.MustCompile("((?:`\\w+`(?:, | and )?)+) \\(([\\w/]+\\.go)\\)")
+
 // SECURITY.md names tests, and the functions that hold its conditions: both have to exist.
 func TestThreatModel(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, "tests")); err != nil {
 		t.Skip("the module cache holds neither the tests nor the other modules that SECURITY.md names")
 	}
-	text, err := os.ReadFile(filepath.Join(root, "SECURITY.md"))
+	data, err := os.ReadFile(filepath.Join(root, "SECURITY.md"))
 	require.NoError(t, err)
+	text := string(data)
 	t.Run("tests", func(t *testing.T) {
 		there := testsBelow(t, ".")
-		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllSubmatch(text, -1)
+		named := regexp.MustCompile("`((?:Test|Fuzz)\\w+)`").FindAllStringSubmatch(text, -1)
 		assert.Greater(t, len(named), 40)
 		for _, match := range named {
-			assert.True(t, there[string(match[1])], "SECURITY.md names %s, which is not there", match[1])
+			assert.True(t, there[match[1]], "SECURITY.md names %s, which is not there", match[1])
 		}
 	})
 	t.Run("places", func(t *testing.T) {
-		// A place is `name`, `name` … (file.go).
-		places := regexp.MustCompile("((?:`\\w+`(?:, | and )?)+) \\(([\\w/]+\\.go)\\)").FindAllSubmatch(text, -1)
+		places := placePattern.FindAllStringSubmatch(text, -1)
 		assert.Greater(t, len(places), 30)
 		for _, place := range places {
-			source, err := os.ReadFile(filepath.Join(root, string(place[2])))
-			if !assert.NoError(t, err) {
-				continue
-			}
-			for _, name := range regexp.MustCompile(`\w+`).FindAllString(string(place[1]), -1) {
-				if name == "and" {
-					continue
-				}
-				declared := regexp.MustCompile(`(?m)^(?:func (?:\([^)]*\) )?|type |var |const |\t)` + name + `\b`)
-				assert.True(t, declared.Match(source), "SECURITY.md names %s in %s, which is not there", name, place[2])
-			}
+			assertDeclared(t, place[2], regexp.MustCompile("`(\\w+)`").FindAllStringSubmatch(place[1], -1))
 		}
 	})
+	t.Run("conditions", func(t *testing.T) {
+		_, table, _ := strings.Cut(text, "\n| condition | where | tests |\n| --- | --- | --- |\n")
+		rows := strings.Split(strings.TrimSpace(table), "\n")
+		assert.Greater(t, len(rows), 30)
+		for _, row := range rows {
+			cells := strings.Split(row, " | ")
+			if !assert.Len(t, cells, 3, row) {
+				continue
+			}
+			everywhere := strings.HasSuffix(cells[1], "of each")
+			assert.True(t, everywhere || placePattern.MatchString(cells[1]), "no place: %s", row)
+			assert.Regexp(t, "`(Test|Fuzz)", cells[2], "no test: %s", row)
+		}
+	})
+}
+
+func assertDeclared(t *testing.T, file string, names [][]string) {
+	t.Helper()
+	source, err := os.ReadFile(filepath.Join(root, file))
+	if !assert.NoError(t, err) {
+		return
+	}
+	for _, name := range names {
+		declared := regexp.MustCompile(`(?m)^(?:func (?:\([^)]*\) )?|type |var |const )` + name[1] + `\b`)
+		assert.True(t, declared.Match(source), "SECURITY.md names %s in %s, which is not there", name[1], file)
+	}
 }
