@@ -17,7 +17,6 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -428,7 +427,7 @@ type resetting struct {
 func (r resetting) Read(p []byte) (int, error) {
 	n, err := r.Conn.Read(p)
 	if err != nil {
-		err = &net.OpError{Op: "read", Net: "tcp", Err: syscall.ECONNRESET}
+		err = &net.OpError{Op: "read", Net: "tcp", Err: errors.New("connection reset by peer")}
 	}
 	return n, err
 }
