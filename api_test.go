@@ -377,7 +377,6 @@ func TestAPICall(t *testing.T) {
 func TestAPIStaleConnection(t *testing.T) {
 	var requests atomic.Int32
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		_, _ = io.Copy(io.Discard, r.Body) // or the client may still write when the connection ends
 		if requests.Add(1)%2 == 0 {
 			conn, _, err := http.NewResponseController(w).Hijack()
 			if assert.NoError(t, err) {

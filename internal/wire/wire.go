@@ -121,18 +121,39 @@ func Failed(ctx context.Context, where, op string, err error) error {
 	return quiet.New(where, op+": "+quiet.Describe(err), causes...)
 }
 
-// capResends caps how often net/http resends the body.
+// capResends caps how often net/http resends the body. With 0 a body is not sent again once
+// it was read, since it may have been received.
+//
+// Only then is the body wrapped: net/http sends one of a type that it does not know apart
+// from the headers, and so does not read it for a connection that turns out to be closed.
+// Headers and body that go out together can't be cut in two, which no retry would mend.
 func capResends(req *http.Request, most int32) {
 	again := req.GetBody
 	if req.Body == nil || req.Body == http.NoBody || again == nil {
 		return
 	}
-	var read atomic.Bool
+	if most == 0 {
+		sendOnce(req)
+		return
+	}
 	var resends atomic.Int32
+	req.GetBody = func() (io.ReadCloser, error) {
+		if resends.Add(1) > most {
+			return nil, errResent
+		}
+		return again()
+	}
+}
+
+var errResent = errors.New("the request may have been received")
+
+func sendOnce(req *http.Request) {
+	again := req.GetBody
+	var read atomic.Bool
 	req.Body = &watchedBody{req.Body, &read}
 	req.GetBody = func() (io.ReadCloser, error) {
-		if read.Load() && resends.Add(1) > most {
-			return nil, errors.New("the request may have been received")
+		if read.Load() {
+			return nil, errResent
 		}
 		body, err := again()
 		return &watchedBody{body, &read}, err

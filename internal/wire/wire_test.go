@@ -3,8 +3,11 @@ package wire_test
 import (
 	"context"
 	"io"
+	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -51,6 +54,37 @@ func TestSend(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, 3, resends)
 	assert.Empty(t, res.Header.Get("Location"))
+}
+
+// A request that may be repeated goes out in one piece. One that is sent once does not: its
+// body is not read for a connection that turns out to be closed.
+func TestSendInOnePiece(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
+	defer server.Close()
+	for resends, pieces := range map[int32]int32{0: 2, 1: 1, 3: 1} {
+		var writes atomic.Int32
+		transport := &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			c, err := new(net.Dialer).DialContext(ctx, network, address)
+			return &countingConn{c, &writes}, err
+		}}
+		defer transport.CloseIdleConnections()
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, server.URL, strings.NewReader("body"))
+		require.NoError(t, err)
+		res, err := wire.Send(transport, req, resends)
+		require.NoError(t, err)
+		assert.NoError(t, res.Body.Close())
+		assert.Equal(t, pieces, writes.Load(), "%d resends", resends)
+	}
+}
+
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int32
+}
+
+func (c *countingConn) Write(p []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(p)
 }
 
 func TestFailed(t *testing.T) {
