@@ -50,7 +50,7 @@ type renewed struct{ s *TokenSource }
 func (r renewed) Token(ctx context.Context) (*oauth2.Token, error) { return r.s.TokenContext(ctx) }
 
 func (r renewed) Replace(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
-	return r.s.replaceRejected(ctx, rejected)
+	return r.s.renew(ctx, rejected)
 }
 
 func (r renewed) Accepted(tok *oauth2.Token) { r.s.accepted(tok) }

@@ -74,8 +74,6 @@ func (l Login) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"ReturnTo": l.ReturnTo, "Scopes": l.Scopes})
 }
 
-type authCodeOption = oauth2.AuthCodeOption
-
 // A LoginOption changes one login. See the With… functions.
 type LoginOption func(*pendingLogin)
 
@@ -115,8 +113,9 @@ func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 //
 // Serve it on the host of the redirect URL: a browser does not send the cookie to
 // another one. The host may be another one behind a proxy. Several logins of one browser
-// can be under way, 20 with 4 KB of cookies together; a start drops the oldest. A request
-// that is not a navigation gets a short answer and starts nothing: see [NavigationsOnly].
+// can be under way. If there are more than 20, or their cookies have more than 4 KB
+// together, a start drops the oldest, but of each provider not the newest. A request that
+// is not a navigation gets a short answer and starts nothing: see [NavigationsOnly].
 //
 // On an error nothing was written to w. [ErrStateStore]: answer 503. Any other error is
 // a wrong option. StartLogin is safe for concurrent use.

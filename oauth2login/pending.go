@@ -14,6 +14,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"golang.org/x/oauth2"
 )
 
 // pendingLogin is what a login under way has to remember. The exported fields are kept.
@@ -26,7 +27,7 @@ type pendingLogin struct {
 	Redirect string   `json:"u,omitempty"` // the redirect URL, unless it is the first one
 	Expires  int64    `json:"e"`           // Unix milliseconds
 
-	params []authCodeOption
+	params []oauth2.AuthCodeOption
 }
 
 // underWay reports whether l has begun and not expired. The clock that is read now may be

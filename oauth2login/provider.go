@@ -205,7 +205,7 @@ func (p *Provider) checkClient() error {
 		return errors.New("Endpoint.AuthStyle is unknown")
 	}
 	if err := checkScopes(p.conf.Scopes); err != nil {
-		return fmt.Errorf("%s: %w", "Scopes", err)
+		return fmt.Errorf("Scopes: %w", err)
 	}
 	return p.storeSecret(p.conf.ClientSecret)
 }
@@ -217,7 +217,7 @@ func (p *Provider) storeSecret(secret string) error {
 		return errors.New("ClientSecret contains a control character")
 	case secret == "" && p.row.noPKCE:
 		return errors.New("WithoutPKCE: ClientSecret is empty, and nothing would bind a code to this application")
-	case secret != "" && strings.Contains(p.conf.ClientID, ":") && (p.row.rawBasic):
+	case secret != "" && strings.Contains(p.conf.ClientID, ":") && p.row.rawBasic:
 		// "a user-id containing a colon character is invalid"
 		// https://www.rfc-editor.org/rfc/rfc7617#section-2
 		return errors.New("ClientID contains a colon, which raw HTTP Basic can't carry")

@@ -6,15 +6,12 @@ import (
 	"io/fs"
 	"math/rand/v2"
 	"runtime/debug"
-	"sync/atomic"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
 	"golang.org/x/oauth2"
 )
-
-type heldPointer = atomic.Pointer[held]
 
 // fly runs a flight for all who wait for it. It belongs to none of them. Application code
 // in it may panic, or end its goroutine: that is an error like any other.

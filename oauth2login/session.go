@@ -8,6 +8,7 @@ import (
 	"reflect"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
@@ -203,10 +204,10 @@ type flight struct {
 	asked string // the refresh token that was sent
 
 	isReady bool
-	ready   chan struct{} // closed when result holds a token that can be used, or at the end
-	done    chan struct{} // closed at the end
-	result  heldPointer   // nil: there is no token
-	err     error         // set before done is closed
+	ready   chan struct{}        // closed when result holds a token that can be used, or at the end
+	done    chan struct{}        // closed at the end
+	result  atomic.Pointer[held] // nil: there is no token
+	err     error                // set before done is closed
 }
 
 // wait returns nil when event has happened, and otherwise why it was not waited for.
@@ -315,9 +316,7 @@ func (shared *session) replace(s *TokenSource, h *held) *flight {
 	shared.pause, shared.refusal, shared.forced = pause{}, refusal{}, time.Time{}
 	s.cur.Store(h)
 	if s.store == nil {
-		if shared.flight != nil {
-			shared.flight = nil // its result is not for h
-		}
+		shared.flight = nil // the result of one under way is not for h
 		return nil
 	}
 	shared.unsaved = h

@@ -112,7 +112,7 @@ func (s *TokenSource) replace(ctx context.Context, h *held) error {
 }
 
 // renew returns a token for a caller who found it due, unsaved or, if rejected is not nil,
-// rejected by the API.
+// rejected by the API. It may return the rejected one, if another refresh would be no use.
 func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
 	shared := s.acquire()
 	defer s.release(shared)
@@ -134,8 +134,8 @@ func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth
 	}
 }
 
-// await waits for the token of a flight, which replaces before. again means that the token has expired since it
-// came: it lives for seconds only, or the machine is busy.
+// await waits for the token of a flight, which replaces before. again means that the token
+// has expired since it came: it lives for seconds only, or the machine is busy.
 func (s *TokenSource) await(ctx context.Context, before *held, f *flight, rejected *oauth2.Token) (tok *oauth2.Token, again bool, err error) {
 	if rejected == nil { // the token that is ready may be the rejected one
 		if err := f.wait(ctx, f.ready); err != nil {
@@ -170,12 +170,6 @@ func (s *TokenSource) adopt(before *held, f *flight) *oauth2.Token {
 		return cur.tok
 	}
 	return nil
-}
-
-// replaceRejected returns another token for one that was answered with 401, or the same
-// one if another refresh would be no use.
-func (s *TokenSource) replaceRejected(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
-	return s.renew(ctx, rejected)
 }
 
 // accepted notes that the API took tok: if it is rejected later, a refresh is worth it.
