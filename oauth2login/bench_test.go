@@ -6,11 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -200,6 +202,40 @@ func BenchmarkToken(b *testing.B) {
 		b.Run("serial/"+c.name, func(b *testing.B) { benchSerial(b, c.token) })
 		b.Run("parallel8/"+c.name, func(b *testing.B) { benchParallel(b, c.token) })
 	}
+}
+
+// BenchmarkTokenDue has 8 callers at once ask for a token that is due and good for 50
+// seconds, while its refresh hangs. It reports how long the slowest one waited.
+func BenchmarkTokenDue(b *testing.B) {
+	answer := make(chan struct{})
+	s := valid("https://provider.example")
+	s.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+		<-answer
+		return nil, io.ErrUnexpectedEOF
+	})}
+	s.Logger = slog.New(slog.DiscardHandler)
+	p := s.provider(b)
+	var slowest []time.Duration
+	for b.Loop() {
+		source := p.TokenSource(&oauth2.Token{AccessToken: "at-1", RefreshToken: "rt-1", Expiry: time.Now().Add(50 * time.Second)})
+		var waited [8]time.Duration
+		var wg sync.WaitGroup
+		for i := range waited {
+			wg.Go(func() {
+				begun := time.Now()
+				if _, err := source.Token(); err != nil {
+					b.Error(err)
+				}
+				waited[i] = time.Since(begun)
+			})
+		}
+		wg.Wait()
+		slowest = append(slowest, slices.Max(waited[:]))
+	}
+	close(answer)
+	slices.Sort(slowest)
+	b.ReportMetric(float64(slowest[len(slowest)/2].Nanoseconds()), "ns/slowest")
+	b.ReportMetric(float64(slowest[len(slowest)-1].Nanoseconds()), "ns/worst")
 }
 
 func benchSerial(b *testing.B, token func() (*oauth2.Token, error)) {

@@ -75,7 +75,7 @@ func TestClientPlainHTTP(t *testing.T) {
 	tok := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "access"})
 	sent := 0
 	c := valid("https://provider.example")
-	c.HTTPClient = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+	c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		sent++
 		return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: http.NoBody, Request: r}, nil
 	})}
@@ -314,7 +314,7 @@ func TestClientLongRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed atomic.Int32
 		s := valid("https://provider.example")
-		s.HTTPClient = &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+		s.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			res := &http.Response{StatusCode: 200, Header: make(http.Header), Request: r,
 				Body: io.NopCloser(strings.NewReader(`{"access_token":"new","token_type":"Bearer","expires_in":3600}`))}
 			if r.Header.Get("Authorization") == "Bearer old" {

@@ -94,7 +94,7 @@ func deviceServer(t *testing.T, device string, polls ...func(*http.Request) (*ht
 	c := valid("https://api.yearnstudio.cn")
 	times = new([]time.Duration)
 	start := time.Now()
-	c.HTTPClient = &http.Client{Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+	c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		if strings.HasSuffix(r.URL.Path, "/device_authorization") {
 			id, secret, _ := r.BasicAuth()
 			assert.Equal(t, c.ClientID+":"+c.ClientSecret, id+":"+secret)
@@ -337,7 +337,7 @@ func TestDeviceRequest(t *testing.T) {
 		asked := 0
 		var answer poll
 		c := valid("https://api.yearnstudio.cn")
-		c.HTTPClient = &http.Client{Transport: transportFunc(func(r *http.Request) (*http.Response, error) {
+		c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 			asked++
 			assert.Equal(t, "api.yearnstudio.cn", r.URL.Host)
 			return answer(r)

@@ -230,3 +230,8 @@ func queryOf(t testing.TB, address string) url.Values {
 	require.NoError(t, err)
 	return u.Query()
 }
+
+// roundTripper is an http.RoundTripper from a function.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }

@@ -796,7 +796,7 @@ func TestManyTabs(t *testing.T) {
 // other.
 func TestProviderClient(t *testing.T) {
 	var got []string
-	internet := &http.Client{Transport: roundTrip(func(req *http.Request) (*http.Response, error) {
+	internet := &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {
 		got = append(got, req.URL.Host+" "+req.Header.Get("Authorization"))
 		return &http.Response{StatusCode: http.StatusOK, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("{}")), Request: req}, nil
 	})}
@@ -816,7 +816,3 @@ func TestProviderClient(t *testing.T) {
 	assert.NoError(t, get(p.Client(src, "https://api.github.com"), "https://api.github.com/user"))
 	assert.Equal(t, []string{"github.com Bearer a", "api.github.com Bearer a"}, got)
 }
-
-type roundTrip func(*http.Request) (*http.Response, error)
-
-func (f roundTrip) RoundTrip(req *http.Request) (*http.Response, error) { return f(req) }

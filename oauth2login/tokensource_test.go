@@ -1254,7 +1254,7 @@ func TestTokenSourceForeignCode(t *testing.T) {
 					time.Sleep(time.Minute)
 				}
 			}, func(o *oauth2login.Options) {
-				o.HTTPClient = &http.Client{Transport: transportFunc(func(*http.Request) (*http.Response, error) {
+				o.HTTPClient = &http.Client{Transport: roundTripper(func(*http.Request) (*http.Response, error) {
 					misbehave()
 					return nil, nil
 				})}
@@ -1262,10 +1262,6 @@ func TestTokenSourceForeignCode(t *testing.T) {
 		})
 	}
 }
-
-type transportFunc func(*http.Request) (*http.Response, error)
-
-func (f transportFunc) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 // foreignStore misbehaves in some of its methods.
 type foreignStore struct {

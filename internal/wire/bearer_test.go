@@ -16,9 +16,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-type roundTrip func(*http.Request) (*http.Response, error)
+type roundTripper func(*http.Request) (*http.Response, error)
 
-func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
 func respond(r *http.Request, status int) *http.Response {
 	return &http.Response{StatusCode: status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("")), Request: r}
@@ -44,7 +44,7 @@ func (s *source) Accepted(tok *oauth2.Token) { s.accepted = tok.AccessToken }
 func TestBearer(t *testing.T) {
 	var sent []string
 	src := new(source)
-	b := &wire.Bearer{Source: src, Limit: time.Minute, Origins: []string{"https://api.example"}, Where: "place", Base: roundTrip(func(r *http.Request) (*http.Response, error) {
+	b := &wire.Bearer{Source: src, Limit: time.Minute, Origins: []string{"https://api.example"}, Where: "place", Base: roundTripper(func(r *http.Request) (*http.Response, error) {
 		body, err := io.ReadAll(r.Body)
 		sent = append(sent, r.Header.Get("Authorization")+" "+string(body))
 		if r.Header.Get("Authorization") == "Bearer old" {
@@ -141,7 +141,7 @@ func TestPrompt(t *testing.T) {
 		defer cancel()
 		req, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://a.example", nil)
 		require.NoError(t, err)
-		_, err = wire.Prompt{Base: roundTrip(func(r *http.Request) (*http.Response, error) {
+		_, err = wire.Prompt{Base: roundTripper(func(r *http.Request) (*http.Response, error) {
 			time.Sleep(time.Minute)
 			return respond(r, 200), nil
 		})}.RoundTrip(req)

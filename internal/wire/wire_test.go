@@ -35,11 +35,11 @@ func TestParseURL(t *testing.T) {
 func TestSend(t *testing.T) {
 	req, err := http.NewRequest(http.MethodPost, "https://a.example", strings.NewReader("body"))
 	require.NoError(t, err)
-	_, err = wire.Send(roundTrip(func(r *http.Request) (*http.Response, error) { return respond(r, 101), nil }), req.Clone(t.Context()), 0)
+	_, err = wire.Send(roundTripper(func(r *http.Request) (*http.Response, error) { return respond(r, 101), nil }), req.Clone(t.Context()), 0)
 	assert.ErrorIs(t, err, wire.ErrUnusable)
 
 	resends := 0
-	res, err := wire.Send(roundTrip(func(r *http.Request) (*http.Response, error) {
+	res, err := wire.Send(roundTripper(func(r *http.Request) (*http.Response, error) {
 		_, err := io.ReadAll(r.Body)
 		require.NoError(t, err)
 		for ; resends < 9; resends++ {
