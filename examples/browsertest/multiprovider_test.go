@@ -19,12 +19,16 @@ func newMultiprovider(t *testing.T) (home string) {
 	build.Dir = filepath.Join("..", "..")
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
-	cmd := exec.CommandContext(t.Context(), program, "-addr", "127.0.0.1:0")
+	// Not CommandContext: t.Context ends before the cleanups, and a tab may still be loading.
+	cmd := exec.Command(program, "-addr", "127.0.0.1:0")
 	cmd.Env = []string{}
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() { _ = cmd.Wait() }) // The end of the test's context kills it.
+	t.Cleanup(func() {
+		assert.NoError(t, cmd.Process.Kill())
+		_ = cmd.Wait()
+	})
 	lines := bufio.NewScanner(stdout)
 	require.True(t, lines.Scan(), "no address was printed: %v", lines.Err())
 	return strings.TrimSpace(strings.TrimPrefix(lines.Text(), "Open"))
