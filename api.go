@@ -164,21 +164,33 @@ func (a *API) UserInfo(ctx context.Context) (*UserInfo, error) {
 	}
 	var user struct {
 		refusal
-		ID       json.RawMessage `json:"uid"`
-		Nickname text            `json:"nickname"`
-		Email    text            `json:"mail"`
-		Avatar   text            `json:"avatar"`
+		ID       userID `json:"uid"`
+		Nickname text   `json:"nickname"`
+		Email    text   `json:"mail"`
+		Avatar   text   `json:"avatar"`
 	}
 	if err := decode(op, body, &user, "uid", "nickname", "mail", "avatar"); err != nil {
 		return nil, a.failed(ctx, op, err)
 	}
-	// "uid is an integer" (reference documentation). A string of digits is one, too.
-	digits := strings.Trim(string(user.ID), `"`)
-	id, err := strconv.ParseInt(digits, 10, 64)
-	if err != nil || id <= 0 || strconv.FormatInt(id, 10) != digits {
+	if user.ID == 0 {
 		return nil, a.failed(ctx, op, wire.Unusable("no user ID"))
 	}
-	return &UserInfo{id, string(user.Nickname), string(user.Email), string(user.Avatar)}, nil
+	return &UserInfo{int64(user.ID), string(user.Nickname), string(user.Email), string(user.Avatar)}, nil
+}
+
+// userID is a whole number above zero, or 0 for anything else. "uid is an integer"
+// (reference documentation). A string of digits is one, too.
+type userID int64
+
+func (u *userID) UnmarshalJSON(data []byte) error {
+	if quoted, ok := bytes.CutPrefix(data, []byte(`"`)); ok {
+		data = bytes.TrimSuffix(quoted, []byte(`"`))
+	}
+	id, err := strconv.ParseInt(string(data), 10, 64)
+	if err == nil && data[0] >= '1' && data[0] <= '9' { // no sign, no leading zero
+		*u = userID(id)
+	}
+	return nil
 }
 
 // text is a JSON string; anything else is read as "".

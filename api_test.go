@@ -494,14 +494,16 @@ func BenchmarkAPI(b *testing.B) {
 	require.NoError(b, err)
 	tok := &oauth2.Token{AccessToken: "at-1", TokenType: "Bearer", Expiry: time.Now().Add(time.Hour)}
 	api := p.API(p.TokenSource(tok))
-	byHand := func(path, in string, out any) error {
+	call := func(hc *http.Client, path, in string, out any) error {
 		req, err := http.NewRequest(http.MethodPost, server.URL+path, strings.NewReader(in))
 		if err != nil {
 			return err
 		}
 		req.Header.Set("Content-Type", "application/json")
-		tok.SetAuthHeader(req)
-		res, err := (&http.Client{Timeout: 10 * time.Second}).Do(req)
+		if hc.Transport == nil {
+			tok.SetAuthHeader(req)
+		}
+		res, err := hc.Do(req)
 		if err != nil {
 			return err
 		}
@@ -511,17 +513,21 @@ func BenchmarkAPI(b *testing.B) {
 		}
 		return json.NewDecoder(res.Body).Decode(out)
 	}
+	byHand := &http.Client{Timeout: 10 * time.Second}
+	xoauth2 := config(server.URL).Client(context.Background(), tok)
+	xoauth2.Timeout = 10 * time.Second
+	const readTheme = `{"key":"theme","action":"read","value":""}`
 	ctx := context.Background()
 	for _, c := range []struct {
 		name string
 		call func() error
 	}{
 		{"user-info/shangcloud", func() error { _, err := api.UserInfo(ctx); return err }},
-		{"user-info/by-hand", func() error { return byHand("/api/user/info", "{}", new(shangcloud.UserInfo)) }},
+		{"user-info/by-hand", func() error { return call(byHand, "/api/user/info", "{}", new(shangcloud.UserInfo)) }},
+		{"user-info/x-oauth2", func() error { return call(xoauth2, "/api/user/info", "{}", new(shangcloud.UserInfo)) }},
 		{"variable/shangcloud", func() error { _, err := api.Variable(ctx, "theme"); return err }},
-		{"variable/by-hand", func() error {
-			return byHand("/api/varibles", `{"key":"theme","action":"read","value":""}`, new(struct{ Value, Error string }))
-		}},
+		{"variable/by-hand", func() error { return call(byHand, "/api/varibles", readTheme, new(struct{ Value, Error string })) }},
+		{"variable/x-oauth2", func() error { return call(xoauth2, "/api/varibles", readTheme, new(struct{ Value, Error string })) }},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			b.ReportAllocs()
