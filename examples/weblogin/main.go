@@ -10,6 +10,8 @@
 //	SHANGCLOUD_CLIENT_SECRET  its secret
 //	SHANGCLOUD_REDIRECT_URL   as registered; if unset, http://127.0.0.1:PORT/callback
 //	SHANGCLOUD_BASE_URL       another deployment; if unset, the public one
+//	SHANGCLOUD_DATA_DIR       a folder for sessions and tokens, so that a restart signs
+//	                          nobody out; if unset, they are in memory
 //
 // What every application with a login needs is in examples/internal/webapp/login.go: [shangcloud.New],
 // StartLogin, FinishLogin, UserInfo. The rest is an ordinary web application.

@@ -49,7 +49,7 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 	if a.base, err = url.Parse(config.baseURL); err != nil {
 		return nil, err
 	}
-	a.sessions = newSessions(a.redirect.Scheme == "https")
+	a.sessions = newSessions(provider, a.redirect.Scheme == "https", config.dataDir)
 	if err := checkCallback(a.redirect); err != nil {
 		return nil, err
 	}
@@ -144,7 +144,7 @@ func (a *app) start(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.render(w, r, http.StatusOK, "account.html", accountPage{
-		User: s.user, Avatar: a.avatar(s.user), Initial: initial(s.user.Nickname), Keys: s.keys(), MaxKey: maxKey,
+		User: s.User, Avatar: a.avatar(s.User), Initial: initial(s.User.Nickname), Keys: s.keys(), MaxKey: maxKey,
 	})
 }
 

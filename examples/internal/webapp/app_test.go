@@ -75,7 +75,7 @@ func newSite(t *testing.T) *site {
 	config := settings{oauth2.Config{
 		ClientID: "demo", ClientSecret: secret, RedirectURL: url + "/callback",
 		Scopes: []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-	}, platform.URL}
+	}, platform.URL, ""}
 	platform.AddClient(shangcloudtest.Client{ID: config.ClientID, Secret: secret, RedirectURIs: []string{config.RedirectURL}})
 	a, err := newApp(config, nil, false)
 	require.NoError(t, err)

@@ -30,14 +30,12 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 		a.loginFailed(w, r, err)
 		return
 	}
-	// The session's own token source: it refreshes the token when it is due.
-	api := a.provider.API(a.provider.TokenSource(login.Token))
-	user, err := api.UserInfo(r.Context())
-	if err != nil {
+	// The session has a token source of its own, provider.StoredTokens, and asks who the
+	// user is: see session.go.
+	if err := a.sessions.start(w, r, login.Token); err != nil {
 		a.loginFailed(w, r, err)
 		return
 	}
-	a.sessions.start(w, r, user, api)
 	http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 }
 

@@ -72,7 +72,7 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name st
 	t := textsFor(r)
 	v := view{T: t, Platform: a.base.String(), Demo: a.demo, Data: data, LangURL: langURL(r, status, t.OtherLang)}
 	if s := a.sessions.of(r); s != nil {
-		v.SignedIn, v.Token, v.Notice = true, s.token, s.takeNotice()
+		v.SignedIn, v.Token, v.Notice = true, s.Form, s.takeNotice()
 	}
 	pages.Show(w, status, name, t.Lang, v)
 }

@@ -20,6 +20,7 @@ import (
 type settings struct {
 	oauth2.Config
 	baseURL string
+	dataDir string
 }
 
 // Run serves the application at addr until ctx ends. The environment configures it, and
@@ -76,7 +77,7 @@ func settingsFromEnv(getenv func(string) string) (settings, error) {
 		ClientSecret: getenv("SHANGCLOUD_CLIENT_SECRET"),
 		RedirectURL:  getenv("SHANGCLOUD_REDIRECT_URL"),
 		Scopes:       []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-	}, getenv("SHANGCLOUD_BASE_URL")}
+	}, getenv("SHANGCLOUD_BASE_URL"), getenv("SHANGCLOUD_DATA_DIR")}
 	switch {
 	case s.ClientID+s.ClientSecret+s.RedirectURL+s.baseURL == "":
 	case s.ClientID == "":

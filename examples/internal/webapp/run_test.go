@@ -2,11 +2,14 @@ package webapp
 
 import (
 	"context"
+	"crypto/rand"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -115,12 +118,27 @@ func TestCheckCallback(t *testing.T) {
 	}
 }
 
+func newHTTPSApp(t *testing.T, dataDir string) *app {
+	a, err := newApp(settings{oauth2.Config{ClientID: "id", ClientSecret: secret, RedirectURL: "https://x.example/auth/cb"}, shangcloud.DefaultBaseURL, dataDir}, nil, false)
+	require.NoError(t, err)
+	return a
+}
+
+// addSession signs a browser in without a platform.
+func addSession(t *testing.T, ss *sessions, w http.ResponseWriter) {
+	id := rand.Text()
+	s, err := ss.open(id)
+	require.NoError(t, err)
+	s.User = &shangcloud.UserInfo{ID: 1}
+	require.NoError(t, s.tokens.SetToken(t.Context(), &oauth2.Token{AccessToken: "at"}))
+	require.NoError(t, ss.add(w, id, s))
+}
+
 // Behind a proxy that speaks https, the cookies are for https only.
 func TestHTTPS(t *testing.T) {
-	a, err := newApp(settings{oauth2.Config{ClientID: "id", ClientSecret: secret, RedirectURL: "https://x.example/auth/cb"}, shangcloud.DefaultBaseURL}, nil, false)
-	require.NoError(t, err)
+	a := newHTTPSApp(t, "")
 	w := httptest.NewRecorder()
-	a.sessions.start(w, httptest.NewRequest("GET", "/", nil), &shangcloud.UserInfo{ID: 1}, nil)
+	addSession(t, a.sessions, w)
 	c := w.Result().Cookies()[0]
 	assert.True(t, strings.HasPrefix(c.Name, "__Host-"))
 	assert.True(t, c.Secure && c.HttpOnly)
@@ -133,10 +151,10 @@ func TestHTTPS(t *testing.T) {
 
 func TestSessionsEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		ss := newSessions(false)
+		ss := newHTTPSApp(t, "").sessions
 		start := func() *http.Request {
 			w, r := httptest.NewRecorder(), httptest.NewRequest("GET", "/", nil)
-			ss.start(w, r, &shangcloud.UserInfo{ID: 1}, nil)
+			addSession(t, ss, w)
 			r.AddCookie(w.Result().Cookies()[0])
 			return r
 		}
@@ -156,6 +174,48 @@ func TestSessionsEnd(t *testing.T) {
 		assert.Len(t, ss.byID, maxSessions)
 		assert.Nil(t, ss.of(oldest))
 	})
+}
+
+// A restart keeps what has not ended, and nothing of what has.
+func TestSessionsRestart(t *testing.T) {
+	dir := t.TempDir()
+	start := func() (cookie *http.Cookie) {
+		w := httptest.NewRecorder()
+		addSession(t, newHTTPSApp(t, dir).sessions, w)
+		return w.Result().Cookies()[0]
+	}
+	request := func(c *http.Cookie) *http.Request {
+		r := httptest.NewRequest("GET", "/", nil)
+		r.AddCookie(c)
+		return r
+	}
+	first, second := start(), start()
+	ss := newHTTPSApp(t, dir).sessions
+	restored := ss.of(request(first))
+	require.NotNil(t, restored)
+	assert.Same(t, restored, ss.of(request(first)))
+	assert.Equal(t, int64(1), restored.User.ID)
+	tok, err := restored.tokens.Token()
+	require.NoError(t, err)
+	assert.Equal(t, "at", tok.AccessToken)
+	assert.Nil(t, ss.of(request(&http.Cookie{Name: first.Name, Value: "../" + second.Value})))
+
+	ss.end(httptest.NewRecorder(), request(first))
+	ss.end(httptest.NewRecorder(), request(second))
+	for _, c := range []*http.Cookie{first, second} {
+		assert.Nil(t, newHTTPSApp(t, dir).sessions.of(request(c)))
+	}
+
+	third := start()
+	names, err := filepath.Glob(filepath.Join(dir, "*"+sessionFile))
+	require.NoError(t, err)
+	require.Len(t, names, 1)
+	long := time.Now().Add(-sessionLifetime)
+	require.NoError(t, os.Chtimes(names[0], long, long))
+	assert.Nil(t, newHTTPSApp(t, dir).sessions.of(request(third)))
+	left, err := filepath.Glob(filepath.Join(dir, "*.token"))
+	require.NoError(t, err)
+	assert.Empty(t, left)
 }
 
 func TestSessionRemembersKeys(t *testing.T) {

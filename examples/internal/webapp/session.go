@@ -1,68 +1,186 @@
 package webapp
 
 import (
+	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"log"
 	"net/http"
+	"os"
+	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"golang.org/x/oauth2"
 )
 
 const (
 	sessionLifetime = 12 * time.Hour
 	maxSessions     = 10_000
 	maxTouched      = 50 // keys that a session remembers
+
+	sessionFile, tokenFile = ".session", ".token" // the ends of the files' names
 )
 
 // session is one signed-in browser. The browser holds the ID and nothing else.
 type session struct {
-	user  *shangcloud.UserInfo
-	api   *shangcloud.API // with this user's token
-	token string          // in every form: who can't read our pages can't send one
-	ends  time.Time
+	kept
+	tokens *oauth2login.TokenSource // this user's token; it refreshes it when it is due
+	api    *shangcloud.API          // with this token
 
 	mu      sync.Mutex
 	touched []string // keys of variables, the newest first
 	notice  string   // for the next page
 }
 
-// sessions are kept in memory. It is safe for concurrent use.
+// kept is what a restart keeps of a session. Its token is in a file of its own.
+type kept struct {
+	User *shangcloud.UserInfo
+	Form string // in every form: who can't read our pages can't send one
+	Ends time.Time
+}
+
+// sessions are kept in memory and, if there is a folder for them, in files. It is safe for
+// concurrent use.
 type sessions struct {
-	cookie http.Cookie // all but the value
+	cookie   http.Cookie // all but the value
+	provider *shangcloud.Provider
+	dir      string // or ""
 
 	mu   sync.Mutex
 	byID map[string]*session
 }
 
-func newSessions(https bool) *sessions {
+func newSessions(provider *shangcloud.Provider, https bool, dir string) *sessions {
 	name := "weblogin-session"
 	if https {
 		name = "__Host-" + name // browsers take it from this very host only, over https
 	}
-	return &sessions{
+	ss := &sessions{
 		cookie: http.Cookie{
 			Name: name, Path: "/", Secure: https, HttpOnly: true,
 			// Not Strict: the way back from ShangCloud begins on another site.
 			SameSite: http.SameSiteLaxMode,
 		},
-		byID: make(map[string]*session),
+		provider: provider,
+		dir:      dir,
+		byID:     make(map[string]*session),
 	}
+	if dir != "" {
+		ss.sweep()
+	}
+	return ss
 }
 
-// start signs a browser in, always with a new ID: one that somebody planted
-// before the login is worth nothing.
-func (ss *sessions) start(w http.ResponseWriter, r *http.Request, user *shangcloud.UserInfo, api *shangcloud.API) {
+// start signs a browser in, always with a new ID: one that somebody planted before the
+// login is worth nothing. It asks the platform who the user is.
+func (ss *sessions) start(w http.ResponseWriter, r *http.Request, tok *oauth2.Token) error {
 	ss.drop(r)
 	id := rand.Text()
-	s := &session{user: user, api: api, token: rand.Text(), ends: time.Now().Add(sessionLifetime)}
+	s, err := ss.open(id)
+	if err != nil {
+		return err
+	}
+	if err := s.tokens.SetToken(r.Context(), tok); err != nil { // saved before anything else happens
+		return err
+	}
+	if s.User, err = s.api.UserInfo(r.Context()); err != nil {
+		return errors.Join(err, s.tokens.Delete(r.Context()))
+	}
+	return ss.add(w, id, s)
+}
+
+// add gives a session to a browser.
+func (ss *sessions) add(w http.ResponseWriter, id string, s *session) error {
+	s.Form, s.Ends = rand.Text(), time.Now().Add(sessionLifetime)
+	if err := ss.write(id, s); err != nil {
+		return err
+	}
 	ss.mu.Lock()
 	ss.makeRoom()
 	ss.byID[id] = s
 	ss.mu.Unlock()
 	ss.setCookie(w, id, int(sessionLifetime.Seconds()))
+	return nil
+}
+
+// sweep removes the files of sessions that have ended.
+func (ss *sessions) sweep() {
+	old, _ := filepath.Glob(filepath.Join(ss.dir, "*"+sessionFile)) // the pattern is a good one
+	for _, path := range old {
+		info, err := os.Stat(path)
+		if err != nil || time.Since(info.ModTime()) < sessionLifetime {
+			continue
+		}
+		id := strings.TrimSuffix(path, sessionFile)
+		for _, end := range []string{sessionFile, tokenFile, tokenFile + ".lock"} {
+			_ = os.Remove(id + end)
+		}
+	}
+}
+
+// open returns a session with its token, if there is one already.
+func (ss *sessions) open(id string) (*session, error) {
+	var store oauth2login.TokenStore = new(tokenstore.Memory)
+	if ss.dir != "" {
+		file, err := tokenstore.NewFile(ss.file(id, tokenFile))
+		if err != nil {
+			return nil, err
+		}
+		store = file
+	}
+	tokens := ss.provider.StoredTokens(store)
+	return &session{tokens: tokens, api: ss.provider.API(tokens)}, nil
+}
+
+// file names a file of a session. Who sees the name does not learn the ID.
+func (ss *sessions) file(id, suffix string) string {
+	hash := sha256.Sum256([]byte(id))
+	return filepath.Join(ss.dir, hex.EncodeToString(hash[:])+suffix)
+}
+
+func (ss *sessions) write(id string, s *session) error {
+	if ss.dir == "" {
+		return nil
+	}
+	data, err := json.Marshal(s.kept)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(ss.file(id, sessionFile), data, 0o600)
+}
+
+// restore returns the session of an earlier run of the program, or nil. The caller holds
+// ss.mu.
+func (ss *sessions) restore(id string) *session {
+	if ss.dir == "" {
+		return nil
+	}
+	data, err := os.ReadFile(ss.file(id, sessionFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	s, failed := ss.open(id)
+	if err = errors.Join(err, failed); err == nil {
+		err = json.Unmarshal(data, &s.kept)
+	}
+	if err != nil {
+		log.Printf("session: %v", err)
+		return nil
+	}
+	ss.makeRoom()
+	ss.byID[id] = s
+	return s
 }
 
 // makeRoom drops what has ended and, if that is not enough, the oldest session.
@@ -74,9 +192,9 @@ func (ss *sessions) makeRoom() {
 	now, oldest := time.Now(), ""
 	for id, s := range ss.byID {
 		switch {
-		case !now.Before(s.ends):
+		case !now.Before(s.Ends):
 			delete(ss.byID, id)
-		case oldest == "" || s.ends.Before(ss.byID[oldest].ends):
+		case oldest == "" || s.Ends.Before(ss.byID[oldest].Ends):
 			oldest = id
 		}
 	}
@@ -91,14 +209,21 @@ func (ss *sessions) of(r *http.Request) *session {
 	if err != nil {
 		return nil
 	}
+	s := ss.get(c.Value)
+	if s == nil || time.Now().Before(s.Ends) {
+		return s
+	}
+	ss.remove(r.Context(), c.Value)
+	return nil
+}
+
+func (ss *sessions) get(id string) *session {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	s := ss.byID[c.Value]
-	if s == nil || !time.Now().Before(s.ends) {
-		delete(ss.byID, c.Value)
-		return nil
+	if s := ss.byID[id]; s != nil {
+		return s
 	}
-	return s
+	return ss.restore(id)
 }
 
 // end signs the browser out, here and there.
@@ -109,9 +234,24 @@ func (ss *sessions) end(w http.ResponseWriter, r *http.Request) {
 
 func (ss *sessions) drop(r *http.Request) {
 	if c, err := r.Cookie(ss.cookie.Name); err == nil {
-		ss.mu.Lock()
-		delete(ss.byID, c.Value)
-		ss.mu.Unlock()
+		ss.remove(r.Context(), c.Value)
+	}
+}
+
+// remove ends a session, with its token.
+func (ss *sessions) remove(ctx context.Context, id string) {
+	s := ss.get(id)
+	if s == nil {
+		return
+	}
+	ss.mu.Lock()
+	delete(ss.byID, id)
+	if ss.dir != "" {
+		_ = os.Remove(ss.file(id, sessionFile))
+	}
+	ss.mu.Unlock()
+	if err := s.tokens.Delete(ctx); err != nil { // it waits for a refresh that is under way
+		log.Printf("sign out: %v", err)
 	}
 }
 
@@ -123,7 +263,7 @@ func (ss *sessions) setCookie(w http.ResponseWriter, value string, maxAge int) {
 
 // hasToken reports whether a form came from a page of this session.
 func (s *session) hasToken(token string) bool {
-	return subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) == 1
+	return subtle.ConstantTimeCompare([]byte(token), []byte(s.Form)) == 1
 }
 
 // touch remembers the key of a variable.
