@@ -124,8 +124,13 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 	if err != nil || newer != nil {
 		return newer, false, err
 	}
-	defer unlock()
 	since := time.Now()
+	defer func() { f.unlockAfterSaves(unlock, since) }()
+	if h.unsaved && h.over != nil {
+		if h, err = f.unlessOvertaken(h); err != nil || f.isGood(h) {
+			return h, false, err
+		}
+	}
 	if h.unsaved && (f.saveOnly || h.tok == nil || !h.isDue(time.Now())) {
 		err := f.save(h.tok)
 		return h.afterSave(err), false, err
@@ -140,6 +145,21 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 	}
 	next, err = f.refreshAndSave(h)
 	return next, false, err
+}
+
+// unlessOvertaken looks at the store for a refreshed token that could not be saved. It
+// returns what is stored if that is no longer what h was made of: another process has
+// saved a newer token, or a save that had been given up has come through. If the user has
+// logged out, h ends.
+func (f *flight) unlessOvertaken(h *held) (*held, error) {
+	seen, err := f.load(h)
+	switch {
+	case errors.Is(err, ErrLoginRequired):
+		return new(held), err
+	case err != nil, seen.is(h.over):
+		return h, nil
+	}
+	return seen, nil
 }
 
 // lock waits for the lock. Meanwhile it looks at the store: newer is a token that another
@@ -193,6 +213,22 @@ func (f *flight) giveBack(locked <-chan lockResult) {
 	if r := <-locked; r.err == nil {
 		f.unlock(r.unlock)
 	}
+}
+
+// unlockAfterSaves keeps the lock while a save that was given up still runs: another
+// process would refresh what is stored, and that was used. A disk can stall for longer
+// than a save may take.
+func (f *flight) unlockAfterSaves(unlock func(), since time.Time) {
+	if f.saves.Load() == 0 {
+		unlock()
+		return
+	}
+	go func() {
+		for f.saves.Load() > 0 && time.Since(since) < f.source.p.hold() {
+			time.Sleep(firstSavePause)
+		}
+		unlock()
+	}()
 }
 
 // unlock releases a lock. A release that hangs or panics keeps nobody waiting for what the
@@ -275,7 +311,13 @@ func (f *flight) refresh(h *held) (*held, error) {
 		return nil, err
 	}
 	next := f.source.hold(tok)
-	next.forced = f.forced
+	next.forced, next.saved = f.forced, h.saved
+	switch {
+	case h.unsaved:
+		next.over = h.over
+	case f.source.store != nil:
+		next.over = h
+	}
 	return next, nil
 }
 
@@ -365,7 +407,9 @@ func (f *flight) save(tok *oauth2.Token) error {
 	s := f.source
 	pause := firstSavePause
 	for deadline := time.Now().Add(saveLimit); ; pause *= 2 {
+		f.saves.Add(1)
 		_, err := callStore(func(ctx context.Context) (struct{}, error) {
+			defer f.saves.Add(-1)
 			if tok == nil {
 				return struct{}{}, s.store.DeleteToken(ctx)
 			}
@@ -389,6 +433,9 @@ func (f *flight) save(tok *oauth2.Token) error {
 func (h *held) afterSave(err error) *held {
 	next := *h
 	next.saved, next.unsaved = h.saved || err == nil, err != nil
+	if err == nil {
+		next.over = nil
+	}
 	return &next
 }
 

@@ -200,6 +200,8 @@ type flight struct {
 
 	saveOnly bool // base is new: save it, even if it is due
 
+	saves atomic.Int32 // calls of the store that run, those that were given up included
+
 	seen  *held  // the newest token that is known, once the store was read
 	asked string // the refresh token that was sent
 

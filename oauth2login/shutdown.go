@@ -89,7 +89,7 @@ func (p *Provider) awaitSaves(ctx context.Context, all []*session, start bool) (
 	}
 	for _, f := range flights {
 		err := f.wait(ctx, f.done)
-		if err == nil {
+		if err == nil && !errors.Is(f.err, ErrLoginRequired) { // then nothing is left to be saved
 			err = f.err
 		}
 		if first == nil {

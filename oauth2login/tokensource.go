@@ -191,6 +191,7 @@ type held struct {
 	forced  bool          // it replaced a rejected token and was not accepted yet
 	saved   bool          // it is, or was, in the store
 	unsaved bool          // it is newer than what is in the store
+	over    *held         // what the store held when this one was refreshed; nil: a login or a logout
 }
 
 // hold works out when tok is due.

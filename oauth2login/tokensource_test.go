@@ -863,6 +863,117 @@ func TestTokenSourceUnsavedTokenIsDue(t *testing.T) {
 	})
 }
 
+// A refreshed token could not be saved. When that works again, it does not replace what
+// others have stored meanwhile.
+func TestTokenSourceUnsavedTokenIsOvertaken(t *testing.T) {
+	for name, c := range map[string]struct {
+		meanwhile func(s *tokenSite, store *lockingStore, unsaved *oauth2.Token) (stored *oauth2.Token)
+		want      func(unsaved, stored *oauth2.Token) *oauth2.Token
+	}{
+		"the store is as it was": {
+			func(_ *tokenSite, store *lockingStore, _ *oauth2.Token) *oauth2.Token { return store.tok },
+			func(unsaved, _ *oauth2.Token) *oauth2.Token { return unsaved },
+		},
+		"a new login": {
+			func(s *tokenSite, _ *lockingStore, _ *oauth2.Token) *oauth2.Token { return s.issued() },
+			func(_, stored *oauth2.Token) *oauth2.Token { return stored },
+		},
+		"a save that was given up": {
+			func(_ *tokenSite, _ *lockingStore, unsaved *oauth2.Token) *oauth2.Token {
+				late := *unsaved
+				return &late
+			},
+			func(unsaved, _ *oauth2.Token) *oauth2.Token { return unsaved },
+		},
+		"a logout": {
+			func(*tokenSite, *lockingStore, *oauth2.Token) *oauth2.Token { return nil },
+			func(_, _ *oauth2.Token) *oauth2.Token { return nil },
+		},
+	} {
+		for _, shutdown := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/shutdown %v", name, shutdown), func(t *testing.T) {
+				inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+					store := newLockingStore(s.expired())
+					store.saveErr = errors.New("down")
+					src := s.StoredTokens(store)
+					unsaved, err := src.Token()
+					require.NoError(t, err)
+					behind()
+					stored := c.meanwhile(s, store, unsaved)
+					store.set(func() { store.tok, store.saveErr = stored, nil })
+					time.Sleep(5 * time.Second)
+					want := c.want(unsaved, stored)
+					if shutdown {
+						assert.NoError(t, s.Shutdown(t.Context()))
+					}
+					_, _ = src.Token() // the unsaved one is still good: saving goes on behind
+					behind()
+					tok, err := src.Token()
+					if want == nil {
+						assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+						assert.Nil(t, store.token())
+						return
+					}
+					require.NoError(t, err)
+					assert.Equal(t, want.AccessToken, tok.AccessToken)
+					assert.Equal(t, want.AccessToken, store.token().AccessToken)
+				})
+			})
+		}
+	}
+}
+
+// stalledStore is a disk that stalls: a save does not heed its context.
+type stalledStore struct {
+	*lockingStore
+	stall time.Duration
+}
+
+func (d stalledStore) SaveToken(_ context.Context, tok *oauth2.Token) error {
+	time.Sleep(d.stall)
+	return d.lockingStore.SaveToken(context.Background(), tok)
+}
+
+// Saving was given up, but goes on: another process has to wait for what it brings, since
+// the token in the store was used.
+func TestTokenSourceSaveComesLate(t *testing.T) {
+	for _, stall := range []time.Duration{2 * time.Second, 10 * time.Second, 20 * time.Second} {
+		t.Run(stall.String(), func(t *testing.T) {
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				disk := newLockingStore(s.expired())
+				here := s.StoredTokens(stalledStore{disk, stall})
+				there := tokenProvider(t, s.platform).StoredTokens(disk)
+				var wg sync.WaitGroup
+				for i, src := range []*oauth2login.TokenSource{here, there} {
+					wg.Go(func() {
+						time.Sleep(time.Duration(i) * time.Millisecond)
+						for {
+							if _, err := src.Token(); err == nil {
+								return
+							} else if !assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired) {
+								return
+							}
+							time.Sleep(time.Second)
+						}
+					})
+				}
+				wg.Wait()
+				assert.Equal(t, 1, s.refreshes(), "no refresh token is used twice")
+				time.Sleep(time.Minute)
+				_, _ = here.Token()
+				behind()
+				assert.Equal(t, 1, s.refreshes())
+				time.Sleep(time.Hour)
+				for _, src := range []*oauth2login.TokenSource{here, there} {
+					_, err := src.Token()
+					assert.NoError(t, err)
+				}
+				time.Sleep(time.Minute) // what was given up ends
+			})
+		})
+	}
+}
+
 func TestTokenSourceAnotherProcessHasRefreshed(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := &fakeStore{tok: s.issued()}
