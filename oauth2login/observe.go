@@ -3,6 +3,7 @@ package oauth2login
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"time"
 )
 
@@ -69,4 +70,17 @@ func (p *Provider) observe(ctx context.Context, kind string, begun time.Time, er
 		Kind: kind, Host: p.host, ClientID: p.conf.ClientID,
 		Outcome: classOf(err), Duration: time.Since(begun), Err: err,
 	})
+}
+
+// steadyHandler contains the panics of the application's handler: a log line must not end
+// the process.
+type steadyHandler struct{ slog.Handler }
+
+func (h steadyHandler) Handle(ctx context.Context, r slog.Record) (err error) {
+	defer func() {
+		if recover() != nil {
+			err = errors.New("oauth2login: the log's handler panicked")
+		}
+	}()
+	return h.Handler.Handle(ctx, r)
 }

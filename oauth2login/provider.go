@@ -342,7 +342,7 @@ func (p *Provider) checkOptions() error {
 		return errors.New("Options.Timeout: not between 1 and 60 seconds")
 	}
 	o.EarlyRefresh = cmp.Or(o.EarlyRefresh, earlyRefresh)
-	o.Logger = cmp.Or(o.Logger, slog.Default())
+	o.Logger = slog.New(steadyHandler{cmp.Or(o.Logger, slog.Default()).Handler()})
 	if o.StateKeys != nil {
 		if o.States != nil {
 			return errors.New("Options.StateKeys and Options.States are both set")

@@ -131,7 +131,7 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 			return h, false, err
 		}
 	}
-	if h.unsaved && (f.saveOnly || h.tok == nil || !h.isDue(time.Now())) {
+	if h.unsaved && (f.saveOnly || h.tok == nil || !h.isDue(time.Now()) && !f.forced) {
 		err := f.save(h.tok)
 		return h.afterSave(err), false, err
 	}

@@ -130,12 +130,15 @@ func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth
 		if !again {
 			return tok, err
 		}
-		rejected = nil
+		if f.forced {
+			rejected = nil
+		}
 	}
 }
 
-// await waits for the token of a flight, which replaces before. again means that the token
-// has expired since it came: it lives for seconds only, or the machine is busy.
+// await waits for the token of a flight, which replaces before. again means that it is no
+// help: it has expired since it came, as it lives for seconds only or the machine is busy,
+// or the flight only saved the rejected one.
 func (s *TokenSource) await(ctx context.Context, before *held, f *flight, rejected *oauth2.Token) (tok *oauth2.Token, again bool, err error) {
 	if rejected == nil { // the token that is ready may be the rejected one
 		if err := f.wait(ctx, f.ready); err != nil {
@@ -150,6 +153,8 @@ func (s *TokenSource) await(ctx context.Context, before *held, f *flight, reject
 	}
 	tok = s.adopt(before, f)
 	switch next := f.result.Load(); {
+	case tok != nil && tok == rejected && f.err == nil && !f.forced:
+		return nil, true, nil
 	case tok != nil && (tok != rejected || f.err == nil):
 		return tok, false, nil
 	case f.err != nil:

@@ -1323,6 +1323,31 @@ func TestRejectedTokens(t *testing.T) {
 	})
 }
 
+// A token that could not be saved, and that the API rejects, is refreshed.
+func TestRejectedTokenIsUnsaved(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		store.saveErr = errors.New("down")
+		src := s.StoredTokens(store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		store.set(func() { store.saveErr = nil })
+		s.platform.ExpireTokens()
+		time.Sleep(time.Minute)
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.platform.URL+"/api/user/info", strings.NewReader("{}"))
+		require.NoError(t, err)
+		req.Header.Set("Content-Type", "application/json")
+		res, err := s.Client(src).Do(req)
+		require.NoError(t, err)
+		defer res.Body.Close()
+		assert.Equal(t, http.StatusOK, res.StatusCode)
+		assert.Equal(t, 2, s.refreshes())
+		tok, err := src.Token()
+		require.NoError(t, err)
+		assert.Same(t, tok, store.token())
+	})
+}
+
 // Application code may hang, panic, or end its goroutine.
 func TestTokenSourceForeignCode(t *testing.T) {
 	for name, misbehave := range map[string]func(){
@@ -1583,6 +1608,21 @@ func TestObserve(t *testing.T) {
 			events = append(events, e)
 			panic("a metrics library that fails")
 		}
+	})
+}
+
+type panickingHandler struct{ slog.Handler }
+
+func (panickingHandler) Handle(context.Context, slog.Record) error { panic("a log that fails") }
+
+func TestLoggerPanics(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := &fakeStore{tok: s.expired(), saveErr: errors.New("down")}
+		_, err := s.StoredTokens(store).Token()
+		assert.NoError(t, err)
+		assert.NotZero(t, store.saves)
+	}, func(o *oauth2login.Options) {
+		o.Logger = slog.New(panickingHandler{slog.NewTextHandler(io.Discard, nil)})
 	})
 }
 
