@@ -126,25 +126,34 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 	}
 	since := time.Now()
 	defer func() { f.unlockAfterSaves(unlock, since) }()
-	if h.unsaved && h.over != nil {
-		if h, err = f.unlessOvertaken(h); err != nil || f.isGood(h) {
-			return h, false, err
-		}
-	}
-	if h.unsaved && (f.saveOnly || h.tok == nil || !h.isDue(time.Now()) && !f.forced) {
-		err := f.save(h.tok)
-		return h.afterSave(err), false, err
-	}
-	if !h.unsaved {
-		if h, err = f.load(h); err != nil || f.isGood(h) {
-			return h, false, err
-		}
+	h, settled, err := f.settle(h)
+	if settled {
+		return h, false, err
 	}
 	if now := time.Now(); now.Sub(since) > maxLockAge || now.Round(0).Sub(since.Round(0)) > maxLockAge {
 		return nil, true, f.source.p.errorf("token store: it is too slow", ErrTokenStore)
 	}
 	next, err = f.refreshAndSave(h)
 	return next, false, err
+}
+
+// settle looks at the store once more, under the lock, and saves what is not saved.
+// settled means that no refresh is needed, or that none is possible.
+func (f *flight) settle(h *held) (next *held, settled bool, err error) {
+	if h.unsaved && h.over != nil {
+		if h, err = f.unlessOvertaken(h); err != nil || f.isGood(h) {
+			return h, true, err
+		}
+	}
+	switch {
+	case !h.unsaved:
+		h, err = f.load(h)
+		return h, err != nil || f.isGood(h), err
+	case f.saveOnly, h.tok == nil, !h.isDue(time.Now()) && !f.forced:
+		err = f.save(h.tok)
+		return h.afterSave(err), true, err
+	}
+	return h, false, nil
 }
 
 // unlessOvertaken looks at the store for a refreshed token that could not be saved. It
