@@ -3,8 +3,10 @@ package oauth2login
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"net/http"
 	"runtime/debug"
 	"time"
 
@@ -336,6 +338,11 @@ func (p *Provider) refreshFailed(ctx context.Context, err error) error {
 	re, ok := isRefusal(err)
 	if !ok || errors.Is(err, ErrClientCredentials) || p.mayBeStyle(re) {
 		return err
+	}
+	// A server of OAuth refuses with status 400 or 401 (RFC 6749, section 5.2). What
+	// answers otherwise, and without a code, is a firewall or another program.
+	if re.ErrorCode == "" && re.Response != nil && re.Response.StatusCode != http.StatusBadRequest {
+		return p.errorf(fmt.Sprintf("refresh: the answer, status %d, is none of OAuth", re.Response.StatusCode), ErrUnavailable, err)
 	}
 	// "invalid_grant: The provided authorization grant … or refresh token is invalid,
 	// expired, revoked …" https://www.rfc-editor.org/rfc/rfc6749#section-5.2

@@ -582,6 +582,36 @@ func TestTokenSourceRefusal(t *testing.T) {
 	}
 }
 
+// What does not answer as a server of OAuth does has not judged the refresh token.
+func TestTokenSourceNotOAuth(t *testing.T) {
+	for name, c := range map[string]struct {
+		fault shangcloudtest.Fault
+		lost  bool
+	}{
+		"firewall":                {shangcloudtest.Fault{Status: 403, Body: "<html>Blocked</html>"}, false},
+		"wrong path":              {shangcloudtest.Fault{Status: 404, Body: "404 page not found"}, false},
+		"wrong method":            {shangcloudtest.Fault{Status: 405}, false},
+		"proxy without login":     {shangcloudtest.Fault{Status: 407}, false},
+		"JSON of another program": {shangcloudtest.Fault{Status: 403, Body: `{"message":"forbidden"}`}, false},
+		"refusal without a code":  {shangcloudtest.Fault{Status: 400, Body: "expired"}, true},
+		"refusal with a code":     {shangcloudtest.Fault{Status: 403, Body: `{"error":"invalid_grant"}`}, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+				src := s.StoredTokens(newLockingStore(s.expired()))
+				s.platform.Fault("/oauth/token", c.fault)
+				_, err := src.Token()
+				assert.Equal(t, c.lost, errors.Is(err, oauth2login.ErrLoginRequired), "%v", err)
+				assert.Equal(t, !c.lost, errors.Is(err, oauth2login.ErrUnavailable), "%v", err)
+				s.platform.ClearFaults()
+				time.Sleep(time.Minute)
+				_, err = src.Token()
+				assert.Equal(t, c.lost, err != nil)
+			})
+		})
+	}
+}
+
 func TestTokenSourceLoggedInAgainElsewhere(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.issued())
