@@ -34,6 +34,7 @@ type TokenStore interface {
 type TokenLocker interface {
 	// LockToken waits for the lock on the stored token, at most until ctx is done,
 	// and returns the function that releases it. The lock outlives ctx. It is good for
-	// hold, unless its holder dies: then it ends early.
+	// hold, unless its holder dies: then it ends early. Hold counts from the return of
+	// LockToken, or from 2 seconds before at most.
 	LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error)
 }

@@ -43,6 +43,11 @@ return 'OK'`
 const unlockScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`
 
+// maxLockAge is how old a lock may be when its holder gets it. The server counts from when
+// it gave the lock, and its answer may take seconds. An older one is given back: it would
+// end before its holder expects.
+const maxLockAge = 2 * time.Second
+
 // errLost is a save by a former holder of the lock.
 var errLost = errors.New("the lock has ended, and another process has saved or deleted the token since")
 
@@ -233,14 +238,20 @@ func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Durat
 	if err := ctx.Err(); err != nil {
 		return false, t.failed("lock", err, err)
 	}
+	sent := time.Now()
 	answer, err := t.do(ctx, "lock", func(ctx context.Context) (any, error) {
 		// Sent again after a lost answer, it would find its own lock.
 		return t.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
 	})
 	if err != nil {
 		go u.unlock(held)
+		return false, err
 	}
-	return answer != nil, err
+	if answer != nil && time.Since(sent) > maxLockAge {
+		u.unlock(held)
+		return false, nil
+	}
+	return answer != nil, nil
 }
 
 func (u UserTokens) unlock(held *heldLock) {

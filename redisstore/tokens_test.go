@@ -7,6 +7,7 @@ import (
 	"net"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
@@ -70,6 +71,36 @@ func TestTokens_lost_answer_to_a_lock(t *testing.T) {
 		t.Fatal("the lock is not given back")
 	}
 	assert.Equal(t, []string{"set", "eval"}, f.commands())
+}
+
+// TestTokens_late_lock gives a lock back that came too late, and tries anew.
+func TestTokens_late_lock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		locks := 0
+		f := &fakeRedis{answer: func(args []string) string {
+			if args[0] == "eval" {
+				return ":1\r\n"
+			}
+			if locks++; locks < 3 {
+				time.Sleep(2500 * time.Millisecond)
+			}
+			return "+OK\r\n"
+		}}
+		client := redis.NewClient(&redis.Options{
+			Protocol: 2, DisableIdentity: true, MaxRetries: -1, ReadTimeout: time.Minute,
+			Dialer: func(context.Context, string, string) (net.Conn, error) {
+				here, there := net.Pipe()
+				go f.serve(there)
+				return here, nil
+			},
+		})
+		defer client.Close()
+		unlock, err := redisstore.NewTokens(client).User("10001").LockToken(t.Context(), hold)
+		require.NoError(t, err)
+		assert.Equal(t, []string{"set", "eval", "set", "eval", "set"}, f.commands())
+		unlock()
+		assert.Len(t, f.commands(), 6)
+	})
 }
 
 func TestTokens_wait_for_the_lock(t *testing.T) {

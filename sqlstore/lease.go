@@ -11,6 +11,11 @@ import (
 // future, and so as over.
 const clockStep = time.Minute
 
+// maxLeaseAge is how old a lease may be when its holder gets it. A lease counts from its
+// statement, and a busy disk may take seconds for it. An older one is given back: it would
+// end before its holder expects.
+const maxLeaseAge = 2 * time.Second
+
 // sqliteLease sets the statements of SQLite's lock, and returns the one that creates
 // its table. SQLite has no lock that ends with a connection, so a row says who has the
 // lock and until when. All processes that share a file share the machine's clock.
@@ -50,12 +55,23 @@ func (s *Tokens) tryLease(ctx context.Context, key string, hold time.Duration) (
 		_, err := s.table.exec(ctx, s.stmts.release, []byte(key), owner)
 		return err
 	}}
-	got, err := s.table.exec(ctx, s.stmts.lease, []byte(key), owner, units(hold, time.Millisecond))
+	var sent time.Time
+	got, err := write(ctx, s.table, func() (int64, error) {
+		sent = time.Now()
+		res, err := s.table.db.ExecContext(ctx, s.stmts.lease, []byte(key), owner, units(hold, time.Millisecond))
+		if err != nil {
+			return 0, err
+		}
+		return res.RowsAffected()
+	})
 	switch {
 	case err != nil:
 		h.giveBack() // it may have got the lock at the last moment
 		return nil, err
 	case got == 0:
+		return nil, nil
+	case time.Since(sent) > maxLeaseAge:
+		h.giveBack()
 		return nil, nil
 	}
 	return h, nil

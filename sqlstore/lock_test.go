@@ -273,6 +273,29 @@ func TestLease_failedClaim(t *testing.T) {
 	assert.Equal(t, 1, seen.count("DELETE"))
 }
 
+// TestLease_late gives a lease back that came too late, and tries anew.
+func TestLease_late(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		claims := 0
+		tokens, seen, _ := scriptedTokens(t, sqlstore.SQLite, func(ctx context.Context, q string) ([]driver.Value, error) {
+			if strings.HasPrefix(q, "INSERT") {
+				if claims++; claims < 3 {
+					time.Sleep(3 * time.Second)
+				}
+			}
+			return unlocked(ctx, q)
+		})
+		begin := time.Now()
+		unlock, err := tokens.User("a").LockToken(t.Context(), hold)
+		require.NoError(t, err)
+		assert.GreaterOrEqual(t, time.Since(begin), 6*time.Second)
+		assert.Equal(t, 3, claims)
+		assert.Equal(t, 2, seen.count("DELETE"))
+		unlock()
+		assert.Equal(t, 3, seen.count("DELETE"))
+	})
+}
+
 // TestLock_hangingStatement: unlock does not wait for it for long, and the connection
 // is closed when it ends.
 func TestLock_hangingStatement(t *testing.T) {
