@@ -223,21 +223,6 @@ func TestSealedScopesTooLong(t *testing.T) {
 	assert.Empty(t, w.Header())
 }
 
-// TestSealedCookiesDoNotPileUp abandons long logins.
-func TestSealedCookiesDoNotPileUp(t *testing.T) {
-	s, b := newSite(t, sealedWith("1")), newBrowser(t)
-	for i := range 40 {
-		b.start(t, s, oauth2login.WithReturnTo("/"+strings.Repeat("p", i*40)))
-		size := 0
-		for _, c := range b.jar.Cookies(mustParse(s.redirect)) {
-			size += len(c.Name) + len(c.Value)
-		}
-		assert.LessOrEqual(t, size, 4096, i)
-	}
-	_, err := b.finish(s, authorize(t, b.start(t, s)))
-	assert.NoError(t, err)
-}
-
 func FuzzSealedCookie(f *testing.F) {
 	c := valid("https://shangcloud.test")
 	sealedWith("1")(c)
