@@ -1,34 +1,102 @@
 package oauth2login
 
 import (
+	"cmp"
+	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
 
 const (
-	// maxPendingLogins is how many logins of a browser can be under way on a host, for
-	// all providers, and maxPendingBytes how long their cookies may be together. Many
-	// servers allow 8 KB for a header.
+	// maxPendingLogins is how many logins of a browser can be under way on a host. The
+	// login cookies of all providers share that many names, so that logins that start at
+	// once, and do not see each other's cookies, can't leave more.
 	maxPendingLogins = 20
-	maxPendingBytes  = 4 << 10
 
-	// maxDropped is how many cookies an answer deletes. Each takes 100 bytes of headers,
-	// and many proxies allow an answer 4 KB. The next start deletes more.
-	maxDropped = 20
+	// maxPendingBytes is how long the cookies of these logins may be together. Many
+	// servers allow 8 KB for a header.
+	//
+	// A cookie of s bytes gets one of the first maxPendingBytes/s names. So cookies of
+	// one length have maxPendingBytes together, also if the logins start at once. Name n,
+	// counted from 0, holds at most maxPendingBytes/(n+1) bytes: of mixed lengths that is
+	// 14 KB for all names, until the next start deletes the surplus. Names that hold
+	// another provider's newest login do not count: each adds one cookie at most.
+	maxPendingBytes = 4 << 10
+
+	// maxLoginCookies is how many login cookies of a request are read. Chromium and
+	// Firefox keep 180 cookies for a site.
+	maxLoginCookies = 256
 
 	// cookieGrace is how long a cookie outlives its login: a late callback is then told
 	// that it is late, and not that the browser keeps no cookies.
 	cookieGrace = 30 * time.Minute
 
-	// cookieName begins the names of all providers' login cookies.
+	// cookieName begins the names of login cookies. A number from 0 follows.
 	cookieName = "oauth2login-"
 )
 
+// A loginCookie is the cookie of a login under way. Its value is
+// provider.started.secret or, of a sealed login, provider.started.secret.carry.
+type loginCookie struct {
+	slot int // the number in its name
+	size int // what it adds to the header that brings it back
+
+	// provider and started only decide which login is dropped. Browsers do not tell:
+	// they send cookies in the order in which their names were first used (RFC 6265,
+	// section 5.3, step 11.3).
+	provider string
+	started  int64 // Unix milliseconds
+
+	secret, carry string
+}
+
+func (c loginCookie) value() string {
+	value := fmt.Sprintf("%s.%013d.%s", c.provider, c.started, c.secret)
+	if c.carry != "" {
+		value += "." + c.carry
+	}
+	return value
+}
+
+// parseLoginCookie is the reverse of value. redeem judges what was carried.
+func parseLoginCookie(value string) (c loginCookie, ok bool) {
+	provider, rest, _ := strings.Cut(value, ".")
+	started, rest, _ := strings.Cut(rest, ".")
+	secret, carry, _ := strings.Cut(rest, ".")
+	ms, err := strconv.ParseUint(started, 10, 63)
+	c = loginCookie{provider: provider, started: int64(ms), secret: secret, carry: carry}
+	return c, err == nil && len(started) == 13 && len(provider) == shortID && secret != ""
+}
+
+// shortID is how much of a provider's ID a cookie holds.
+const shortID = 8
+
+func (p *Provider) shortID() string { return p.id[:shortID] }
+
+// loginCookies are the login cookies of r, of all providers. There can be several of one
+// name: a program on another port of the host, and without https a sibling subdomain, can
+// set them for other paths and domains.
+func (p *Provider) loginCookies(r *http.Request) (found []loginCookie) {
+	for _, cookie := range r.Cookies() {
+		slot, isOurs := p.slotOf(cookie.Name)
+		c, ok := parseLoginCookie(cookie.Value)
+		if !isOurs || !ok {
+			continue
+		}
+		c.slot, c.size = slot, cookieSize(cookie.Name, cookie.Value)
+		if found = append(found, c); len(found) == maxLoginCookies {
+			break
+		}
+	}
+	return found
+}
+
 func (p *Provider) secureCookies() bool { return !p.plainHTTP }
 
-// cookiePrefix is common to all providers, which share one budget of cookies.
 func (p *Provider) cookiePrefix() string {
 	if p.secureCookies() {
 		return "__Host-" + cookieName // a sibling subdomain can't set it, nor can plain http
@@ -36,10 +104,15 @@ func (p *Provider) cookiePrefix() string {
 	return cookieName
 }
 
-// cookieName is different for every login, so that several can be under way.
-func (p *Provider) cookieName(state string) string {
-	return p.cookiePrefix() + p.id[:8] + "-" + state[:8]
+func (p *Provider) cookieName(slot int) string { return p.cookiePrefix() + strconv.Itoa(slot) }
+
+func (p *Provider) slotOf(name string) (slot int, ok bool) {
+	number, ok := strings.CutPrefix(name, p.cookiePrefix())
+	slot, err := strconv.Atoi(number)
+	return slot, ok && err == nil && slot >= 0 && slot < maxPendingLogins && strconv.Itoa(slot) == number
 }
+
+func cookieSize(name, value string) int { return len(name) + len("=") + len(value) + len("; ") }
 
 func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
@@ -55,37 +128,102 @@ func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
 	}
 }
 
-// dropOldCookies makes room for the cookie of one more login. Browsers send the oldest
-// cookies first (RFC 6265, section 5.4). The newest login of each other provider stays.
-func (p *Provider) dropOldCookies(w http.ResponseWriter, r *http.Request, next *http.Cookie) {
-	prefix := p.cookiePrefix()
-	providerOf := func(name string) string { return name[:min(len(name), len(prefix)+8)] }
-	kept := map[string]bool{providerOf(next.Name): true}
-	logins, size := 1, sizeOf(next)
-	var older []*http.Cookie // newest first
-	for _, c := range slices.Backward(r.Cookies()) {
-		switch provider := providerOf(c.Name); {
-		case !strings.HasPrefix(c.Name, prefix):
-		case kept[provider]:
-			older = append(older, c)
-		default:
-			kept[provider] = true
-			logins++
-			size += sizeOf(c)
-		}
+// setLoginCookie sets the cookie of one more login, and deletes those of logins that there
+// is no room for.
+func (p *Provider) setLoginCookie(w http.ResponseWriter, r *http.Request, secret, carry string) {
+	now := time.Now()
+	others := p.pendingCookies(r, now)
+	value := loginCookie{provider: p.shortID(), started: others.next(now), secret: secret, carry: carry}.value()
+	size := cookieSize(p.cookieName(maxPendingLogins-1), value)
+	slot := others.choose(size)
+	for _, surplus := range others.surplus(slot, size) {
+		p.deleteCookie(w, surplus)
 	}
-	var surplus []*http.Cookie
-	for _, c := range older {
-		logins++
-		size += sizeOf(c)
-		if logins > maxPendingLogins || size > maxPendingBytes {
-			surplus = append(surplus, c)
-		}
-	}
-	for _, c := range surplus[max(0, len(surplus)-maxDropped):] {
-		http.SetCookie(w, p.cookie(c.Name, "", -1))
-	}
+	http.SetCookie(w, p.cookie(p.cookieName(slot), value, int((p.opts.LoginLifetime+cookieGrace).Seconds())))
 }
 
-// sizeOf is what a cookie adds to the header that brings it back.
-func sizeOf(c *http.Cookie) int { return len(c.Name) + len("=") + len(c.Value) + len("; ") }
+func (p *Provider) deleteCookie(w http.ResponseWriter, slot int) {
+	http.SetCookie(w, p.cookie(p.cookieName(slot), "", -1))
+}
+
+// pendingCookies are what a start sees of the logins that are under way in its browser.
+type pendingCookies struct {
+	newestFirst []loginCookie
+	taken       [maxPendingLogins]bool // the names in use
+	stays       [maxPendingLogins]bool // the names of each other provider's newest login
+	staying     int                    // the size of cookies of these names
+}
+
+// pendingCookies passes over cookies that are older than any login can be, or from the
+// future: their names are free.
+func (p *Provider) pendingCookies(r *http.Request, now time.Time) *pendingCookies {
+	b := &pendingCookies{newestFirst: slices.DeleteFunc(p.loginCookies(r), func(c loginCookie) bool {
+		age := now.Sub(time.UnixMilli(c.started))
+		return age > maxLoginTime+cookieGrace || age < -storeSkew
+	})}
+	slices.SortStableFunc(b.newestFirst, func(c, d loginCookie) int { return cmp.Compare(d.started, c.started) })
+	seen := map[string]bool{p.shortID(): true}
+	for _, c := range b.newestFirst {
+		b.taken[c.slot] = true
+		if !seen[c.provider] {
+			seen[c.provider], b.stays[c.slot] = true, true
+		}
+	}
+	for _, c := range b.newestFirst {
+		if b.stays[c.slot] {
+			b.staying += c.size
+		}
+	}
+	return b
+}
+
+// next is the time for a login that starts now: later than all others, although clocks
+// differ.
+func (b *pendingCookies) next(now time.Time) int64 {
+	if len(b.newestFirst) == 0 {
+		return now.UnixMilli()
+	}
+	return max(now.UnixMilli(), b.newestFirst[0].started+1)
+}
+
+// choose picks the name for a cookie of a size: at random among the free ones, because
+// several starts can come at once and see the same cookies. If none is free it takes that
+// of the oldest login.
+func (b *pendingCookies) choose(size int) (slot int) {
+	// One name at least: a login that does not fit is alone, but for those that stay.
+	names := max(1, (maxPendingBytes-b.staying)/size)
+	var usable, free []int
+	for slot := range maxPendingLogins {
+		if b.stays[slot] || len(usable) == names {
+			continue
+		}
+		usable = append(usable, slot)
+		if !b.taken[slot] {
+			free = append(free, slot)
+		}
+	}
+	if len(free) > 0 {
+		return free[rand.IntN(len(free))]
+	}
+	for _, c := range b.newestFirst {
+		if len(usable) == 0 || slices.Contains(usable, c.slot) {
+			slot = c.slot
+		}
+	}
+	return slot
+}
+
+// surplus are the names of the oldest logins that do not fit beside a new one.
+func (b *pendingCookies) surplus(chosen, size int) (slots []int) {
+	size += b.staying
+	for _, c := range b.newestFirst {
+		if b.stays[c.slot] || c.slot == chosen {
+			continue
+		}
+		size += c.size
+		if size > maxPendingBytes && !slices.Contains(slots, c.slot) {
+			slots = append(slots, c.slot)
+		}
+	}
+	return slots
+}

@@ -2,10 +2,14 @@ package oauth2login_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/stretchr/testify/assert"
@@ -35,7 +39,8 @@ func testLoginCookie(t *testing.T, kind func(*setup)) {
 			cookies := w.Result().Cookies()
 			require.Len(t, cookies, 1)
 			got := cookies[0]
-			assert.True(t, strings.HasPrefix(got.Name, c.prefix), got.Name)
+			assert.Regexp(t, "^"+c.prefix+"1?[0-9]$", got.Name)
+			assert.Regexp(t, `^[0-9a-f]{8}\.[0-9]{13}\.[A-Z2-7]{26}(\.[\w-]+)?$`, got.Value)
 			assert.Equal(t, c.secure, got.Secure)
 			assert.True(t, got.HttpOnly)
 			assert.Equal(t, http.SameSiteLaxMode, got.SameSite)
@@ -43,7 +48,8 @@ func testLoginCookie(t *testing.T, kind func(*setup)) {
 			assert.Empty(t, got.Domain)
 			assert.Equal(t, 35*60, got.MaxAge, "it outlives the login: a late callback is told that it is late")
 			assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
-			assert.NotContains(t, w.Header().Get("Location"), got.Value, "the secret stays between site and browser")
+			_, secret, _ := partsOf(got.Value)
+			assert.NotContains(t, w.Header().Get("Location"), secret, "the secret stays between site and browser")
 
 			r := httptest.NewRequest("GET", authorize(t, w.Header().Get("Location")), nil)
 			r.AddCookie(got)
@@ -77,28 +83,368 @@ func TestAbandonedLogins(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
 }
 
-// Many starts at once leave more cookies than a browser may keep. The next answers delete
-// them, a few at a time, and their headers stay below the 4 KB that many proxies allow.
-func TestSurplusCookies(t *testing.T) {
+// startsAtOnce has b send n starts, of which up to open are under way at a time, so that
+// they do not see each other's cookies. The answers come in any order or, if random is
+// nil, in that of the starts. check runs after each one.
+func (b *browser) startsAtOnce(t *testing.T, random *rand.Rand, n, open int, start func(w http.ResponseWriter, r *http.Request) error, check func()) {
+	t.Helper()
+	var answers []*httptest.ResponseRecorder
+	for n > 0 || len(answers) > 0 {
+		if n > 0 && len(answers) < open {
+			w := httptest.NewRecorder()
+			require.NoError(t, start(w, b.request("GET", "https://app.example/login")))
+			answers = append(answers, w)
+			n--
+			continue
+		}
+		i := 0
+		if random != nil {
+			i = random.IntN(len(answers))
+		}
+		b.jar.SetCookies(mustParse("https://app.example/login"), answers[i].Result().Cookies())
+		answers = slices.Delete(answers, i, i+1)
+		check()
+	}
+}
+
+// cookies returns how many cookies b has, and how long their header is.
+func (b *browser) cookies() (count, size int) {
+	r := b.request("GET", "https://app.example/login")
+	return len(r.Cookies()), len(r.Header.Get("Cookie"))
+}
+
+// lengths are kinds of logins whose cookies differ in length.
+var lengths = []struct {
+	name string
+	kind func(*setup)
+	path int // its length
+}{
+	{"stored", func(*setup) {}, 1900},
+	{"sealed", sealedWith("1"), 1},
+	{"sealed with a path", sealedWith("1"), 300},
+	{"sealed with the longest path", sealedWith("1"), 1900},
+}
+
+func pathOf(length int) oauth2login.LoginOption {
+	return oauth2login.WithReturnTo("/" + strings.Repeat("p", length))
+}
+
+// However many logins of one length start at once, a browser keeps 20 cookies of 4 KB. Then
+// a login works.
+func TestStartsAtOnce(t *testing.T) {
+	for _, c := range lengths {
+		for _, open := range []int{6, 400} {
+			t.Run(fmt.Sprintf("%s/%d", c.name, open), func(t *testing.T) {
+				inBubble(t, func(t *testing.T, s *site) {
+					b, random := newBrowser(t), rand.New(rand.NewPCG(1, 2))
+					start := func(w http.ResponseWriter, r *http.Request) error { return s.StartLogin(w, r, pathOf(c.path)) }
+					b.startsAtOnce(t, random, 400, open, start, func() {
+						count, size := b.cookies()
+						require.LessOrEqual(t, count, 20)
+						require.LessOrEqual(t, size, 4096)
+					})
+					b.assertLogsIn(t, s)
+				}, c.kind)
+			})
+		}
+	}
+}
+
+// assertLogsIn has b start a login and return from the provider.
+func (b *browser) assertLogsIn(t *testing.T, s *site, opts ...oauth2login.LoginOption) {
+	t.Helper()
+	state := queryOf(t, b.start(t, s, opts...)).Get("state")
+	_, err := b.finish(s, s.redirect+"?error=access_denied&state="+state)
+	assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
+}
+
+// Logins of mixed lengths that start at once may have more than 4 KB together; the most
+// have those that come from short to long. The next start deletes the surplus, with headers
+// of less than 8 KB.
+func TestStartsAtOnce_mixed(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		shuffled bool
+		open     int
+		size     int
+	}{
+		{"in sequence", true, 1, 4 << 10},
+		{"short to long", false, 400, 14 << 10},
+		{"a few", true, 6, 14 << 10},
+		{"many", true, 100, 14 << 10},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *site) {
+				b := newBrowser(t)
+				var paths []int
+				for i := range 390 {
+					paths = append(paths, i*5)
+				}
+				var random *rand.Rand
+				if c.shuffled {
+					random = rand.New(rand.NewPCG(1, 2))
+					random.Shuffle(len(paths), func(i, j int) { paths[i], paths[j] = paths[j], paths[i] })
+				}
+				left := paths
+				start := func(w http.ResponseWriter, r *http.Request) error {
+					path := left[0]
+					left = left[1:]
+					return s.StartLogin(w, r, pathOf(path))
+				}
+				b.startsAtOnce(t, random, len(paths), c.open, start, func() {
+					count, size := b.cookies()
+					require.LessOrEqual(t, count, 20)
+					require.LessOrEqual(t, size, c.size)
+				})
+				r, w := b.request("GET", "https://app.example/login"), httptest.NewRecorder()
+				require.NoError(t, s.StartLogin(w, r, pathOf(1900)))
+				var header strings.Builder
+				require.NoError(t, w.Header().Write(&header))
+				assert.Less(t, header.Len(), 8<<10)
+				b.keep(r, w)
+				_, size := b.cookies()
+				assert.LessOrEqual(t, size, 4096)
+				b.assertLogsIn(t, s)
+			}, sealedWith("1"))
+		})
+	}
+}
+
+// Of each provider the newest login stays, also if all three have more than 4 KB together.
+func TestStartsAtOnce_providers(t *testing.T) {
+	for _, c := range lengths {
+		t.Run(c.name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *site) {
+				sites := []*site{s}
+				for _, id := range []string{"second", "third"} {
+					sites = append(sites, newSiteAt(t, s.platform, c.kind, func(s *setup) { s.ClientID = id }))
+				}
+				b, random := newBrowser(t), rand.New(rand.NewPCG(1, 2))
+				longest := 0
+				start := func(w http.ResponseWriter, r *http.Request) error {
+					err := sites[random.IntN(len(sites))].StartLogin(w, r, pathOf(c.path))
+					longest = max(longest, len(w.Header().Get("Set-Cookie")))
+					return err
+				}
+				b.startsAtOnce(t, random, 400, 6, start, func() {
+					count, size := b.cookies()
+					require.LessOrEqual(t, count, 20)
+					require.LessOrEqual(t, size, max(4096, 3*longest))
+				})
+				var callbacks []string // now in sequence
+				for _, s := range sites {
+					callbacks = append(callbacks, s.redirect+"?error=access_denied&state="+queryOf(t, b.start(t, s, pathOf(c.path))).Get("state"))
+				}
+				for i, s := range sites {
+					_, err := b.finish(s, callbacks[i])
+					assert.ErrorIs(t, err, oauth2login.ErrAccessDenied, i)
+				}
+			}, c.kind)
+		})
+	}
+}
+
+// TestCookieNames: a start takes the name of another login only if none is free, and two
+// that come at once seldom take the same.
+func TestCookieNames(t *testing.T) {
+	s := newSite(t)
+	b := newBrowser(t)
+	for i := range 20 {
+		b.start(t, s)
+		count, _ := b.cookies()
+		require.Equal(t, i+1, count)
+	}
+	same := 0
+	for range 100 {
+		one, _ := started(t, s.Provider)
+		two, _ := started(t, s.Provider)
+		if one.Name == two.Name {
+			same++
+		}
+	}
+	assert.Less(t, same, 40, "5 in the mean; 40 happen less than once in 10^20 runs")
+}
+
+// Two starts at once took the same name. The login whose cookie is gone is refused, and its
+// callback leaves the other login alone.
+func TestReplacedLogin(t *testing.T) { storedAndSealed(t, testReplacedLogin) }
+
+func testReplacedLogin(t *testing.T, kind func(*setup)) {
+	s := newSite(t, kind)
+	_, gone := started(t, s.Provider)
+	cookie, state := started(t, s.Provider)
+	w := httptest.NewRecorder()
+	_, err := s.FinishLogin(w, requestWith("error=access_denied&state="+gone, cookie.String()))
+	assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
+	assert.NotErrorIs(t, err, oauth2login.ErrNoCookies)
+	assert.Empty(t, w.Result().Cookies())
+	w = httptest.NewRecorder()
+	_, err = s.FinishLogin(w, requestWith("error=access_denied&state="+state, cookie.String()))
+	assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
+	require.Len(t, w.Result().Cookies(), 1)
+	assert.Equal(t, cookie.Name, w.Result().Cookies()[0].Name)
+}
+
+// A machine whose clock is ahead has started the logins of a browser. Those that start here
+// are newer all the same.
+func TestClocksOfStarts(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
-	page := mustParse("https://app.example/login")
-	for range 120 { // none of them brings the cookies of the others
-		w := httptest.NewRecorder()
-		require.NoError(t, s.StartLogin(w, httptest.NewRequest("GET", page.String(), nil)))
-		b.jar.SetCookies(page, w.Result().Cookies())
+	for range 20 {
+		b.start(t, s)
 	}
-	for range 10 {
-		r := b.request("GET", page.String())
-		w := httptest.NewRecorder()
-		require.NoError(t, s.StartLogin(w, r))
-		var header strings.Builder
-		require.NoError(t, w.Header().Write(&header))
-		assert.Less(t, header.Len(), 4<<10)
-		b.jar.SetCookies(page, w.Result().Cookies())
+	ahead := b.jar.Cookies(mustParse(s.redirect))
+	for _, c := range ahead {
+		c.Value, c.Path, c.Secure = shifted(t, c.Value, 2*time.Minute), "/", true
 	}
-	assert.Len(t, b.jar.Cookies(page), 20)
-	_, err := b.finish(s, authorize(t, b.start(t, s)))
-	assert.NoError(t, err)
+	b.jar.SetCookies(mustParse(s.redirect), ahead)
+	var callbacks []string
+	for range 20 {
+		callbacks = append(callbacks, authorize(t, b.start(t, s)))
+	}
+	for _, callback := range callbacks {
+		_, err := b.finish(s, callback)
+		assert.NoError(t, err)
+	}
+}
+
+// shifted is a login's cookie that was set at another time.
+func shifted(t *testing.T, value string, by time.Duration) string {
+	t.Helper()
+	parts := strings.Split(value, ".")
+	ms, err := strconv.ParseInt(parts[1], 10, 64)
+	require.NoError(t, err)
+	parts[1] = fmt.Sprintf("%013d", ms+by.Milliseconds())
+	return strings.Join(parts, ".")
+}
+
+// The newest login of another provider keeps its name for as long as it can be under way.
+// Anything else holds no name.
+func TestCookieHoldsItsName(t *testing.T) {
+	one, two := newSite(t, sealedWith("1")), newSite(t, sealedWith("1"), func(c *setup) { c.ClientID = "second" })
+	old, _ := started(t, one.Provider, pathOf(1900))
+	head, secret, sealed := partsOf(old.Value)
+	for name, c := range map[string]struct {
+		value string
+		holds bool
+	}{
+		"new":                    {old.Value, true},
+		"a bit old":              {shifted(t, old.Value, -89*time.Minute), true},
+		"too old":                {shifted(t, old.Value, -91*time.Minute), false},
+		"of a clock ahead":       {shifted(t, old.Value, 4*time.Minute), true},
+		"of the future":          {shifted(t, old.Value, 6*time.Minute), false},
+		"too long a provider":    {"0" + old.Value, false},
+		"without a secret":       {head + ".." + sealed, false},
+		"without a time":         {head[:9] + "." + secret + "." + sealed, false},
+		"of a time that is none": {head[:9] + "-" + head[10:] + "." + secret + "." + sealed, false},
+		"not of a login":         {"x", false},
+	} {
+		w := httptest.NewRecorder()
+		require.NoError(t, two.StartLogin(w, requestWith("", old.Name+"="+c.value), pathOf(1900)))
+		assert.Equal(t, c.holds, w.Result().Cookies()[0].Name != old.Name, name)
+	}
+}
+
+// With more providers than names, the oldest login goes.
+func TestMoreProvidersThanNames(t *testing.T) {
+	platform, b := newPlatform(t), newBrowser(t)
+	var sites []*site
+	var callbacks []string
+	for i := range 25 {
+		s := newSiteAt(t, platform, func(c *setup) { c.ClientID = fmt.Sprint("client ", i) })
+		sites = append(sites, s)
+		callbacks = append(callbacks, s.redirect+"?error=access_denied&state="+queryOf(t, b.start(t, s)).Get("state"))
+	}
+	for i, s := range sites {
+		want := oauth2login.ErrAccessDenied
+		if i < 5 {
+			want = oauth2login.ErrWrongBrowser
+		}
+		_, err := b.finish(s, callbacks[i])
+		assert.ErrorIs(t, err, want, i)
+	}
+}
+
+// What has not the form of a login's cookie is none, although it holds the secret.
+func TestLoginCookie_malformed(t *testing.T) { storedAndSealed(t, testLoginCookieMalformed) }
+
+func testLoginCookieMalformed(t *testing.T, kind func(*setup)) {
+	s := newSite(t, kind)
+	cookie, state := started(t, s.Provider)
+	parts := strings.SplitN(cookie.Value, ".", 3)
+	provider, at, rest := parts[0], parts[1], parts[2]
+	for name, value := range map[string]string{
+		"the secret alone":     rest,
+		"no provider":          "." + at + "." + rest,
+		"another provider":     "00000000." + at + "." + rest,
+		"a long provider":      provider + "0." + at + "." + rest,
+		"no time":              provider + "." + rest,
+		"an empty time":        provider + ".." + rest,
+		"a short time":         provider + "." + at[1:] + "." + rest,
+		"a long time":          provider + ".0" + at + "." + rest,
+		"a time below 0":       provider + ".-" + at[1:] + "." + rest,
+		"a time that is none":  provider + ".x" + at[1:] + "." + rest,
+		"no secret":            provider + "." + at,
+		"an empty secret":      provider + "." + at + ".",
+		"a secret in front":    rest + "." + provider + "." + at,
+		"an endless secret":    provider + "." + at + "." + strings.Repeat("A", 5000) + rest,
+		"a dot before it all":  "." + cookie.Value,
+		"a space in the value": strings.Replace(cookie.Value, ".", " .", 1),
+	} {
+		_, err := s.FinishLogin(httptest.NewRecorder(), requestWith("error=access_denied&state="+state, cookie.Name+"="+value))
+		assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser, name)
+	}
+	_, err := s.FinishLogin(httptest.NewRecorder(), requestWith("error=access_denied&state="+state, cookie.Name+"="+cookie.Value))
+	assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
+}
+
+// TestPlantedCookies has cookies that somebody has planted stand in front of a browser's
+// own, as a sibling subdomain can on plain http, and a program on another port. They
+// delay no honest login.
+func TestPlantedCookies(t *testing.T) { storedAndSealed(t, testPlantedCookies) }
+
+func testPlantedCookies(t *testing.T, kind func(*setup)) {
+	s := newSite(t, kind)
+	strange := newSite(t, kind, func(c *setup) { c.ClientID = "strange" })
+	plant := func(n int, value func(i int) string) (header string) {
+		for i := range n {
+			header += fmt.Sprintf("__Host-oauth2login-%d=%s; ", i%20, value(i))
+		}
+		return header
+	}
+	own := func(by time.Duration) func(int) string {
+		return func(int) string { c, _ := started(t, s.Provider); return shifted(t, c.Value, by) }
+	}
+	for name, planted := range map[string]string{
+		"garbage":                 plant(20, func(int) string { return "tossed" }),
+		"long garbage":            plant(20, func(int) string { return strings.Repeat("x", 4000) }),
+		"numbers out of range":    strings.NewReplacer("login-0", "login-20", "login-1", "login--1", "login-2", "login-99999999999999999999").Replace(plant(3, own(0))),
+		"logins of this provider": plant(20, own(0)),
+		"of the future":           plant(20, own(4*time.Minute)),
+		"of a far future":         plant(20, own(24*time.Hour)),
+		"of long ago":             plant(20, own(-24*time.Hour)),
+		"of another provider":     plant(20, func(int) string { c, _ := started(t, strange.Provider); return c.Value }),
+		"of 20 providers":         plant(20, func(i int) string { c, _ := started(t, strange.Provider); return fmt.Sprintf("%08d", i) + c.Value[8:] }),
+		"180 logins":              plant(180, own(0)),
+		"many of one name":        strings.Repeat("__Host-oauth2login-7="+own(time.Minute)(0)+"; ", 20),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := httptest.NewRecorder()
+			require.NoError(t, s.StartLogin(w, requestWith("", planted)))
+			assert.Less(t, len(w.Header()["Set-Cookie"]), 21)
+			for _, c := range w.Result().Cookies() {
+				if c.MaxAge > 0 {
+					planted += c.Name + "=" + c.Value // behind them
+				}
+			}
+			_, err := s.FinishLogin(httptest.NewRecorder(), requestWith(queryOf(t, authorize(t, w.Header().Get("Location"))).Encode(), planted))
+			assert.NoError(t, err)
+		})
+	}
+	t.Run("more than browsers keep", func(t *testing.T) {
+		cookie, state := started(t, s.Provider)
+		_, err := s.FinishLogin(httptest.NewRecorder(), requestWith("code=c&state="+state, plant(300, own(0))+cookie.Name+"="+cookie.Value))
+		assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser, "nobody looks at them all")
+	})
 }
 
 // Logins are abandoned at two providers of a site that has cookies of its own: together

@@ -94,9 +94,10 @@ func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 //
 // Serve it on the host of the redirect URL: a browser does not send the cookie to
 // another one. The host may be another one behind a proxy. Several logins of one browser
-// can be under way. If there are more than 20, or their cookies have more than 4 KB
-// together, a start drops the oldest, but of each provider not the newest. A request that
-// is not a navigation gets a short answer and starts nothing: see [NavigationsOnly].
+// can be under way: 20 on a host, whose cookies have 4 KB together. Beyond that a start
+// drops the oldest, but of each other provider not the newest. Of logins that start at
+// once, one may replace another. A request that is not a navigation gets a short answer
+// and starts nothing: see [NavigationsOnly].
 //
 // On an error nothing was written to w. [ErrStateStore]: answer 503. Any other error is
 // a wrong option. StartLogin is safe for concurrent use.
@@ -140,13 +141,7 @@ func (p *Provider) start(w http.ResponseWriter, r *http.Request, opts []LoginOpt
 	if err != nil {
 		return "", p.placed(err)
 	}
-	value := at.secret
-	if carry != "" {
-		value += "." + carry
-	}
-	cookie := p.cookie(p.cookieName(at.state), value, int((p.opts.LoginLifetime + cookieGrace).Seconds()))
-	p.dropOldCookies(w, r, cookie)
-	http.SetCookie(w, cookie)
+	p.setLoginCookie(w, r, at.secret, carry)
 	w.Header().Set("Cache-Control", "no-store")
 	return p.authURL(at.state, l), nil
 }
@@ -289,12 +284,12 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 	if !isBrowserState(cb.state) {
 		return nil, p.placed(ErrStateNotFound)
 	}
-	at, carried, err := p.startedHere(r, cb.state)
+	at, cookie, err := p.startedHere(r, cb.state)
 	if err != nil {
 		return nil, err
 	}
 	login, err := p.results.do(r.Context(), at.resultKey(cb), func() (*Login, bool, error) {
-		l, err := p.pending.redeem(r.Context(), at.place, carried)
+		l, err := p.pending.redeem(r.Context(), at.place, cookie.carry)
 		if err != nil {
 			return nil, false, p.placed(err)
 		}
@@ -302,7 +297,9 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 		return login, true, err
 	})
 	if !errors.Is(err, ErrStateStore) { // otherwise the state may still be there
-		http.SetCookie(w, p.cookie(p.cookieName(cb.state), "", -1))
+		// A start that was answered meanwhile has taken another name, unless it had to
+		// take that of this login: then its own login is lost, and has to start again.
+		p.deleteCookie(w, cookie.slot)
 	}
 	return login, err
 }
@@ -350,22 +347,23 @@ func isBrowserState(s string) bool {
 	return err == nil && len(b) == sha256.Size
 }
 
-// startedHere finds the cookie of a state. carried is what the cookie holds besides the
-// secret.
-func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, carried string, err error) {
-	for _, c := range r.CookiesNamed(p.cookieName(state)) {
-		secret, carried, _ := strings.Cut(c.Value, ".")
-		at := p.browserPlace(secret)
+// startedHere finds the cookie of a state.
+func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, c loginCookie, err error) {
+	for _, c := range p.loginCookies(r) {
+		if c.provider != p.shortID() {
+			continue
+		}
+		at := p.browserPlace(c.secret)
 		if subtle.ConstantTimeCompare([]byte(at.state), []byte(state)) == 1 {
-			return at, carried, nil
+			return at, c, nil
 		}
 	}
 	if p.pending.isRedeemed(p.placeOf(browserLogin, state, "").key) {
-		return at, "", p.errorf("callback: the login is finished already; the page was reloaded, or opened again", ErrStateNotFound)
+		return at, c, p.errorf("callback: the login is finished already; the page was reloaded, or opened again", ErrStateNotFound)
 	}
 	if len(r.Cookies()) > 0 {
-		return at, "", p.errorf("callback: this browser did not start the login, or no longer has its cookie", ErrWrongBrowser)
+		return at, c, p.errorf("callback: this browser did not start the login, or no longer has its cookie", ErrWrongBrowser)
 	}
-	return at, "", p.errorf(fmt.Sprintf("callback: the browser sent no cookie; it may block cookies, or the login started on another host than that of the redirect URL (seen %.100q, expected %q)",
+	return at, c, p.errorf(fmt.Sprintf("callback: the browser sent no cookie; it may block cookies, or the login started on another host than that of the redirect URL (seen %.100q, expected %q)",
 		r.Host, p.redirectHost), ErrNoCookies)
 }

@@ -192,6 +192,16 @@ func started(t testing.TB, p *oauth2login.Provider, opts ...oauth2login.LoginOpt
 	return w.Result().Cookies()[0], queryOf(t, w.Header().Get("Location")).Get("state")
 }
 
+// partsOf splits the value of a login's cookie: the provider and the time of the start,
+// the secret and, of a sealed login, what is sealed.
+func partsOf(value string) (head, secret, sealed string) {
+	parts := strings.SplitN(value, ".", 4)
+	if len(parts) == 4 {
+		sealed = parts[3]
+	}
+	return parts[0] + "." + parts[1], parts[2], sealed
+}
+
 // requestWith is a callback with a query and a Cookie header.
 func requestWith(query, cookies string) *http.Request {
 	r := httptest.NewRequest("GET", "/callback", nil)

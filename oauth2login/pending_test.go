@@ -110,8 +110,8 @@ func TestSealedIsSealed(t *testing.T) {
 	s, b := newSite(t, sealedWith("1")), newBrowser(t)
 	callbackURL := authorize(t, b.start(t, s, oauth2login.WithReturnTo("/readable-path"), oauth2login.WithValue("readable-value")))
 	own := b.jar.Cookies(mustParse(s.redirect))[0]
-	secret, sealed, found := strings.Cut(own.Value, ".")
-	require.True(t, found)
+	head, secret, sealed := partsOf(own.Value)
+	bare := head + "." + secret
 	data, err := base64.RawURLEncoding.DecodeString(sealed)
 	require.NoError(t, err)
 	assert.NotContains(t, string(data), "readable")
@@ -128,22 +128,22 @@ func TestSealedIsSealed(t *testing.T) {
 	for i := range data {
 		bad := bytes.Clone(data)
 		bad[i] ^= 1
-		require.ErrorIs(t, try(secret+"."+base64.RawURLEncoding.EncodeToString(bad)), oauth2login.ErrStateNotFound, "byte %d", i)
+		require.ErrorIs(t, try(bare+"."+base64.RawURLEncoding.EncodeToString(bad)), oauth2login.ErrStateNotFound, "byte %d", i)
 	}
 	other := newBrowser(t)
 	other.start(t, s)
-	_, foreign, _ := strings.Cut(other.jar.Cookies(mustParse(s.redirect))[0].Value, ".")
+	_, _, foreign := partsOf(other.jar.Cookies(mustParse(s.redirect))[0].Value)
 	for name, value := range map[string]string{
-		"nothing":              secret,
-		"empty":                secret + ".",
-		"not base64":           secret + ".!!",
-		"another encoding":     secret + "." + sealed + "=",
-		"another login's":      secret + "." + foreign,
+		"nothing":              bare,
+		"empty":                bare + ".",
+		"not base64":           bare + ".!!",
+		"another encoding":     bare + "." + sealed + "=",
+		"another login's":      bare + "." + foreign,
 		"twice":                own.Value + "." + sealed,
-		"plain":                secret + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"v":"x","e":99999999999999}`)),
-		"too long":             secret + "." + strings.Repeat("A", 4096),
-		"another key's":        secret + "." + base64.RawURLEncoding.EncodeToString(append([]byte{1, 1, 2, 3, 4, 5, 6, 7, 8}, data[9:]...)),
-		"without its last bit": secret + "." + sealed[:len(sealed)-1],
+		"plain":                bare + "." + base64.RawURLEncoding.EncodeToString([]byte(`{"v":"x","e":99999999999999}`)),
+		"too long":             bare + "." + strings.Repeat("A", 4096),
+		"another key's":        bare + "." + base64.RawURLEncoding.EncodeToString(append([]byte{1, 1, 2, 3, 4, 5, 6, 7, 8}, data[9:]...)),
+		"without its last bit": bare + "." + sealed[:len(sealed)-1],
 	} {
 		assert.ErrorIs(t, try(value), oauth2login.ErrStateNotFound, name)
 	}
@@ -158,15 +158,14 @@ func TestSealedForOneProvider(t *testing.T) {
 	other := newSiteAt(t, platform, sealedWith("1"), func(c *setup) { c.ClientID = "second" })
 	b := newBrowser(t)
 	b.start(t, live)
-	liveSealed := b.jar.Cookies(mustParse(live.redirect))[0].Value
-	_, liveSealed, _ = strings.Cut(liveSealed, ".")
+	_, _, liveSealed := partsOf(b.jar.Cookies(mustParse(live.redirect))[0].Value)
 
 	b = newBrowser(t)
 	callbackURL := authorize(t, b.start(t, other))
 	own := b.jar.Cookies(mustParse(other.redirect))[0]
-	secret, _, _ := strings.Cut(own.Value, ".")
+	head, secret, _ := partsOf(own.Value)
 	r := httptest.NewRequest("GET", callbackURL, nil)
-	r.AddCookie(&http.Cookie{Name: own.Name, Value: secret + "." + liveSealed})
+	r.AddCookie(&http.Cookie{Name: own.Name, Value: head + "." + secret + "." + liveSealed})
 	_, err := other.FinishLogin(httptest.NewRecorder(), r)
 	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
 	_, err = b.finish(other, callbackURL)
@@ -231,7 +230,7 @@ func FuzzSealedCookie(f *testing.F) {
 	require.NoError(f, p.StartLogin(w, httptest.NewRequest("GET", "https://app.example/login", nil)))
 	cookie := w.Result().Cookies()[0]
 	location := mustParse(w.Header().Get("Location"))
-	secret, good, _ := strings.Cut(cookie.Value, ".")
+	head, secret, good := partsOf(cookie.Value)
 	callbackURL := "https://app.example/callback?error=access_denied&state=" + location.Query().Get("state")
 	for _, seed := range []string{"", ".", good, good[:20], good + ".", good + "=", "AQ", strings.Repeat("A", 52), strings.Repeat("A", 3073)} {
 		f.Add(seed)
@@ -241,7 +240,7 @@ func FuzzSealedCookie(f *testing.F) {
 			return
 		}
 		r := httptest.NewRequest("GET", callbackURL, nil)
-		r.Header.Set("Cookie", cookie.Name+"="+secret+"."+sealed)
+		r.Header.Set("Cookie", cookie.Name+"="+head+"."+secret+"."+sealed)
 		_, err := p.FinishLogin(httptest.NewRecorder(), r)
 		// What ends the value of a cookie ends what was sealed, too.
 		if end := strings.IndexAny(sealed, "; "); end >= 0 && sealed[:end] == good {
@@ -318,11 +317,12 @@ func TestStoreHoldsNoStates(t *testing.T) {
 	store := &recordingStore{Store: state.NewMemory(0)}
 	s := newSite(t, func(c *setup) { c.States = store })
 	cookie, browserState := started(t, s.Provider)
+	_, secret, _ := partsOf(cookie.Value)
 	authURL, err := s.StartUnbound(t.Context())
 	require.NoError(t, err)
 	require.Len(t, store.put, 2)
 	for _, put := range store.put {
-		for _, secret := range []string{cookie.Value, browserState, queryOf(t, authURL).Get("state")} {
+		for _, secret := range []string{secret, browserState, queryOf(t, authURL).Get("state")} {
 			assert.NotContains(t, put, secret)
 		}
 	}

@@ -125,7 +125,7 @@ type genuine struct {
 
 // secrets lists the parts of g that must not be printed.
 func (g *genuine) secrets() []string {
-	secret, sealed, _ := strings.Cut(g.cookie.Value, ".")
+	_, secret, sealed := partsOf(g.cookie.Value)
 	return slices.DeleteFunc([]string{g.state, g.code, secret, sealed}, func(s string) bool { return s == "" })
 }
 
@@ -196,15 +196,22 @@ var attacks = []struct {
 		a.cookies = []*http.Cookie{{Name: a.of.cookie.Name, Value: a.others[0].cookie.Value}}
 	}},
 	{"cookie garbage", false, func(r *callbackRun, a *attempt) {
-		secret, sealed, isSealed := strings.Cut(a.of.cookie.Value, ".")
-		value := oneOf(r.run, []string{"", ".", "=", "\x00", "\xff", strings.Repeat("A", 1<<r.IntN(14)), "." + sealed, r.altered(secret) + "." + sealed, "\"" + secret + "x\"", ";" + secret})
-		if isSealed && r.IntN(2) == 0 {
-			value = secret + "." + r.altered(sealed)
+		head, secret, sealed := partsOf(a.of.cookie.Value)
+		value := oneOf(r.run, []string{
+			"", ".", "...", "=", "\x00", "\xff", strings.Repeat("A", 1<<r.IntN(14)), head + ".", head + ".." + sealed, head + "." + r.altered(secret) + "." + sealed,
+			"\"" + head + "." + secret + "x\"", ";" + a.of.cookie.Value, secret + "." + sealed, "x" + a.of.cookie.Value, head + "0." + secret + "." + sealed, strings.ReplaceAll(a.of.cookie.Value, ".", ""),
+		})
+		if sealed != "" && r.IntN(2) == 0 {
+			value = head + "." + secret + "." + r.altered(sealed)
 		}
 		a.cookies = []*http.Cookie{{Name: a.of.cookie.Name, Value: value}}
 	}},
 	{"cookie of another name", false, func(r *callbackRun, a *attempt) {
-		a.cookies = []*http.Cookie{{Name: oneOf(r.run, []string{a.of.cookie.Name + "x", strings.ToLower(a.of.cookie.Name), strings.TrimPrefix(a.of.cookie.Name, "__Host-"), ""}), Value: a.of.cookie.Value}}
+		name := a.of.cookie.Name
+		a.cookies = []*http.Cookie{{Value: a.of.cookie.Value, Name: oneOf(r.run, []string{
+			name + "x", name + "00", strings.ToLower(name), strings.TrimPrefix(name, "__Host-"), "",
+			loginCookie, loginCookie + "20", loginCookie + "-1", loginCookie + "+1", loginCookie + "01", loginCookie + "99999999999999999999",
+		})}}
 	}},
 	{"secret in the query", false, func(r *callbackRun, a *attempt) {
 		a.cookies = nil
@@ -246,10 +253,11 @@ var attacks = []struct {
 		for a.site == a.of.site {
 			a.site = oneOf(r.run, r.sites)
 		}
-		for _, g := range r.pending { // the cookie, under the name that it looks for
+		for _, g := range r.pending { // the secret, in a cookie of the other provider
 			if g.site == a.site {
-				prefix := g.cookie.Name[:len("__Host-oauth2login-12345678-")]
-				a.cookies = append(a.cookies, &http.Cookie{Name: prefix + a.of.state[:8], Value: a.of.cookie.Value})
+				head, _, _ := partsOf(g.cookie.Value)
+				_, secret, sealed := partsOf(a.of.cookie.Value)
+				a.cookies = append(a.cookies, &http.Cookie{Name: g.cookie.Name, Value: head + "." + secret + "." + sealed})
 				break
 			}
 		}
@@ -279,6 +287,12 @@ var attacks = []struct {
 var harmless = []func(r *callbackRun, a *attempt){
 	func(r *callbackRun, a *attempt) { a.query.Set(fmt.Sprint("x", r.IntN(9)), "\x00\xff") },
 	func(r *callbackRun, a *attempt) { a.query.Set("iss", "https://shangcloud.test") },
+	func(r *callbackRun, a *attempt) { // what a start knows of a login is no proof of anything
+		_, secret, sealed := partsOf(a.of.cookie.Value)
+		head, _, _ := partsOf(a.others[0].cookie.Value)
+		a.cookies = append(a.cookies, &http.Cookie{Name: fmt.Sprint(loginCookie, r.IntN(20)), Value: head + "." + r.altered(secret) + "." + sealed})
+		a.cookies = append(a.cookies, &http.Cookie{Name: fmt.Sprint(loginCookie, r.IntN(20)), Value: fmt.Sprintf("deadbeef.%013d.%s", r.Int64N(1e13), secret)})
+	},
 	func(r *callbackRun, a *attempt) {
 		a.cookies = append([]*http.Cookie{{Name: a.of.cookie.Name, Value: "tossed"}}, a.cookies...)
 	},

@@ -123,6 +123,19 @@ func issue(platform *shangcloudtest.Server) *oauth2.Token {
 	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "bearer", Expiry: time.Now().Add(time.Hour)}
 }
 
+// loginCookie begins the names of login cookies.
+const loginCookie = "__Host-oauth2login-"
+
+// partsOf splits the value of a login's cookie: the provider and the time of the start,
+// the secret and, of a sealed login, what is sealed.
+func partsOf(value string) (head, secret, sealed string) {
+	parts := strings.SplitN(value, ".", 4)
+	if len(parts) == 4 {
+		sealed = parts[3]
+	}
+	return parts[0] + "." + parts[1], parts[2], sealed
+}
+
 // browser is a cookie jar that visits sites.
 type browser struct{ jar http.CookieJar }
 
