@@ -1,21 +1,22 @@
-// Cluster is examples/weblogin on more than one machine: a copy of it that shares
-// the states of logins with the others, so that a login can start at one and come
-// back to another.
+// Cluster is examples/weblogin in several copies that share the states of logins: a login
+// starts at one copy and comes back to another.
 //
-//	cd examples/cluster
-//	go run . -addr 127.0.0.1:8081 -states redis://127.0.0.1:6379
-//	go run . -addr 127.0.0.1:8082 -states redis://127.0.0.1:6379
+//	go run -C examples/cluster . [-addr 127.0.0.1:8080] [-states sealed]
 //
-// In front of them is a proxy, whose address is in SHANGCLOUD_REDIRECT_URL. All
-// copies need the same settings; they are those of examples/weblogin, and have to
-// be set here: two platforms of their own would not do.
+// It needs no account and no network: without settings, two copies and a platform are in
+// this process. Every login starts at the first copy and ends at the second.
+//
+// With the settings of examples/weblogin the program is one copy, which uses the real
+// platform. Run it on each machine with the same settings, behind a proxy whose address is
+// in SHANGCLOUD_REDIRECT_URL.
 //
 // -states is one of
 //
+//	sealed                 no server: with SHANGCLOUD_STATE_KEYS, 32 bytes in base64,
+//	                       several with commas between them (openssl rand -base64 32);
+//	                       without settings, a key is made
 //	redis://…              Redis or Valkey
 //	postgres://…           PostgreSQL; the table is made if it is missing
-//	sealed                 no server: with SHANGCLOUD_STATE_KEYS, 32 bytes in base64,
-//	                       several with commas between them (openssl rand -base64 32)
 //	memory                 nothing is shared: to see what goes wrong
 //
 // Sessions are not part of this library, and those of this demo are in each copy's
@@ -25,6 +26,7 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
 	"database/sql"
 	"encoding/base64"
 	"errors"
@@ -43,8 +45,8 @@ import (
 )
 
 func main() {
-	addr := flag.String("addr", "127.0.0.1:8081", "`host:port` to listen on")
-	states := flag.String("states", "", "where states are: redis://…, postgres://…, sealed, or memory")
+	addr := flag.String("addr", "127.0.0.1:8080", "`host:port` to listen on; port 0 is a free one")
+	states := flag.String("states", "sealed", "where states are: sealed, redis://…, postgres://…, or memory")
 	flag.Parse()
 	if err := run(serve.Signal(), *addr, *states); err != nil {
 		fmt.Fprintln(os.Stderr, "cluster:", err)
@@ -53,14 +55,11 @@ func main() {
 }
 
 func run(ctx context.Context, addr, states string) error {
-	if os.Getenv("SHANGCLOUD_CLIENT_ID") == "" {
-		return errors.New("SHANGCLOUD_CLIENT_ID is not set: copies of one application are at the same platform")
-	}
 	share, err := sharing(ctx, states)
 	if err != nil {
 		return err
 	}
-	return webapp.Run(ctx, addr, os.Getenv, os.Stdout, share)
+	return webapp.RunCopies(ctx, addr, os.Getenv, os.Stdout, share)
 }
 
 // sharing returns the options for -states. What it opens stays open until the program
@@ -86,15 +85,22 @@ func sharing(ctx context.Context, states string) (*oauth2login.Options, error) {
 		}
 		return &oauth2login.Options{States: store}, store.CreateTable(ctx)
 	case "sealed":
-		keys, err := parseKeys(os.Getenv("SHANGCLOUD_STATE_KEYS"))
+		keys, err := stateKeys()
 		return &oauth2login.Options{StateKeys: keys}, err
 	case "memory":
 		return nil, nil
 	}
-	return nil, fmt.Errorf("-states: %q is none of redis://…, postgres://…, sealed, memory", kind)
+	return nil, fmt.Errorf("-states: %q is none of sealed, redis://…, postgres://…, memory", kind)
 }
 
-func parseKeys(list string) (keys [][]byte, err error) {
+// stateKeys returns the keys of SHANGCLOUD_STATE_KEYS. Copies in one process need none.
+func stateKeys() (keys [][]byte, err error) {
+	list := os.Getenv("SHANGCLOUD_STATE_KEYS")
+	if list == "" && os.Getenv("SHANGCLOUD_CLIENT_ID") == "" {
+		key := make([]byte, 32)
+		rand.Read(key)
+		return [][]byte{key}, nil
+	}
 	for text := range strings.SplitSeq(list, ",") {
 		key, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 		if err != nil || len(key) != 32 {

@@ -17,6 +17,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/demo"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/runtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -143,7 +144,7 @@ func (a answer) form(more ...string) url.Values {
 func (b *browser) answerConsent(consent answer, person int) (callback string) {
 	b.t.Helper()
 	users := regexp.MustCompile(`name="user" value="(\d+)"`).FindAllStringSubmatch(consent.body, -1)
-	require.Len(b.t, users, len(people), "a consent page: %s", consent.body)
+	require.Len(b.t, users, len(demo.People), "a consent page: %s", consent.body)
 	form := consent.form("decision", "deny")
 	if person >= 0 {
 		form = consent.form("decision", "allow", "user", users[person][1])
@@ -205,11 +206,11 @@ func TestSignIn(t *testing.T) {
 			assert.Contains(t, b.get(s.url).body, "/login/"+p)
 			page := b.signIn(s, p, 1)
 			assert.Equal(t, s.url+"/account", page.Request.URL.String())
-			for _, says := range []string{s.row(p).Name + ": Ada King", "ada@example.com", "ID 10002", `src="` + origin(s.row(p).API) + "/avatars/2.svg"} {
+			for _, says := range []string{s.row(p).Name + ": Ada King", "ada@example.com", "ID 10002", `src="` + origin(s.row(p).API) + "/avatars/10002.svg"} {
 				assert.Contains(t, page.body, says)
 			}
 			assert.Contains(t, page.Header.Get("Content-Security-Policy"), origin(s.row(p).API))
-			assert.Equal(t, "image/svg+xml", b.get(origin(s.row(p).API)+"/avatars/2.svg").Header.Get("Content-Type"))
+			assert.Equal(t, "image/svg+xml", b.get(origin(s.row(p).API)+"/avatars/10002.svg").Header.Get("Content-Type"))
 			account := page.account()
 			assert.NotEmpty(t, account)
 			assert.Contains(t, page.body, english.OnlyOne)

@@ -4,8 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
-	"fmt"
-	"html/template"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -13,7 +12,7 @@ import (
 	"strings"
 	"time"
 
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/demo"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
@@ -21,18 +20,11 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// people are whom the stand-ins know. They have the same mail addresses
-// everywhere, which makes none of them the same person.
-var people = []user{
-	{"10001", "林小满", "xiaoman@example.com", "/avatars/1.svg"},
-	{"10002", "Ada King", "ada@example.com", "/avatars/2.svg"},
-	{"10003", "Søren O’Neill", "soren@example.com", ""},
-}
-
-// startStandIns gives every provider without credentials a stand-in, and points
-// its row there: nothing else knows the difference.
+// startStandIns gives every provider without credentials a stand-in, and points its row
+// there: nothing else knows the difference. All know the same people, with the same mail
+// addresses; that makes none of them the same person.
 func startStandIns(rows []*provider) (stop func(), err error) {
-	var running []interface{ Close() error }
+	var running []io.Closer
 	stop = func() {
 		for _, server := range running {
 			server.Close()
@@ -58,25 +50,13 @@ func startStandIns(rows []*provider) (stop func(), err error) {
 }
 
 // startShangCloud starts the platform that this library brings along for tests.
-func startShangCloud(p *provider) (interface{ Close() error }, error) {
-	server, err := shangcloudtest.Start("")
+func startShangCloud(p *provider) (io.Closer, error) {
+	platform, err := demo.Start(&p.Config)
 	if err != nil {
 		return nil, err
 	}
-	p.Config.Endpoint, p.API = shangcloud.EndpointAt(server.URL), server.URL
-	server.AddClient(shangcloudtest.Client{
-		ID: p.Config.ClientID, Secret: p.Config.ClientSecret, RedirectURIs: []string{p.Config.RedirectURL},
-	})
-	server.Handle("/avatars/", http.HandlerFunc(avatar))
-	for _, u := range people {
-		id, _ := strconv.ParseInt(u.Subject, 10, 64)
-		added := shangcloudtest.User{ID: id, Nickname: u.Name, Email: u.Mail}
-		if u.Avatar != "" {
-			added.AvatarURL = server.URL + u.Avatar
-		}
-		server.AddUser(added)
-	}
-	return server, nil
+	p.API = platform.URL
+	return platform, nil
 }
 
 // pageLifetime is how long a consent page can be answered.
@@ -93,10 +73,10 @@ type standIn struct {
 // grant is what the user is asked for and then allows.
 type grant struct {
 	State, Challenge string
-	User             int // index of people
+	User             int // index of demo.People
 }
 
-func startStandIn(p *provider) (interface{ Close() error }, error) {
+func startStandIn(p *provider) (io.Closer, error) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -113,7 +93,7 @@ func startStandIn(p *provider) (interface{ Close() error }, error) {
 	mux.HandleFunc("POST /authorize", s.decide)
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("GET /user", s.user)
-	mux.HandleFunc("GET /avatars/", avatar)
+	mux.Handle("GET /avatars/", demo.Avatars)
 	mux.HandleFunc("GET /style.css", pages.File("style.css"))
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -143,7 +123,7 @@ func (s *standIn) take(kind, name string) (g grant, found bool) {
 type consentPage struct {
 	message
 	Nonce, ReturnTo string
-	People          []user
+	People          []shangcloudtest.User
 }
 
 func (s *standIn) authorize(w http.ResponseWriter, r *http.Request) {
@@ -156,7 +136,7 @@ func (s *standIn) authorize(w http.ResponseWriter, r *http.Request) {
 	default:
 		nonce := s.put("page", grant{State: q.Get("state"), Challenge: q.Get("code_challenge")}, pageLifetime)
 		render(w, r, http.StatusOK, "consent.html", view{StandIns: true, Data: consentPage{
-			message{text: textsFor(r).Consent, Provider: s.name}.filled(), nonce, origin(s.conf.RedirectURL), people,
+			message{text: textsFor(r).Consent, Provider: s.name}.filled(), nonce, origin(s.conf.RedirectURL), demo.People,
 		}})
 	}
 }
@@ -167,7 +147,7 @@ func (s *standIn) decide(w http.ResponseWriter, r *http.Request) {
 	switch {
 	case !found:
 		s.badRequest(w, r)
-	case r.PostFormValue("decision") != "allow" || err != nil || chosen < 0 || chosen >= len(people):
+	case r.PostFormValue("decision") != "allow" || err != nil || chosen < 0 || chosen >= len(demo.People):
 		s.back(w, r, g.State, "error", "access_denied")
 	default:
 		g.User = chosen
@@ -209,15 +189,16 @@ func (s *standIn) user(w http.ResponseWriter, r *http.Request) {
 		writeJSON(w, http.StatusUnauthorized, map[string]any{"message": "Bad credentials"})
 		return
 	}
-	u := people[g.User]
-	picture := u.Avatar
+	u := demo.People[g.User]
+	picture := u.AvatarURL
 	if picture != "" {
 		picture = s.url + picture
 	}
+	id := strconv.FormatInt(u.ID, 10)
 	writeJSON(w, http.StatusOK, map[string]any{
-		"id": json.Number(u.Subject), "login": "user" + u.Subject, "avatar_url": picture,
-		"sub": u.Subject, "picture": picture,
-		"name": u.Name, "email": u.Mail,
+		"id": u.ID, "login": "user" + id, "avatar_url": picture,
+		"sub": id, "picture": picture,
+		"name": u.Nickname, "email": u.Email,
 	})
 }
 
@@ -225,18 +206,4 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
 	_ = json.NewEncoder(w).Encode(v) // fails if nobody listens any more
-}
-
-// avatar draws the picture of one of the people: a letter.
-func avatar(w http.ResponseWriter, r *http.Request) {
-	for i, u := range people {
-		if r.URL.Path == u.Avatar {
-			w.Header().Set("Content-Type", "image/svg+xml")
-			fmt.Fprintf(w, `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 96 96"><rect width="96" height="96" fill="hsl(%d 45%% 40%%)"/>`+
-				`<text x="48" y="64" font-family="sans-serif" font-size="48" fill="#fff" text-anchor="middle">%s</text></svg>`,
-				100+i*110, template.HTMLEscapeString(u.Initial()))
-			return
-		}
-	}
-	http.NotFound(w, r)
 }

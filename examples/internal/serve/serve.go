@@ -5,15 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
 	"syscall"
 	"time"
-
-	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 )
 
 const (
@@ -24,31 +21,11 @@ const (
 	shutdownLimit = 20 * time.Second
 )
 
-// Main serves the routes of a provider at 127.0.0.1:8080 until the program is told to
-// stop. err is that of making the provider.
-func Main(p *shangcloud.Provider, err error, routes func(*shangcloud.Provider) http.Handler) {
-	if err == nil {
-		err = Until(Signal(), "127.0.0.1:8080", routes(p), p.Shutdown)
-	}
-	if err != nil {
-		log.Fatal(err)
-	}
-}
-
 // Signal returns a context that ends when the program is told to stop: by Ctrl-C, or with
 // SIGTERM.
 func Signal() context.Context {
 	ctx, _ := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	return ctx
-}
-
-// Until is On, at an address.
-func Until(ctx context.Context, addr string, handler http.Handler, shutdown func(context.Context) error) error {
-	listener, err := Listen(addr)
-	if err != nil {
-		return err
-	}
-	return On(ctx, listener, handler, shutdown)
 }
 
 // Listen listens at addr. The error says what to do.

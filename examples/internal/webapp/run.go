@@ -9,8 +9,10 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/demo"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"golang.org/x/oauth2"
@@ -42,15 +44,17 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 		config.RedirectURL = "http://" + serve.Reachable(listener.Addr()) + "/callback"
 	}
 
-	demo := config.ClientID == ""
-	if demo {
-		platform, err := startDemoPlatform(&config)
+	inside := config.ClientID == ""
+	if inside {
+		config.ClientID = "weblogin"
+		platform, err := demo.Start(&config.Config)
 		if err != nil {
 			return err
 		}
 		defer platform.Close()
+		config.baseURL = platform.URL
 	}
-	site, err := newApp(config, options, demo)
+	site, err := newApp(config, options, inside)
 	if err != nil {
 		return err
 	}
@@ -59,7 +63,7 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	if own := serve.Reachable(listener.Addr()); site.redirect.Host != own {
 		fmt.Fprintf(out, "Listening %s (the redirect URL leads elsewhere: to a proxy in front, I hope)\n", own)
 	}
-	if demo {
+	if inside {
 		fmt.Fprintf(out, "Platform  a demo inside this program, %s\n", config.baseURL)
 		fmt.Fprintf(out, "          (set SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET for the real one)\n")
 	} else {
@@ -68,6 +72,50 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	}
 	fmt.Fprintf(out, "Stop      Ctrl-C\n")
 	return serve.On(ctx, listener, site, site.provider.Shutdown)
+}
+
+// RunCopies is Run if there is a client ID. If not, it serves two copies of the application,
+// with a platform in this process. It takes the place of a proxy that sends the start of
+// every login to the first copy, and all else to the second. Both have the options share.
+func RunCopies(ctx context.Context, addr string, getenv func(string) string, out io.Writer, share *oauth2login.Options) error {
+	config, err := settingsFromEnv(getenv)
+	if err != nil {
+		return err
+	}
+	if config.ClientID != "" {
+		return Run(ctx, addr, getenv, out, share)
+	}
+	listener, err := serve.Listen(addr)
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	config.ClientID, config.RedirectURL = "cluster", "http://"+serve.Reachable(listener.Addr())+"/callback"
+	platform, err := demo.Start(&config.Config)
+	if err != nil {
+		return err
+	}
+	defer platform.Close()
+	config.baseURL = platform.URL
+	first, err := newApp(config, share, true)
+	if err != nil {
+		return err
+	}
+	second, err := newApp(config, share, true)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("GET /login", first)
+	mux.Handle("/", second)
+
+	fmt.Fprintf(out, "Open      %s\n", second.home())
+	fmt.Fprintf(out, "Copies    2: a login begins at the first and ends at the second\n")
+	fmt.Fprintf(out, "Platform  a demo inside this program, %s\n", config.baseURL)
+	fmt.Fprintf(out, "Stop      Ctrl-C\n")
+	return serve.On(ctx, listener, mux, func(ctx context.Context) error {
+		return errors.Join(first.provider.Shutdown(ctx), second.provider.Shutdown(ctx))
+	})
 }
 
 // settingsFromEnv returns an empty ClientID if nothing is set.

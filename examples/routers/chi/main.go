@@ -1,4 +1,9 @@
 // Chi logs users in with ShangCloud on github.com/go-chi/chi.
+//
+//	go run -C examples/routers ./chi [-addr 127.0.0.1:8080]
+//
+// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the
+// program takes its place. The real one needs http://127.0.0.1:8080/callback registered.
 package main
 
 import (
@@ -14,12 +19,14 @@ import (
 )
 
 func main() {
-	p, err := shangcloud.New(&oauth2.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"}, nil)
-	serve.Main(p, err, routes) // until Ctrl-C, and then p.Shutdown
+	site := serve.Start(&oauth2.Config{ClientID: os.Getenv("SHANGCLOUD_CLIENT_ID"), ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"), RedirectURL: "http://127.0.0.1:8080/callback"})
+	p, err := shangcloud.New(site.Config, nil)
+	site.Run(p, err, routes) // until Ctrl-C, and then p.Shutdown
 }
 
 func routes(p *shangcloud.Provider) http.Handler {
 	router := chi.NewRouter()
+	router.Get("/", serve.Home)
 	router.Get("/login", func(w http.ResponseWriter, r *http.Request) {
 		if err := p.StartLogin(w, r, oauth2login.WithReturnTo(r.FormValue("next"))); err != nil {
 			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)

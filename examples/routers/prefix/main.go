@@ -1,7 +1,12 @@
 // Prefix is an application behind a reverse proxy that ends TLS and serves it under a
 // path: the browser sees https://app.example/portal/…, the application plain http.
 //
-//	PUBLIC_URL=https://app.example/portal go run ./prefix
+//	go run -C examples/routers ./prefix [-addr 127.0.0.1:8080]
+//
+// PUBLIC_URL is what the browser sees: https://app.example/portal. If it is not set, there
+// is no proxy, and the application is at http://127.0.0.1:8080/portal. Without
+// SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the program takes
+// its place.
 //
 // The proxy may strip the path, as nginx does with
 //
@@ -30,6 +35,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"html/template"
 	"log"
@@ -45,21 +51,19 @@ import (
 )
 
 func main() {
-	public, err := url.Parse(strings.TrimSuffix(os.Getenv("PUBLIC_URL"), "/"))
-	if err != nil {
-		log.Fatal(err)
-	}
-	provider, err := shangcloud.New(&oauth2.Config{
+	site := serve.Start(&oauth2.Config{
 		ClientID:     os.Getenv("SHANGCLOUD_CLIENT_ID"),
 		ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"),
-		RedirectURL:  public.String() + "/callback",
-	}, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	if err := serve.Until(serve.Signal(), "127.0.0.1:8080", routes(provider, public.Path), provider.Shutdown); err != nil {
-		log.Fatal(err)
-	}
+		RedirectURL:  strings.TrimSuffix(cmp.Or(os.Getenv("PUBLIC_URL"), "http://127.0.0.1:8080/portal"), "/") + "/callback",
+	})
+	provider, err := shangcloud.New(site.Config, nil)
+	site.Run(provider, err, func(p *shangcloud.Provider) http.Handler {
+		public, err := url.Parse(site.Config.RedirectURL)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return routes(p, strings.TrimSuffix(public.Path, "/callback"))
+	})
 }
 
 // routes returns the application that browsers see under prefix: "/portal", or "" at

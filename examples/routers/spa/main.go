@@ -1,5 +1,10 @@
 // Spa is a single-page application: a page of JavaScript, and the JSON API that it calls.
 //
+//	go run -C examples/routers ./spa [-addr 127.0.0.1:8080]
+//
+// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the
+// program takes its place. The real one needs http://127.0.0.1:8080/callback registered.
+//
 // The server logs the user in, and keeps the tokens. JavaScript has neither tokens nor
 // the session's ID, which is in an HttpOnly cookie: a script that somebody smuggles
 // into the page can act while the page is open, and takes nothing home.
@@ -55,19 +60,16 @@ import (
 var static embed.FS
 
 func main() {
-	provider, err := shangcloud.New(&oauth2.Config{
+	site := serve.Start(&oauth2.Config{
 		ClientID:     os.Getenv("SHANGCLOUD_CLIENT_ID"),
 		ClientSecret: os.Getenv("SHANGCLOUD_CLIENT_SECRET"),
 		RedirectURL:  "http://127.0.0.1:8080/callback",
 		Scopes:       []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-	}, nil)
-	if err != nil {
-		log.Fatal(err)
-	}
-	// secure is false for http://127.0.0.1 only: on https it has to be true.
-	if err := serve.Until(serve.Signal(), "127.0.0.1:8080", newApp(provider, false), provider.Shutdown); err != nil {
-		log.Fatal(err)
-	}
+	})
+	provider, err := shangcloud.New(site.Config, nil)
+	site.Run(provider, err, func(p *shangcloud.Provider) http.Handler {
+		return newApp(p, false) // on https, secure has to be true
+	})
 }
 
 const sessionLifetime = 12 * time.Hour
