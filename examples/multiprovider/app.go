@@ -50,7 +50,7 @@ func newApp(home string, rows []*provider) (*app, error) {
 	}))
 	mux.HandleFunc("POST /unlink", a.signedIn(a.unlink))
 	mux.HandleFunc("POST /logout", a.signedIn(a.logout))
-	mux.HandleFunc("GET /style.css", pages.File("style.css"))
+	mux.HandleFunc("GET /style.css", pages.Style)
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
@@ -81,6 +81,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, a.home+r.URL.RequestURI(), http.StatusFound)
 		return
 	}
+	page.RememberLanguage(w, r, english.Lang, chinese.Lang)
 	a.handler.ServeHTTP(w, r)
 }
 
@@ -138,7 +139,7 @@ func (a *app) unlink(w http.ResponseWriter, r *http.Request, s *session) {
 func (a *app) logout(w http.ResponseWriter, r *http.Request, s *session) {
 	a.store.signOut(s.id)
 	a.setCookie(w, "", -time.Second)
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, "/?signed-out", http.StatusSeeOther)
 }
 
 func (a *app) foreignForm(w http.ResponseWriter, r *http.Request) {

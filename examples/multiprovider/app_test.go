@@ -813,6 +813,22 @@ func TestLanguages(t *testing.T) {
 	assert.Contains(t, b.get(s.url+"/login/google").body, "Google 的替身")
 	assert.Contains(t, b.signIn(s, "google", 0).body, chinese.OnlyOne)
 	assert.Contains(t, b.link(s, "github", 0).body, chinese.Notice[noticeLinked])
+
+	// A link changes the language, here and at the stand-ins, and the choice stays.
+	other := newBrowser(t)
+	page := other.get(s.url + "/?next=/a")
+	require.Contains(t, page.body, `href="/?lang=zh-CN&next=%2Fa"`)
+	page = other.get(s.url + "/?lang=zh-CN&next=%2Fa")
+	assert.Contains(t, page.body, chinese.Start.Text)
+	assert.Contains(t, page.body, `/login/github?next=`)
+	consent := other.get(s.url + "/login/google")
+	assert.Contains(t, consent.body, "Google 的替身")
+	link := regexp.MustCompile(`href="(/authorize\?[^"]*lang=en[^"]*)"`).FindStringSubmatch(consent.body)
+	require.NotNil(t, link)
+	consent = other.get(origin(consent.Request.URL.String()) + link[1])
+	assert.Contains(t, consent.body, "Stand-in for Google")
+	page = other.get(other.answerConsent(consent, 0))
+	assert.Contains(t, page.body, english.Current, "the login goes on, in the language chosen last")
 }
 
 func TestSessionsAndLoginsEnd(t *testing.T) {

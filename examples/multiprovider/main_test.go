@@ -171,7 +171,7 @@ func TestAllTextsAreThere(t *testing.T) {
 				assert.NotEmpty(t, field.Title, name)
 				assert.NotEmpty(t, field.Text, name)
 			case map[notice]string:
-				assert.Len(t, field, 4, name)
+				assert.Len(t, field, 5, name)
 			}
 		}
 	}

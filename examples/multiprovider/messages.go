@@ -18,11 +18,13 @@ const (
 	noticeHadIt    notice = "had it"
 	noticeUnlinked notice = "unlinked"
 	noticeOver     notice = "over"
+	noticeOut      notice = "out"
 )
 
 // texts is all that the application says, in one language.
 type texts struct {
 	Lang                                    string // of the html element
+	OtherLang, OtherName                    string // the language to change to
 	AppName, SignOut, Home, UseReal         string
 	With, StandIn, Next                     string
 	Account, AccountID, Identities, Current string
@@ -38,8 +40,9 @@ type texts struct {
 }
 
 var english = texts{
-	Lang: "en", AppName: "One account, many providers", SignOut: "Sign out", Home: "To the start page",
-	UseReal: "Stand-ins are inside this program: made-up users, and nothing leaves this computer. Set GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET for the real one, likewise GOOGLE_… and SHANGCLOUD_….",
+	Lang: "en", OtherLang: "zh-CN", OtherName: "中文",
+	AppName: "Providers demo", SignOut: "Sign out", Home: "To the start page",
+	UseReal: "Stand-ins are inside this program: made-up users, and nothing leaves this computer. Set GITHUB_CLIENT_ID and GITHUB_CLIENT_SECRET for the real GitHub, likewise for Google and ShangCloud.",
 	With:    "Continue with %s", StandIn: "stand-in", Next: "Continue",
 	Account: "Your account", AccountID: "Account", Identities: "You can sign in with", Current: "signed in with this one",
 	Unlink: "Unlink", OnlyOne: "This is the only way into your account, so it can't be unlinked.",
@@ -49,6 +52,7 @@ var english = texts{
 		noticeHadIt:    "This one was linked to your account already.",
 		noticeUnlinked: "Unlinked. Other browsers that were signed in to your account are signed out.",
 		noticeOver:     "That login was finished before, or took too long. You are signed in; below is what is linked.",
+		noticeOut:      "You are signed out of this application. You may still be signed in where you came from.",
 	},
 	Start:        text{"Sign in", "One application, several providers: sign in with any of them, and link the others to the same account."},
 	Leaving:      text{"On to {provider}", "Sign in there with what you want to link to your account."},
@@ -69,8 +73,9 @@ var english = texts{
 }
 
 var chinese = texts{
-	Lang: "zh-CN", AppName: "一个账号，多种登录方式", SignOut: "退出登录", Home: "返回首页",
-	UseReal: "替身平台内置于本程序：用户均为虚构，数据不会离开这台电脑。要使用真实的 GitHub，请设置 GITHUB_CLIENT_ID 和 GITHUB_CLIENT_SECRET；GOOGLE_… 和 SHANGCLOUD_… 同理。",
+	Lang: "zh-CN", OtherLang: "en", OtherName: "English",
+	AppName: "多平台登录演示", SignOut: "退出登录", Home: "返回首页",
+	UseReal: "替身平台内置于本程序：用户均为虚构，数据不会离开这台电脑。要使用真实的 GitHub，请设置 GITHUB_CLIENT_ID 和 GITHUB_CLIENT_SECRET；Google 和 ShangCloud 同理。",
 	With:    "使用 %s 登录", StandIn: "替身", Next: "继续",
 	Account: "你的账号", AccountID: "账号", Identities: "你可以使用以下方式登录", Current: "本次登录所用",
 	Unlink: "解除关联", OnlyOne: "这是进入该账号的唯一方式，不能解除关联。",
@@ -80,6 +85,7 @@ var chinese = texts{
 		noticeHadIt:    "该身份此前已关联到你的账号。",
 		noticeUnlinked: "已解除关联。其他浏览器中此账号的登录也已退出。",
 		noticeOver:     "那次登录已经完成或已超时。你已登录，下面是已关联的身份。",
+		noticeOut:      "你已退出本应用。你在登录平台上的登录可能仍然有效。",
 	},
 	Start:        text{"登录", "一个应用，多个平台：用任意一个登录，再把其他的关联到同一账号。"},
 	Leaving:      text{"前往 {provider}", "请在那里登录你想要关联到此账号的身份。"},
@@ -99,7 +105,6 @@ var chinese = texts{
 	ConsentAs:    "选择登录用户", ConsentReturn: "完成后将返回", ConsentAllow: "允许", ConsentDeny: "拒绝",
 }
 
-// textsFor returns the texts in the language that the browser likes best.
 func textsFor(r *http.Request) *texts {
 	if page.Language(r, english.Lang, chinese.Lang) == chinese.Lang {
 		return &chinese

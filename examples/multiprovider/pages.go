@@ -20,7 +20,8 @@ type view struct {
 	Token    string // for forms; "" if nobody is signed in
 	Notice   notice
 	StandIns bool
-	Data     any // of the template's own: one of the types below
+	LangURL  string // this page in the other language, or ""
+	Data     any    // of the template's own: one of the types below
 }
 
 type startPage struct {
@@ -65,7 +66,7 @@ func (m message) filled() message {
 }
 
 func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
-	v := view{Home: "/", Data: data}
+	v := view{Home: "/", Data: data, LangURL: page.LanguageURL(r, status, textsFor(r).OtherLang)}
 	for _, provider := range a.providers {
 		v.StandIns = v.StandIns || provider.StandIn
 	}
@@ -74,6 +75,8 @@ func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name st
 		if name == "account.html" {
 			v.Notice = a.store.takeNotice(s)
 		}
+	} else if name == "start.html" && r.URL.Query().Has("signed-out") {
+		v.Notice = noticeOut
 	}
 	render(w, r, status, name, v)
 }

@@ -94,11 +94,12 @@ func startStandIn(p *provider) (io.Closer, error) {
 	mux.HandleFunc("POST /token", s.token)
 	mux.HandleFunc("GET /user", s.user)
 	mux.Handle("GET /avatars/", demo.Avatars)
-	mux.HandleFunc("GET /style.css", pages.File("style.css"))
+	mux.HandleFunc("GET /style.css", pages.Style)
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	server := &http.Server{ReadHeaderTimeout: 10 * time.Second, Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// No form-action: the redirects after this form lead to the application.
 		page.SetHeaders(w, "img-src 'self'; ")
+		page.RememberLanguage(w, r, english.Lang, chinese.Lang)
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 		mux.ServeHTTP(w, r)
 	})}
@@ -135,7 +136,7 @@ func (s *standIn) authorize(w http.ResponseWriter, r *http.Request) {
 		s.back(w, r, q.Get("state"), "error", "invalid_request")
 	default:
 		nonce := s.put("page", grant{State: q.Get("state"), Challenge: q.Get("code_challenge")}, pageLifetime)
-		render(w, r, http.StatusOK, "consent.html", view{StandIns: true, Data: consentPage{
+		render(w, r, http.StatusOK, "consent.html", view{StandIns: true, LangURL: page.LanguageURL(r, http.StatusOK, textsFor(r).OtherLang), Data: consentPage{
 			message{text: textsFor(r).Consent, Provider: s.name}.filled(), nonce, origin(s.conf.RedirectURL), demo.People,
 		}})
 	}

@@ -1,16 +1,23 @@
-// Package page is what the pages of the examples share: templates, headers and the
-// choice of a language.
+// Package page is what the pages of the examples share: templates, a style sheet, headers
+// and the choice of a language.
 package page
 
 import (
 	"bytes"
+	_ "embed"
 	"html/template"
 	"io/fs"
 	"log"
 	"net/http"
+	"net/url"
+	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
+
+//go:embed style.css
+var style string
 
 // Pages are templates and other files of one application.
 type Pages struct {
@@ -42,6 +49,15 @@ func (p *Pages) Show(w http.ResponseWriter, status int, name, lang string, data 
 	w.Write(body.Bytes())
 }
 
+// Style answers with the style sheet of all examples, and the application's style.css.
+func (p *Pages) Style(w http.ResponseWriter, r *http.Request) {
+	own, err := fs.ReadFile(p.files, "style.css")
+	if err != nil {
+		panic(err) // the file is embedded
+	}
+	http.ServeContent(w, r, "style.css", time.Time{}, strings.NewReader(style+string(own)))
+}
+
 // File answers with a file.
 func (p *Pages) File(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, p.files, name) }
@@ -59,10 +75,46 @@ func SetHeaders(w http.ResponseWriter, policy string) {
 	h.Set("Vary", "Accept-Language")
 }
 
-// Language returns the one of the languages that the browser likes best, or else the
+// langCookie keeps the language that somebody chose by a link.
+const langCookie = "lang"
+
+// Language returns the one of the languages that a link chose, now (see LanguageURL) or
+// earlier, or else the one that the browser likes best, or else the first.
+func Language(r *http.Request, languages ...string) string {
+	if lang := r.URL.Query().Get("lang"); slices.Contains(languages, lang) {
+		return lang
+	}
+	if c, err := r.Cookie(langCookie); err == nil && slices.Contains(languages, c.Value) {
+		return c.Value
+	}
+	return preferred(r, languages)
+}
+
+// RememberLanguage keeps the choice of a language link.
+func RememberLanguage(w http.ResponseWriter, r *http.Request, languages ...string) {
+	if lang := r.URL.Query().Get("lang"); slices.Contains(languages, lang) {
+		http.SetCookie(w, &http.Cookie{
+			Name: langCookie, Value: lang, Path: "/", MaxAge: 365 * 24 * 3600,
+			HttpOnly: true, SameSite: http.SameSiteLaxMode,
+		})
+	}
+}
+
+// LanguageURL is the page that r asked for in another language. If the page could not be
+// asked for again, it is the first page.
+func LanguageURL(r *http.Request, status int, lang string) string {
+	q, path := url.Values{}, "/"
+	if r.Method == http.MethodGet && status == http.StatusOK {
+		q, path = r.URL.Query(), r.URL.Path
+	}
+	q.Set("lang", lang)
+	return path + "?" + q.Encode()
+}
+
+// preferred returns the one of the languages that the browser likes best, or else the
 // first. The header is Accept-Language (RFC 9110, section 12.5.4), such as
 // "fr, zh-TW;q=0.9, en;q=0.8". Script and region do not count.
-func Language(r *http.Request, languages ...string) string {
+func preferred(r *http.Request, languages []string) string {
 	best, bestWeight := languages[0], 0.0
 	for wish := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Language"), ","), ",") {
 		tag, parameter, _ := strings.Cut(strings.ReplaceAll(strings.ToLower(wish), " ", ""), ";")

@@ -62,7 +62,7 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 	mux.HandleFunc("GET /variable", a.signedIn(a.showVariable))
 	mux.HandleFunc("POST /variable", a.signedIn(a.saveVariable))
 	mux.HandleFunc("POST /variable/delete", a.signedIn(a.deleteVariable))
-	mux.HandleFunc("GET /style.css", pages.File("style.css"))
+	mux.HandleFunc("GET /style.css", pages.Style)
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
@@ -103,7 +103,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, a.home()+strings.TrimPrefix(r.URL.RequestURI(), "/"), http.StatusFound)
 		return
 	}
-	rememberLanguage(w, r)
+	page.RememberLanguage(w, r, english.Lang, chinese.Lang)
 	a.handler.ServeHTTP(w, r)
 }
 
@@ -158,7 +158,7 @@ func (a *app) avatar(u *shangcloud.UserInfo) string {
 
 func (a *app) logout(w http.ResponseWriter, r *http.Request, _ *session) {
 	a.sessions.end(w, r)
-	http.Redirect(w, r, "/", http.StatusSeeOther)
+	http.Redirect(w, r, "/?signed-out", http.StatusSeeOther)
 }
 
 // showVariable shows a variable, or with no key in the query a form for a new one.
@@ -187,7 +187,7 @@ func (a *app) showVariable(w http.ResponseWriter, r *http.Request, s *session) {
 		v.Hint = t.NoValue
 	default:
 		s.touch(v.Key)
-		v.Value = value
+		v.Value, v.Found = value, true
 		if strings.ContainsAny(value, "\r\x00") {
 			v.Hint = t.NotEditable
 		}
@@ -219,7 +219,7 @@ func (a *app) saveVariable(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	}
 	s.touch(v.Key)
-	s.say(t.Saved)
+	s.say(fmt.Sprintf(t.Saved, v.Key))
 	http.Redirect(w, r, variableURL(v.Key), http.StatusSeeOther)
 }
 
@@ -230,7 +230,7 @@ func (a *app) deleteVariable(w http.ResponseWriter, r *http.Request, s *session)
 		return
 	}
 	s.forget(key)
-	s.say(textsFor(r).Deleted)
+	s.say(fmt.Sprintf(textsFor(r).Deleted, key))
 	http.Redirect(w, r, "/", http.StatusSeeOther)
 }
 

@@ -200,6 +200,8 @@ func TestSignInAndOut(t *testing.T) {
 	require.NotEmpty(t, old)
 	page = b.post(s.url+"/logout", page.form())
 	assert.Contains(t, page.body, `href="/login"`)
+	assert.Contains(t, page.body, english.SignedOut)
+	assert.NotContains(t, b.get(s.url).body, english.SignedOut, "it is said once")
 	assert.Empty(t, s.app.sessions.byID)
 	thief := newBrowser(t)
 	thief.http.Jar.SetCookies(u, old)
@@ -247,7 +249,8 @@ func TestVariables(t *testing.T) {
 			require.Contains(t, s.platform.Variables(10001), v.key)
 			require.True(t, v.value == s.platform.Variables(10001)[v.key], "stored as it was typed")
 			assert.True(t, v.value == page.value(t), "shown as it was typed")
-			assert.Contains(t, page.body, "Saved.")
+			require.True(t, strings.Contains(html.UnescapeString(page.body), "Saved “"+v.key+"”."), "the notice names the variable")
+			assert.Contains(t, page.body, english.DeleteNow)
 
 			// Change it, through the form's own address.
 			action := regexp.MustCompile(`action="(/variable\?[^"]*)"`).FindStringSubmatch(page.body)
@@ -267,6 +270,7 @@ func TestVariables(t *testing.T) {
 			assert.Equal(t, s.url+"/", page.Request.URL.String())
 			assert.NotContains(t, s.platform.Variables(10001), v.key)
 			assert.NotContains(t, html.UnescapeString(page.body), ">"+v.key+"</a>")
+			assert.Contains(t, html.UnescapeString(page.body), "Deleted “"+v.key+"”.")
 		})
 	}
 }
@@ -289,6 +293,7 @@ func TestLookUp(t *testing.T) {
 		page = b.get(s.url + "/variable?key=nothing")
 		assert.Equal(t, 200, page.StatusCode)
 		assert.Contains(t, html.UnescapeString(page.body), english.NoValue)
+		assert.NotContains(t, page.body, english.DeleteNow, "there is nothing to delete")
 	}
 	assert.NotContains(t, b.get(s.url).body, "nothing")
 }

@@ -20,6 +20,7 @@ type texts struct {
 	Welcome     text
 	WelcomeDemo string
 	Feature     []string
+	SignedOut   string
 
 	// account.html
 	Account, Avatar, Mail, Variables, TouchedOnly, NoneTouched string
@@ -28,7 +29,8 @@ type texts struct {
 	// variable.html
 	Variable, Key, Value, ValueHint, Save, Delete, DeleteSure, DeleteNow, Back string
 	KeyEmpty, KeyTooLong, ValueTooLong, NotText, NotSaved                      string
-	NoValue, NotEditable, Saved, Deleted                                       string
+	NoValue, NotEditable                                                       string
+	Saved, Deleted                                                             string // %s is the key
 
 	// message.html
 	Unsaved                                                    string
@@ -43,9 +45,10 @@ var english = texts{
 	PlatformIs: "Platform: ", DemoPlatform: "a demo inside this program, nothing leaves this computer",
 	UseReal: "To use the real platform, set SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET.",
 
-	Welcome:     text{"Sign in with ShangCloud", "A small web application in Go that shows a complete login. Its source is meant to be read, and copied."},
+	Welcome:     text{"Try a login with ShangCloud", "A small web application in Go that shows a complete login. Its source is meant to be read, and copied."},
 	WelcomeDemo: "No account is needed: on the next page you choose one of three made-up users. You can also say no there, to see what happens.",
 	Feature:     []string{"Sign in, and see your avatar, nickname, mail address and user ID", "Add, change and delete your cloud variables", "Sign out again"},
+	SignedOut:   "You are signed out of this application. In ShangCloud you may still be signed in.",
 
 	Account: "Your account", Avatar: "Your avatar", Mail: "Mail", Variables: "Cloud variables",
 	TouchedOnly: "ShangCloud has no call that lists variables. Here are those that you have opened or saved since you signed in.",
@@ -58,7 +61,7 @@ var english = texts{
 	NotSaved:    "Not saved: ShangCloud can't be reached, or did not accept it. Please try again.",
 	NoValue:     "There is no such variable, or it is empty. Save to give it a value.",
 	NotEditable: "This value holds characters that a text field can't keep (carriage returns or NUL). Saving would change them.",
-	Saved:       "Saved.", Deleted: "Deleted.",
+	Saved:       "Saved “%s”.", Deleted: "Deleted “%s”.",
 
 	Unsaved:      "What you typed was not saved. Copy it from here:",
 	Denied:       text{"You said no", "That is fine: this application learnt nothing about you. If it was a mistake, just sign in again."},
@@ -80,9 +83,10 @@ var chinese = texts{
 	PlatformIs: "平台：", DemoPlatform: "本程序内置的演示平台，数据不会离开这台电脑",
 	UseReal: "要连接真实平台，请设置 SHANGCLOUD_CLIENT_ID 和 SHANGCLOUD_CLIENT_SECRET。",
 
-	Welcome:     text{"使用 ShangCloud 登录", "一个用 Go 编写的小型网页应用，演示完整的登录流程。源代码供你阅读和复制。"},
+	Welcome:     text{"体验 ShangCloud 登录", "一个用 Go 编写的小型网页应用，演示完整的登录流程。源代码供你阅读和复制。"},
 	WelcomeDemo: "无需账号：在下一页从三个虚构用户中任选一个即可。你也可以在那里选择拒绝，看看会怎样。",
 	Feature:     []string{"登录，并查看头像、昵称、邮箱和用户 ID", "添加、修改和删除你的云变量", "退出登录"},
+	SignedOut:   "你已退出本应用。你在 ShangCloud 的登录可能仍然有效。",
 
 	Account: "你的账号", Avatar: "你的头像", Mail: "邮箱", Variables: "云变量",
 	TouchedOnly: "ShangCloud 没有列出变量的接口。这里显示的是你本次登录后打开或保存过的变量。",
@@ -95,7 +99,7 @@ var chinese = texts{
 	NotSaved:    "未保存：无法访问 ShangCloud，或它没有接受，请重试。",
 	NoValue:     "该变量不存在，或者为空。保存后即有值。",
 	NotEditable: "该值含有文本框无法保留的字符（回车符或 NUL），保存会改变它们。",
-	Saved:       "已保存。", Deleted: "已删除。",
+	Saved:       "已保存“%s”。", Deleted: "已删除“%s”。",
 
 	Unsaved:      "你输入的内容尚未保存，请从这里复制：",
 	Denied:       text{"你已拒绝授权", "没关系，本应用没有获得你的任何信息。如果是误操作，重新登录即可。"},
@@ -113,36 +117,9 @@ var chinese = texts{
 
 var languages = []*texts{&english, &chinese}
 
-const langCookie = "weblogin-lang"
-
-// textsFor returns the texts in the language that was chosen by a link, now or
-// earlier, or else in the one that the browser likes best.
 func textsFor(r *http.Request) *texts {
-	chosen := byLang(r.URL.Query().Get("lang"))
-	if c, err := r.Cookie(langCookie); err == nil && chosen == nil {
-		chosen = byLang(c.Value)
+	if page.Language(r, english.Lang, chinese.Lang) == chinese.Lang {
+		return &chinese
 	}
-	if chosen == nil {
-		chosen = byLang(page.Language(r, english.Lang, chinese.Lang))
-	}
-	return chosen
-}
-
-func byLang(lang string) *texts {
-	for _, t := range languages {
-		if t.Lang == lang {
-			return t
-		}
-	}
-	return nil
-}
-
-// rememberLanguage keeps the choice of a language link.
-func rememberLanguage(w http.ResponseWriter, r *http.Request) {
-	if t := byLang(r.URL.Query().Get("lang")); t != nil {
-		http.SetCookie(w, &http.Cookie{
-			Name: langCookie, Value: t.Lang, Path: "/", MaxAge: 365 * 24 * 3600,
-			HttpOnly: true, SameSite: http.SameSiteLaxMode,
-		})
-	}
+	return &english
 }

@@ -3,7 +3,6 @@ package webapp
 import (
 	"embed"
 	"net/http"
-	"net/url"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
@@ -39,6 +38,7 @@ type accountPage struct {
 type variablePage struct {
 	Key, Value  string
 	Exists      bool   // or may do: the key is not to be changed
+	Found       bool   // it can be deleted
 	Error, Hint string // or ""
 	MaxKey      int
 }
@@ -70,22 +70,13 @@ func (a *app) showMessage(w http.ResponseWriter, r *http.Request, status int, m 
 
 func (a *app) render(w http.ResponseWriter, r *http.Request, status int, name string, data any) {
 	t := textsFor(r)
-	v := view{T: t, Platform: a.base.String(), Demo: a.demo, Data: data, LangURL: langURL(r, status, t.OtherLang)}
+	v := view{T: t, Platform: a.base.String(), Demo: a.demo, Data: data, LangURL: page.LanguageURL(r, status, t.OtherLang)}
 	if s := a.sessions.of(r); s != nil {
 		v.SignedIn, v.Token, v.Notice = true, s.Form, s.takeNotice()
+	} else if name == "welcome.html" && r.URL.Query().Has("signed-out") {
+		v.Notice = t.SignedOut
 	}
 	pages.Show(w, status, name, t.Lang, v)
-}
-
-// langURL is the page that r asked for in another language or, if it could not
-// be asked for again, the first page.
-func langURL(r *http.Request, status int, lang string) string {
-	q, path := url.Values{}, "/"
-	if r.Method == http.MethodGet && status == http.StatusOK {
-		q, path = r.URL.Query(), r.URL.Path
-	}
-	q.Set("lang", lang)
-	return path + "?" + q.Encode()
 }
 
 // initial is the first letter of a name.
