@@ -2,6 +2,7 @@ package shangcloud_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,6 +11,9 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/http/httptest"
+	"net/url"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -19,6 +23,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
 	"golang.org/x/oauth2"
 )
 
@@ -590,4 +595,209 @@ func ExampleProvider_StoredTokens() {
 	}
 	fmt.Println(user.Nickname, saved.RefreshToken != refresh, shangcloud.Expired(saved))
 	// Output: 小明 true false
+}
+
+// Several machines without a store: a login travels in its cookie, sealed with a key that
+// all machines have.
+func ExampleNew_sealed() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	key := make([]byte, 32) // from your secrets, the same on every machine
+	rand.Read(key)
+
+	machine := func() *shangcloud.Provider {
+		p, err := shangcloud.New(&oauth2.Config{
+			ClientID: "demo", ClientSecret: "hush-hush",
+			RedirectURL: "https://app.example/callback",
+			Endpoint:    shangcloud.EndpointAt(platform.URL), // leave out for ShangCloud itself
+		}, &oauth2login.Options{StateKeys: [][]byte{key}})
+		if err != nil {
+			log.Fatal(err)
+		}
+		return p
+	}
+	one, two := machine(), machine()
+
+	start := httptest.NewRecorder()
+	if err := one.StartLogin(start, httptest.NewRequest("GET", "/login", nil), oauth2login.WithReturnTo("/album")); err != nil {
+		log.Fatal(err)
+	}
+	back := userAgrees(platform, start.Header().Get("Location"))
+	for _, c := range start.Result().Cookies() {
+		back.AddCookie(c)
+	}
+	login, err := two.FinishLogin(httptest.NewRecorder(), back)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(login.ReturnTo)
+	// Output: /album
+}
+
+// What the errors of the API mean for the user.
+func ExampleAPIError() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	provider := demoProvider(platform, "https://app.example/callback")
+	access, _ := platform.Issue("demo", 10001, shangcloud.ScopeUserBasic)
+	api := provider.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access}))
+
+	explain := func(err error) {
+		var refused *shangcloud.APIError
+		switch {
+		case err == nil:
+			fmt.Println("Saved.")
+		case errors.Is(err, oauth2login.ErrLoginRequired):
+			fmt.Println("Please log in again.")
+		case errors.Is(err, oauth2login.ErrUnavailable):
+			fmt.Println("Please try again in a minute.")
+		case errors.As(err, &refused) && refused.Code == "insufficient_scope":
+			fmt.Println("Please allow this application to use your variables.")
+		default:
+			fmt.Println("Not saved.")
+		}
+	}
+	ctx := context.Background()
+	explain(api.SetVariable(ctx, "theme", "dark")) // this login has not asked for variables
+
+	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: http.StatusServiceUnavailable})
+	explain(api.SetVariable(ctx, "theme", "dark"))
+
+	platform.Revoke(10001)
+	explain(api.SetVariable(ctx, "theme", "dark"))
+	// Output:
+	// Please allow this application to use your variables.
+	// Please try again in a minute.
+	// Please log in again.
+}
+
+// A source for one process: it refreshes the token when it is due. To keep the token
+// longer than the process, see StoredTokens.
+func ExampleProvider_TokenSource() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	provider := demoProvider(platform, "https://app.example/callback")
+	access, refresh := platform.Issue("demo", 10001)
+	login := &oauth2login.Login{Token: &oauth2.Token{AccessToken: access, RefreshToken: refresh}} // of FinishLogin
+
+	api := provider.API(provider.TokenSource(login.Token)) // keep it with the session
+	for range 2 {
+		user, err := api.UserInfo(context.Background())
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(user.Nickname)
+		platform.ExpireTokens()
+	}
+	// Output:
+	// 小明
+	// 小明
+}
+
+// Users stay logged in when the program starts anew: a store has their tokens.
+func ExampleProvider_StoredTokens_restart() {
+	platform := demoPlatform("https://app.example/callback")
+	defer platform.Close()
+	dir, err := os.MkdirTemp("", "example")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer os.RemoveAll(dir)
+	ctx := context.Background()
+
+	// program is one run. It has a token if the user has just logged in.
+	program := func(login *oauth2.Token) {
+		provider := demoProvider(platform, "https://app.example/callback")
+		user10001, err := tokenstore.NewFile(filepath.Join(dir, "10001.json")) // or a row of a database: sqlstore, redisstore
+		if err != nil {
+			log.Fatal(err)
+		}
+		tokens := provider.StoredTokens(user10001)
+		if login != nil {
+			if err := tokens.SetToken(ctx, login); err != nil {
+				log.Print(err) // in force all the same, and saved later
+			}
+		}
+		user, err := provider.API(tokens).UserInfo(ctx)
+		if err != nil {
+			log.Fatal(err)
+		}
+		fmt.Println(user.Nickname)
+		if err := provider.Shutdown(ctx); err != nil {
+			log.Fatal(err)
+		}
+	}
+	access, refresh := platform.Issue("demo", 10001)
+	program(&oauth2.Token{AccessToken: access, RefreshToken: refresh})
+	program(nil)
+	platform.ExpireTokens() // overnight
+	program(nil)
+	// Output:
+	// 小明
+	// 小明
+	// 小明
+}
+
+// An access token that has not expired needs no refresh yet.
+func ExampleExpired() {
+	fmt.Println(shangcloud.Expired(&oauth2.Token{AccessToken: "secret", Expiry: time.Now().Add(-time.Second)}))
+	fmt.Println(shangcloud.Expired(&oauth2.Token{AccessToken: "secret", Expiry: time.Now().Add(time.Hour)}))
+	// Output:
+	// true
+	// false
+}
+
+// A page for users who are logged in. All others log in first, and come back to it. The
+// session is the application's; here it is a map.
+func Example_protectedRoute() {
+	mux := http.NewServeMux()
+	app := httptest.NewServer(mux)
+	defer app.Close()
+	platform := demoPlatform(app.URL + "/callback")
+	defer platform.Close()
+	provider := demoProvider(platform, app.URL+"/callback")
+
+	var mu sync.Mutex
+	users := make(map[string]*shangcloud.UserInfo) // by session ID
+	loggedIn := func(page func(http.ResponseWriter, *http.Request, *shangcloud.UserInfo)) http.HandlerFunc {
+		return func(w http.ResponseWriter, r *http.Request) {
+			mu.Lock()
+			defer mu.Unlock()
+			if c, err := r.Cookie("session"); err == nil && users[c.Value] != nil {
+				page(w, r, users[c.Value])
+				return
+			}
+			http.Redirect(w, r, "/login?"+url.Values{"next": {r.URL.RequestURI()}}.Encode(), http.StatusSeeOther)
+		}
+	}
+	mux.HandleFunc("GET /album", loggedIn(func(w http.ResponseWriter, r *http.Request, user *shangcloud.UserInfo) {
+		fmt.Fprintf(w, "page %s of the album of %s", r.FormValue("page"), user.Nickname)
+	}))
+	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+		if err := provider.StartLogin(w, r, oauth2login.WithReturnTo(r.FormValue("next"))); err != nil {
+			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		}
+	})
+	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
+		login, err := provider.FinishLogin(w, r)
+		if err != nil {
+			http.Error(w, "not logged in", http.StatusForbidden)
+			return
+		}
+		user, err := provider.API(oauth2.StaticTokenSource(login.Token)).UserInfo(r.Context())
+		if err != nil {
+			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+			return
+		}
+		session := rand.Text() // a new ID at every login
+		mu.Lock()
+		users[session] = user
+		mu.Unlock()
+		http.SetCookie(w, &http.Cookie{Name: "session", Value: session, Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode})
+		http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
+	})
+
+	jar, _ := cookiejar.New(nil)
+	fmt.Println(get(&http.Client{Jar: jar}, app.URL+"/album?page=2"))
+	// Output: page 2 of the album of 小明
 }

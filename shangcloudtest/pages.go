@@ -136,7 +136,7 @@ var (
 		AllowedTitle: "Device connected", DeniedTitle: "Access denied", Done: "You can close this page and go back to your device.",
 		ErrorTitle: "This sign-in cannot go on", Error: "The application sent a request that ShangCloud does not accept. Go back and try again.",
 		Scope: map[string]string{
-			"user:basic": "Your user ID, nickname, e-mail address and picture",
+			"user:basic": "Your user ID, nickname, mail address and picture",
 			"var:io":     "Reading and writing your variables",
 			"mmo":        "Creating and joining game rooms",
 			"openid":     "Your user ID",

@@ -39,12 +39,14 @@ func TestSignIn(t *testing.T) {
 	t.Parallel()
 	s, b := newSite(t), newPerson(t)
 	assert.Equal(t, 200, b.visit(s.home))
+	top := ask[float64](b, "main", "e.getBoundingClientRect().top")
 	b.click(signIn)
 	assert.Equal(t, consent, b.text("h1"))
 	b.choose(`input[value="10002"]`)
 	assert.Equal(t, 200, b.click(allow))
 	assert.Equal(t, "/", b.path())
 	assert.Equal(t, "Ada King", b.text("h1"))
+	assert.InDelta(t, top, ask[float64](b, "main", "e.getBoundingClientRect().top"), 0.5, "the page jumps")
 	assert.Contains(t, b.text("dl"), "ada@example.com")
 	assert.Contains(t, b.text("dl"), "10002")
 }
@@ -204,7 +206,7 @@ func TestVariables(t *testing.T) {
 	b.write("#key", "最高分 & more/?#")
 	b.write("#value", "第一行\n<b>2</b>")
 	b.click("main form .button")
-	assert.Equal(t, "Saved.", b.text("[role=status]"))
+	assert.Equal(t, "Saved “最高分 & more/?#”.", b.text("[role=status]"))
 	assert.Equal(t, "第一行\n<b>2</b>", b.value("#value"))
 	b.reload()
 	assert.Equal(t, "第一行\n<b>2</b>", b.value("#value"))
@@ -217,11 +219,12 @@ func TestVariables(t *testing.T) {
 
 	b.choose("summary")
 	b.click(".danger")
-	assert.Equal(t, "Deleted.", b.text("[role=status]"))
+	assert.Equal(t, "Deleted “最高分 & more/?#”.", b.text("[role=status]"))
 	b.write("#key", "最高分 & more/?#")
 	b.click(".row button")
 	assert.Empty(t, b.value("#value"))
 	assert.Contains(t, b.text(".hint"), "no such variable")
+	assert.Zero(t, b.count("summary"), "there is nothing to delete")
 }
 
 func TestSignOut(t *testing.T) {
@@ -233,7 +236,8 @@ func TestSignOut(t *testing.T) {
 	other.write("#value", "typed for hours")
 
 	b.click(signOut)
-	assert.Equal(t, "/", b.path())
+	assert.Equal(t, "/?signed-out", b.path())
+	assert.Contains(t, b.text("[role=status]"), "You are signed out")
 	assert.NotEmpty(t, b.text(signIn))
 	b.back()
 	assert.NotContains(t, b.text("body"), "xiaoman@example.com", "the back button shows the account")
@@ -251,7 +255,7 @@ func TestWithoutJavaScript(t *testing.T) {
 	assert.Equal(t, "/variable?key=greeting", b.path())
 	b.choose("summary")
 	b.click(".danger")
-	assert.Equal(t, "Deleted.", b.text("[role=status]"))
+	assert.Equal(t, "Deleted “greeting”.", b.text("[role=status]"))
 	b.click(signOut)
 	assert.NotEmpty(t, b.text(signIn))
 }

@@ -18,7 +18,7 @@ import (
 
 const (
 	phoneWidth, phoneHeight = 360, 740
-	deskWidth, deskHeight   = 1000, 700
+	deskWidth               = 720
 )
 
 // speak sets the language in which the browser asks for pages.
@@ -26,6 +26,14 @@ func (b *tab) speak(language string) {
 	b.t.Helper()
 	agent := do(b, chromedp.Evaluate[string]("navigator.userAgent"))
 	call(b, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: language})
+}
+
+// prefer sets the colours that the person likes: "light" or "dark".
+func (b *tab) prefer(scheme string) {
+	b.t.Helper()
+	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
+		Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
+	})
 }
 
 // tour visits all pages of the application and of the platform, and calls look on each.
@@ -57,8 +65,8 @@ func tour(b *tab, s site, look func(name string)) {
 func TestLanguages(t *testing.T) {
 	t.Parallel()
 	for language, want := range map[string][3]string{
-		"en-US": {"en", "Sign in with ShangCloud", "Sign out"},
-		"zh-CN": {"zh-CN", "使用 ShangCloud 登录", "退出登录"},
+		"en-US": {"en", "Try a login with ShangCloud", "Sign out"},
+		"zh-CN": {"zh-CN", "体验 ShangCloud 登录", "退出登录"},
 	} {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
@@ -133,13 +141,13 @@ func TestKeyboard(t *testing.T) {
 	do(b, chromedp.KeyEvent("typed"))
 	b.tabTo("main form .button")
 	b.load(chromedp.KeyEvent(kb.Enter))
-	assert.Equal(t, "Saved.", b.text("[role=status]"))
+	assert.Equal(t, "Saved “greeting”.", b.text("[role=status]"))
 	assert.Equal(t, "typed", b.value("#value"))
 	b.tabTo("summary")
 	do(b, chromedp.KeyEvent(kb.Enter))
 	b.tabTo(".danger")
 	b.load(chromedp.KeyEvent(kb.Enter))
-	assert.Equal(t, "Deleted.", b.text("[role=status]"))
+	assert.Equal(t, "Deleted “greeting”.", b.text("[role=status]"))
 	b.tabTo(signOut)
 	b.load(chromedp.KeyEvent(kb.Enter))
 	assert.NotEmpty(t, b.text(signIn))
@@ -178,9 +186,7 @@ func TestAccessibility(t *testing.T) {
 		t.Run(scheme, func(t *testing.T) {
 			t.Parallel()
 			s, b := newSite(t), newPerson(t)
-			call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
-				Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}},
-			})
+			b.prefer(scheme)
 			tour(b, s, func(name string) {
 				do(b, chromedp.Evaluate[json.RawMessage](string(axe)+"; null"))
 				found := do(b, chromedp.Evaluate[[]string](`axe.run(document, {resultTypes: ["violations"]`+rules+`}).then(r =>
@@ -195,43 +201,49 @@ func TestAccessibility(t *testing.T) {
 	}
 }
 
-// The pictures in the READMEs have the size of today's pages.
+// The pictures in docs/ show today's pages.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
-	docs := filepath.Join("..", "..", "docs")
-	for language, suffix := range map[string]string{"en-US": ".en.png", "zh-CN": ".zh-CN.png"} {
+	for language, suffix := range map[string]string{"en-US": ".en", "zh-CN": ".zh-CN"} {
 		t.Run(language, func(t *testing.T) {
 			t.Parallel()
 			s, b := newSite(t), newPerson(t)
 			b.speak(language)
-			do(b, chromedp.EmulateViewport(deskWidth, deskHeight))
 			b.visit(s.home)
 			b.click(signIn)
-			picture(t, b, filepath.Join(docs, "consent"+suffix))
+			pictures(t, b, "consent"+suffix, deskWidth)
 			b.click(allow)
-			picture(t, b, filepath.Join(docs, "account"+suffix))
-			do(b, chromedp.EmulateViewport(phoneWidth, phoneHeight, chromedp.EmulateMobile, chromedp.EmulateScale(2)))
+			b.visit(s.at("variable?key=greeting"))
 			b.visit(s.home)
-			picture(t, b, filepath.Join(docs, "phone"+suffix))
+			pictures(t, b, "account"+suffix, deskWidth)
+			pictures(t, b, "phone"+suffix, phoneWidth, chromedp.EmulateMobile)
 		})
 	}
 }
 
-// picture takes a picture of the page. With -update it writes the file. Without, it
-// compares the sizes. It compares no pixels: they change with Chromium and its fonts.
-func picture(t *testing.T, b *tab, path string) {
+// pictures takes pictures of the whole page, at twice its size, in light colours and in dark
+// ones. With -update it writes the files. Without, it compares the sizes: the height
+// roughly, as it changes with the fonts. It compares no pixels, for the same reason.
+func pictures(t *testing.T, b *tab, name string, width int64, options ...chromedp.EmulateViewportOption) {
 	t.Helper()
-	taken := do(b, chromedp.CaptureScreenshot())
-	if *update {
-		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
-		require.NoError(t, os.WriteFile(path, taken, 0o644))
+	options = append(options, chromedp.EmulateScale(2))
+	do(b, chromedp.EmulateViewport(width, 1, options...))
+	height := do(b, chromedp.Evaluate[int64]("document.documentElement.scrollHeight"))
+	do(b, chromedp.EmulateViewport(width, height, options...))
+	for scheme, suffix := range map[string]string{"light": ".png", "dark": ".dark.png"} {
+		b.prefer(scheme)
+		taken := do(b, chromedp.CaptureScreenshot())
+		path := filepath.Join("..", "..", "docs", name+suffix)
+		if *update {
+			require.NoError(t, os.WriteFile(path, taken, 0o644))
+		}
+		kept, err := os.ReadFile(path)
+		require.NoError(t, err, "make it with -update")
+		want, err := png.DecodeConfig(bytes.NewReader(taken))
+		require.NoError(t, err)
+		got, err := png.DecodeConfig(bytes.NewReader(kept))
+		require.NoError(t, err)
+		assert.Equal(t, want.Width, got.Width, path)
+		assert.InEpsilon(t, want.Height, got.Height, 0.1, path)
 	}
-	kept, err := os.ReadFile(path)
-	require.NoError(t, err, "make it with -update")
-	want, err := png.DecodeConfig(bytes.NewReader(kept))
-	require.NoError(t, err)
-	got, err := png.DecodeConfig(bytes.NewReader(taken))
-	require.NoError(t, err)
-	assert.Equal(t, got.Width, want.Width, path)
-	assert.Equal(t, got.Height, want.Height, path)
 }

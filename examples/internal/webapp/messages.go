@@ -54,7 +54,7 @@ var english = texts{
 	TouchedOnly: "ShangCloud has no call that lists variables. Here are those that you have opened or saved since you signed in.",
 	NoneTouched: "None yet.", AddVariable: "Add a variable", LookUp: "Look up", LookUpLabel: "Look up a variable by its key",
 
-	Variable: "Variable", Key: "Key", Value: "Value", ValueHint: "Any text, also of many lines, up to 1 MiB.",
+	Variable: "Variable", Key: "Key", Value: "Value", ValueHint: "Any text, also of many lines, up to 1\u00a0MiB.",
 	Save: "Save", Delete: "Delete…", DeleteSure: "The variable will be gone for all applications that use it.", DeleteNow: "Delete the variable", Back: "Back to your account",
 	KeyEmpty: "Please enter a key.", KeyTooLong: "The key is too long: 256 characters at most.",
 	ValueTooLong: "The value is too long: 1 MiB at most.", NotText: "Key and value have to be text in UTF-8.",

@@ -1,0 +1,200 @@
+package oauth2login_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"golang.org/x/oauth2"
+	"golang.org/x/oauth2/endpoints"
+)
+
+// exampleProvider is an application at a platform in this process. Its secret is of.
+func exampleProvider(of string) (*shangcloudtest.Server, *oauth2login.Provider) {
+	platform, err := shangcloudtest.Start("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: of, RedirectURIs: []string{"https://app.example/callback"}})
+	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明"})
+	provider, err := oauth2login.New(&oauth2.Config{
+		ClientID: "demo", ClientSecret: "hush-hush",
+		RedirectURL: "https://app.example/callback",
+		Endpoint:    shangcloud.EndpointAt(platform.URL), // or one of golang.org/x/oauth2/endpoints
+	}, nil)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return platform, provider
+}
+
+// Several providers: a row for each. What they share is in Options.
+func ExampleNew() {
+	shared := &oauth2login.Options{} // stores, time-outs, a logger
+	table := make(map[string]*oauth2login.Provider)
+	for name, endpoint := range map[string]oauth2.Endpoint{
+		"github":     endpoints.GitHub,
+		"google":     endpoints.Google,
+		"shangcloud": shangcloud.Endpoint, // shangcloud.New knows more about it
+	} {
+		var err error
+		table[name], err = oauth2login.New(&oauth2.Config{
+			ClientID: "id", ClientSecret: "secret", // of this provider
+			RedirectURL: "https://app.example/callback/" + name, // a path of its own for each
+			Endpoint:    endpoint,
+		}, shared)
+		if err != nil {
+			log.Fatal(err)
+		}
+	}
+
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /login/{provider}", func(w http.ResponseWriter, r *http.Request) {
+		p := table[r.PathValue("provider")]
+		if p == nil {
+			http.NotFound(w, r)
+		} else if err := p.StartLogin(w, r); err != nil {
+			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
+		}
+	})
+	for _, name := range []string{"github", "gitlab"} {
+		start := httptest.NewRecorder()
+		mux.ServeHTTP(start, httptest.NewRequest("GET", "/login/"+name, nil))
+		fmt.Println(start.Code)
+	}
+	// Output:
+	// 302
+	// 404
+}
+
+// A login that links a provider to the account of a user who is signed in: the value says
+// which account. The browser never sees it, and can't change it.
+func ExampleWithValue() {
+	platform, provider := exampleProvider("hush-hush")
+	defer platform.Close()
+
+	start := httptest.NewRecorder()
+	err := provider.StartLogin(start, httptest.NewRequest("GET", "/link", nil), oauth2login.WithValue("account-7"))
+	if err != nil {
+		log.Fatal(err)
+	}
+	address, err := platform.Approve(start.Header().Get("Location"), 10001)
+	if err != nil {
+		log.Fatal(err)
+	}
+	back := httptest.NewRequest("GET", address, nil)
+	for _, c := range start.Result().Cookies() {
+		back.AddCookie(c)
+	}
+
+	login, err := provider.FinishLogin(httptest.NewRecorder(), back)
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("link to", login.Value) // if that account is still signed in
+	// Output: link to account-7
+}
+
+// Logout: the session ends, and the token is deleted. Other requests that use the same
+// store need a login from now on.
+func ExampleTokenSource_Delete() {
+	platform, provider := exampleProvider("hush-hush")
+	defer platform.Close()
+	ctx := context.Background()
+	row := &tokenstore.Memory{} // or sqlstore's Tokens.User("10001")
+	access, refresh := platform.Issue("demo", 10001)
+	if err := provider.StoredTokens(row).SetToken(ctx, &oauth2.Token{AccessToken: access, RefreshToken: refresh}); err != nil {
+		log.Fatal(err)
+	}
+
+	logout := func(w http.ResponseWriter, r *http.Request) { // POST only: a link must not log out
+		http.SetCookie(w, &http.Cookie{Name: "session", Path: "/", MaxAge: -1})
+		if err := provider.StoredTokens(row).Delete(r.Context()); err != nil {
+			log.Print(err)
+		}
+		http.Redirect(w, r, "/", http.StatusSeeOther)
+	}
+	w := httptest.NewRecorder()
+	logout(w, httptest.NewRequest("POST", "/logout", nil))
+	fmt.Println(w.Code)
+
+	_, err := provider.StoredTokens(row).TokenContext(ctx)
+	fmt.Println(errors.Is(err, oauth2login.ErrLoginRequired))
+	// Output:
+	// 303
+	// true
+}
+
+// A grant that this package does not know, over its transport: with a time-out, without
+// redirects, and with answers that were checked.
+func ExampleProvider_ClientContext() {
+	platform, provider := exampleProvider("hush-hush")
+	defer platform.Close()
+	conf, verifier := provider.OAuth2(), oauth2.GenerateVerifier()
+	back, err := platform.Approve(conf.AuthCodeURL("state", oauth2.S256ChallengeOption(verifier)), 10001)
+	if err != nil {
+		log.Fatal(err)
+	}
+	code := httptest.NewRequest("GET", back, nil).FormValue("code")
+
+	tok, err := conf.Exchange(provider.ClientContext(context.Background()), code, oauth2.VerifierOption(verifier))
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(tok.Type(), tok.Valid())
+	// Output: Bearer true
+}
+
+// The secret changes while the program runs. Sessions and logins under way go on.
+func ExampleProvider_SetClientSecret() {
+	platform, provider := exampleProvider("new-secret")
+	defer platform.Close()
+	access, refresh := platform.Issue("demo", 10001)
+	src := provider.TokenSource(&oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now()})
+
+	if err := provider.SetClientSecret("new-secret"); err != nil { // from your secrets, when they change
+		log.Fatal(err)
+	}
+	tok, err := src.TokenContext(context.Background())
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println("refreshed:", tok.RefreshToken != refresh)
+	// Output: refreshed: true
+}
+
+// Handlers of others, which start and finish logins, act on navigations only: a prefetch
+// or a fetch by JavaScript starts no login.
+func ExampleNavigationsOnly() {
+	login := oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, "https://provider.example/authorize", http.StatusFound)
+	}))
+	for _, mode := range []string{"navigate", "cors"} {
+		r, w := httptest.NewRequest("GET", "/login", nil), httptest.NewRecorder()
+		r.Header.Set("Sec-Fetch-Mode", mode)
+		login.ServeHTTP(w, r)
+		fmt.Println(mode, w.Code)
+	}
+	// Output:
+	// navigate 302
+	// cors 403
+}
+
+// Where to go after the login may come from the request: only a path on this site counts.
+func ExampleLocalPath() {
+	for _, next := range []string{"/album?page=2", "https://evil.example/", "//evil.example/"} {
+		fmt.Println(oauth2login.LocalPath(next, "/start"))
+	}
+	// Output:
+	// /album?page=2
+	// /start
+	// /start
+}
