@@ -2,13 +2,17 @@ package shangcloudtest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 
 	"golang.org/x/oauth2"
 
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
@@ -97,4 +101,89 @@ func ExampleServer_Fault() {
 	// no answer
 	// 503
 	// 401
+}
+
+// A test of an application's own handlers: what the start answers goes to Approve, and what
+// Approve returns goes to the callback, with the cookies that the start has set.
+func ExampleServer_Approve() {
+	platform := shangcloudtest.New() // NewServer(t) in a test
+	defer platform.Close()
+	platform.AddClient(shangcloudtest.Client{ID: "app", Secret: "s3cret", RedirectURIs: []string{"https://app.example/callback"}})
+	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小云"})
+	provider, err := shangcloud.New(&oauth2.Config{
+		ClientID: "app", ClientSecret: "s3cret", RedirectURL: "https://app.example/callback",
+		Endpoint: shangcloud.EndpointAt(platform.URL),
+	}, &oauth2login.Options{HTTPClient: &http.Client{Transport: platform.Transport()}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	app := http.NewServeMux() // the application under test
+	app.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
+		_ = provider.StartLogin(w, r, oauth2login.WithReturnTo("/album"))
+	})
+	app.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
+		login, err := provider.FinishLogin(w, r)
+		if err != nil {
+			http.Error(w, "not logged in", http.StatusForbidden)
+			return
+		}
+		http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
+	})
+
+	for _, answer := range []func(authURL string) (string, error){
+		func(authURL string) (string, error) { return platform.Approve(authURL, 10001) },
+		platform.Deny,
+	} {
+		start, end := httptest.NewRecorder(), httptest.NewRecorder()
+		app.ServeHTTP(start, httptest.NewRequest("GET", "/login", nil))
+		back, err := answer(start.Header().Get("Location"))
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		callback := httptest.NewRequest("GET", back, nil)
+		for _, cookie := range start.Result().Cookies() {
+			callback.AddCookie(cookie)
+		}
+		app.ServeHTTP(end, callback)
+		fmt.Println(end.Code, end.Header().Get("Location"))
+	}
+	// Output:
+	// 303 /album
+	// 403
+}
+
+// How tokens end: expired ones are refreshed, revoked ones need a login.
+func ExampleServer_Revoke() {
+	platform := shangcloudtest.New()
+	defer platform.Close()
+	platform.AddClient(shangcloudtest.Client{ID: "app", Secret: "s3cret", RedirectURIs: []string{"https://app.example/callback"}})
+	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小云"})
+	provider, err := shangcloud.New(&oauth2.Config{
+		ClientID: "app", ClientSecret: "s3cret", RedirectURL: "https://app.example/callback",
+		Endpoint: shangcloud.EndpointAt(platform.URL),
+	}, &oauth2login.Options{HTTPClient: &http.Client{Transport: platform.Transport()}})
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	access, refresh := platform.Issue("app", 10001) // the tokens of a login
+	api := provider.API(provider.TokenSource(&oauth2.Token{AccessToken: access, RefreshToken: refresh}))
+	ctx := context.Background()
+
+	platform.ExpireTokens()
+	user, err := api.UserInfo(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	fmt.Println(user.Nickname)
+
+	platform.Revoke(10001)
+	_, err = api.UserInfo(ctx)
+	fmt.Println(errors.Is(err, oauth2login.ErrLoginRequired))
+	// Output:
+	// 小云
+	// true
 }

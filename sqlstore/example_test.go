@@ -1,6 +1,7 @@
 package sqlstore_test
 
 import (
+	"context"
 	"database/sql"
 	"fmt"
 
@@ -22,7 +23,8 @@ func ExampleNewStates() {
 	// For oauth2login.Options.States.
 }
 
-func ExampleTokens_User() {
+// The repository's tests/example_test.go is a whole program on SQLite.
+func ExampleNewTokens() {
 	db, err := sql.Open("pgx", "postgres://app@db/app") // with the driver of your choice
 	if err != nil {
 		fmt.Println(err)
@@ -30,6 +32,10 @@ func ExampleTokens_User() {
 	}
 	tokens, err := sqlstore.NewTokens(db, sqlstore.PostgreSQL, sqlstore.Config{Table: "auth.tokens"})
 	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if err := tokens.CreateTable(context.Background()); err != nil { // or run tokens.Schema() yourself
 		fmt.Println(err)
 		return
 	}

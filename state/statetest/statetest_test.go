@@ -278,6 +278,8 @@ func TestFaulty(t *testing.T) {
 // TestRun_right_store shows that the faults are found, not something else.
 func TestRun_right_store(t *testing.T) { statetest.Run(t, backend(&table{})) }
 
+func TestRun_example(t *testing.T) { testMapStore(t) }
+
 func TestMemory(t *testing.T) {
 	statetest.Run(t, statetest.Backend{Open: func(*testing.T) (a, b state.Store) {
 		m := state.NewMemory(0)

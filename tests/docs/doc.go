@@ -16,4 +16,6 @@
 // in the same process. Translations have the same code, and are not run.
 //
 // "<!-- not compiled: reason -->" before a block leaves it out.
+//
+// Each program in examples/ is started by the command in its doc comment, and a user logs in.
 package docs

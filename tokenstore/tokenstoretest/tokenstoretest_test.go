@@ -360,6 +360,8 @@ func TestFaulty(t *testing.T) {
 	}
 }
 
+func TestRun_example(t *testing.T) { testRow(t) }
+
 // TestRun_right_stores shows that the faults are found, not something else.
 func TestRun_right_stores(t *testing.T) {
 	t.Run("locks end", func(t *testing.T) {

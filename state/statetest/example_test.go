@@ -1,0 +1,70 @@
+package statetest_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/statetest"
+)
+
+// mapStore is a store of one's own. It never forgets logins that nobody finishes;
+// state.Memory does.
+type mapStore struct{ server *mapServer }
+
+// mapServer stands for a server.
+type mapServer struct {
+	mu      sync.Mutex
+	entries map[string]mapEntry
+}
+
+type mapEntry struct {
+	value []byte
+	ends  time.Time
+}
+
+// Format keeps package fmt from printing what the store holds.
+func (mapStore) Format(f fmt.State, _ rune) { fmt.Fprint(f, "a store of states") }
+
+func (s mapStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	s.server.entries[key] = mapEntry{value, time.Now().Add(ttl)}
+	return nil
+}
+
+func (s mapStore) Take(ctx context.Context, key string) (value []byte, found bool, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, false, err
+	}
+	s.server.mu.Lock()
+	defer s.server.mu.Unlock()
+	e, found := s.server.entries[key]
+	delete(s.server.entries, key)
+	if !found || !time.Now().Before(e.ends) {
+		return nil, false, nil
+	}
+	return e.value, true, nil
+}
+
+// testMapStore would be TestMapStore, in the tests of an application.
+func testMapStore(t *testing.T) {
+	statetest.Run(t, statetest.Backend{
+		Open: func(*testing.T) (a, b state.Store) {
+			server := &mapServer{entries: make(map[string]mapEntry)} // a new table
+			return mapStore{server}, mapStore{server}                // each with a connection of its own
+		},
+	})
+}
+
+// The suite has no output: go test runs it.
+func ExampleRun() {
+	var t *testing.T // of func TestMapStore(t *testing.T)
+	testMapStore(t)
+}
