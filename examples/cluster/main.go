@@ -1,7 +1,7 @@
 // Cluster is examples/weblogin in several copies that share the states of logins: a login
 // starts at one copy and comes back to another.
 //
-//	go run -C examples/cluster . [-addr 127.0.0.1:8080] [-states sealed]
+//	go -C examples/cluster run . [-addr 127.0.0.1:8080] [-states sealed]
 //
 // It needs no account and no network: without settings, two copies and a platform are in
 // this process. Every login starts at the first copy and ends at the second.

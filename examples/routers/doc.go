@@ -12,7 +12,7 @@
 //
 // Every program runs without an account, from the root of a clone:
 //
-//	go run -C examples/routers ./chi
+//	go -C examples/routers run ./chi
 //
 // A ShangCloud inside the program takes the real one's place, unless these are set:
 //

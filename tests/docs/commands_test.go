@@ -50,9 +50,28 @@ func programs(t *testing.T) (all []program) {
 }
 
 var (
-	command = regexp.MustCompile(`(?m)^\t(go run .*)$`)
+	command = regexp.MustCompile(`(?m)^\t(go (?:-C \S+ )?run .*)$`)
 	option  = regexp.MustCompile(` \[[^\]]*\]`)
+	inPage  = regexp.MustCompile("(?m)(?:^|`)(go (?:-C \\S+ )?run [^`\n]*)")
 )
+
+// The pages print the commands that the examples print, and that the next test runs.
+func TestPagesPrintTheCommandsOfExamples(t *testing.T) {
+	var known []string
+	for _, p := range programs(t) {
+		known = append(known, p.command)
+	}
+	printed := 0
+	for _, page := range pages(t) {
+		for _, found := range inPage.FindAllStringSubmatch(read(t, page), -1) {
+			if strings.Contains(found[1], "examples/") {
+				assert.Contains(t, known, strings.TrimSpace(found[1]), page)
+				printed++
+			}
+		}
+	}
+	assert.NotZero(t, printed)
+}
 
 // Every example starts with the command that its doc comment prints, from the root of a
 // clone and without settings. A user then logs in.

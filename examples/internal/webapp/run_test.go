@@ -1,6 +1,7 @@
 package webapp
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"io"
@@ -18,6 +19,7 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/runtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -246,4 +248,29 @@ func TestAllTextsAreThere(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Without settings, the copies of examples/cluster and their platform are in one process.
+func TestRunCopies(t *testing.T) {
+	for name, c := range map[string]struct {
+		share *oauth2login.Options
+		says  string
+	}{
+		"a shared key":   {&oauth2login.Options{StateKeys: [][]byte{bytes.Repeat([]byte{7}, 32)}}, "林小满"},
+		"nothing shared": {nil, english.LoginLost.Title},
+	} {
+		t.Run(name, func(t *testing.T) {
+			home := runtest.Home(t, func(ctx context.Context, out io.Writer) error {
+				return RunCopies(ctx, "127.0.0.1:0", runtest.Env(), out, c.share)
+			})
+			b := newBrowser(t)
+			consent := b.get(home + "/login")
+			action, err := consent.Request.URL.Parse("consent")
+			require.NoError(t, err)
+			page := b.post(action.String(), consent.form("user", "10001", "decision", "allow"))
+			assert.Contains(t, page.body, c.says)
+		})
+	}
+	err := RunCopies(t.Context(), "127.0.0.1:0", runtest.Env("SHANGCLOUD_CLIENT_SECRET", secret), io.Discard, nil)
+	require.ErrorContains(t, err, "SHANGCLOUD_CLIENT_ID is not set")
 }

@@ -1,6 +1,6 @@
 // Nethttp logs users in with ShangCloud on the standard library's router.
 //
-//	go run -C examples/routers ./nethttp [-addr 127.0.0.1:8080]
+//	go -C examples/routers run ./nethttp [-addr 127.0.0.1:8080]
 //
 // Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the
 // program takes its place. The real one needs http://127.0.0.1:8080/callback registered.

@@ -1,7 +1,7 @@
 // Prefix is an application behind a reverse proxy that ends TLS and serves it under a
 // path: the browser sees https://app.example/portal/…, the application plain http.
 //
-//	go run -C examples/routers ./prefix [-addr 127.0.0.1:8080]
+//	go -C examples/routers run ./prefix [-addr 127.0.0.1:8080]
 //
 // PUBLIC_URL is what the browser sees: https://app.example/portal. If it is not set, there
 // is no proxy, and the application is at http://127.0.0.1:8080/portal. Without

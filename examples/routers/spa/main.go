@@ -1,6 +1,6 @@
 // Spa is a single-page application: a page of JavaScript, and the JSON API that it calls.
 //
-//	go run -C examples/routers ./spa [-addr 127.0.0.1:8080]
+//	go -C examples/routers run ./spa [-addr 127.0.0.1:8080]
 //
 // Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the
 // program takes its place. The real one needs http://127.0.0.1:8080/callback registered.
