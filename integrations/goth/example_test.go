@@ -11,7 +11,6 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	gothshangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/gorilla/sessions"
 	"github.com/markbates/goth"
@@ -48,7 +47,8 @@ func Example() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	goth.UseProviders(gothshangcloud.New(provider))
+	p := gothshangcloud.New(provider)
+	goth.UseProviders(p)
 	defer goth.ClearProviders()
 
 	store := sessions.NewCookieStore([]byte("32 random bytes from your settings"))
@@ -58,16 +58,15 @@ func Example() {
 	}
 	gothic.Store = store
 
-	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, oauth2login.NavigationsOnly(h)) }
-	handle("GET /auth/{provider}", gothic.BeginAuthHandler)
-	handle("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
+	mux.Handle("/auth/{provider}", p.BeginHandler(http.HandlerFunc(gothic.BeginAuthHandler)))
+	mux.Handle("/auth/{provider}/callback", p.CallbackHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, err := gothic.CompleteUserAuth(w, r) // errors.Is(err, oauth2login.ErrAccessDenied): the user said no
 		if err != nil {
 			http.Error(w, "not logged in", http.StatusForbidden)
 			return
 		}
 		fmt.Fprintf(w, "%s %s", user.UserID, user.NickName)
-	})
+	})))
 
 	// A browser follows the link to /auth/shangcloud.
 	jar, _ := cookiejar.New(nil)

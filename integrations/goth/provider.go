@@ -22,11 +22,32 @@
 //
 // The handlers are gothic's, as for every provider: gothic.BeginAuthHandler in that
 // of the login link, gothic.CompleteUserAuth in that of the redirect URL. Both must
-// be reached under the same host, by GET. Put [oauth2login.NavigationsOnly] around both:
-// gothic does not show providers its request, and answers images, link previews and
-// prefetches as if the user had clicked.
+// be reached under the same host, by GET. Put [Provider.BeginHandler] and
+// [Provider.CallbackHandler] around them:
 //
-//	mux.Handle("GET /auth/{provider}", oauth2login.NavigationsOnly(http.HandlerFunc(gothic.BeginAuthHandler)))
+//	p := gothshangcloud.New(provider)
+//	mux.Handle("/auth/{provider}", p.BeginHandler(http.HandlerFunc(gothic.BeginAuthHandler)))
+//	mux.Handle("/auth/{provider}/callback", p.CallbackHandler(http.HandlerFunc(callback)))
+//
+// # The browser
+//
+// gothic alone takes a session from wherever the browser has it, and its cookie,
+// _gothic_session, has no __Host- prefix. A sibling subdomain can begin a login itself,
+// plant its own session in the victim's browser, and send that browser to the callback:
+// the victim is then logged in as the attacker. gothic does not show providers its
+// request, so no provider can prevent that. It also answers images, link previews and
+// prefetches as if the user had clicked, and takes a callback by POST.
+//
+// The two wrappers close that. They work for every provider of goth that has a state (OAuth
+// 2, not OAuth 1); all routes of one application can share them. A callback without the
+// cookie of its login is refused before gothic sees it. Of two logins in two tabs the one
+// that began last can be finished; a callback of the other does not end it. Providers that
+// answer by POST (Apple) are not served.
+//
+// Where the promise ends: a program on another port of the same host can set cookies for
+// this host, with the prefix as well. On plain http there is no prefix, and a sibling
+// subdomain can do the same. A sibling subdomain can always make a login fail, by planting
+// a session of gothic's.
 //
 // # The session
 //
@@ -46,8 +67,8 @@
 // take them from the [goth.User], and keep them on the server.
 //
 // Three things are gothic's doing. One browser has one login of a provider under way
-// at a time: a second one, in another tab, makes the first fail. A login that ends
-// deletes those of other providers too. And the cookie is as gothic.Store makes it: set
+// at a time: a second one, in another tab, makes the first fail. A callback that gothic
+// sees, also one that fails, deletes the logins of all providers. And the cookie is as gothic.Store makes it: set
 // one with a key of at least 32 random bytes, HttpOnly, Secure, and SameSite=Lax (with
 // Strict the browser keeps the cookie from the callback). gorilla/sessions 1.4 makes
 // them Secure and SameSite=None by default: on plain http, for development, a browser
@@ -56,7 +77,8 @@
 // # The state
 //
 // gothic takes the state from the query of the login request if there is one:
-// whoever sends the browser there chooses it, and could log it in as somebody else.
+// whoever sends the browser there chooses it, and could log it in as somebody else. With
+// other providers such a login gets no cookie from BeginHandler, and so does not finish.
 // Here the state is 43 random characters, then, if BeginAuth was given one, a dot and
 // what it was given. gothic.GetState in the handler of the callback returns all
 // of it; what follows the dot is as trustworthy as what the application, or a
@@ -104,9 +126,10 @@ import (
 // goth's methods take no context: each call of the platform or of the state store
 // ends after 10 seconds.
 type Provider struct {
-	p    *shangcloud.Provider
-	base string // of the deployment, without a slash at its end
-	name atomic.Pointer[string]
+	p        *shangcloud.Provider
+	base     string   // of the deployment, without a slash at its end
+	redirect *url.URL // the redirect URL
+	name     atomic.Pointer[string]
 }
 
 var _ goth.Provider = (*Provider)(nil)
@@ -118,7 +141,12 @@ func New(p *shangcloud.Provider) *Provider {
 	if p == nil {
 		panic("gothshangcloud: New needs a provider")
 	}
-	gp := &Provider{p: p, base: strings.TrimSuffix(p.OAuth2().Endpoint.TokenURL, shangcloud.EndpointAt("").TokenURL)}
+	conf := p.OAuth2()
+	redirect, err := url.Parse(conf.RedirectURL)
+	if err != nil {
+		panic(err) // not after shangcloud.New
+	}
+	gp := &Provider{p: p, base: strings.TrimSuffix(conf.Endpoint.TokenURL, shangcloud.EndpointAt("").TokenURL), redirect: redirect}
 	gp.SetName("shangcloud")
 	return gp
 }

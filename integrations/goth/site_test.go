@@ -92,6 +92,8 @@ type site struct {
 	platform *shangcloudtest.Server
 	url      string
 
+	begin, callback http.Handler // a test may put others in front
+
 	mu   sync.Mutex
 	user goth.User // of the callback last seen
 	err  error
@@ -101,9 +103,10 @@ func newSite(t *testing.T) *site {
 	t.Helper()
 	s := &site{platform: newPlatform(t)}
 	mux := http.NewServeMux()
-	handle := func(pattern string, h http.HandlerFunc) { mux.Handle(pattern, oauth2login.NavigationsOnly(h)) }
-	handle("GET /auth/{provider}", gothic.BeginAuthHandler)
-	handle("GET /auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) {
+	mux.HandleFunc("/auth/{provider}", func(w http.ResponseWriter, r *http.Request) { s.begin.ServeHTTP(w, r) })
+	mux.HandleFunc("/auth/{provider}/callback", func(w http.ResponseWriter, r *http.Request) { s.callback.ServeHTTP(w, r) })
+	s.begin = oauth2login.NavigationsOnly(http.HandlerFunc(gothic.BeginAuthHandler))
+	s.callback = oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		if s.user, s.err = gothic.CompleteUserAuth(w, r); s.err != nil {
@@ -111,22 +114,25 @@ func newSite(t *testing.T) *site {
 			return
 		}
 		w.Write([]byte("hello " + s.user.NickName))
-	})
+	}))
 	app := httptest.NewServer(mux)
 	t.Cleanup(app.Close)
 	s.url = app.URL
 	s.Provider = newProvider(t, s.platform, func(c *setup) { c.RedirectURL = app.URL + callbackPath })
 
+	gothicStore(t)
+	gothUse(t, s.Provider)
+	return s
+}
+
+// gothicStore gives gothic a store for the test.
+func gothicStore(t *testing.T) {
+	t.Helper()
 	before := gothic.Store
 	store := sessions.NewCookieStore([]byte("a key of 32 bytes, at least that"))
 	store.Options = &sessions.Options{Path: "/", HttpOnly: true, SameSite: http.SameSiteLaxMode}
 	gothic.Store = store
-	goth.UseProviders(s.Provider)
-	t.Cleanup(func() {
-		gothic.Store = before
-		goth.ClearProviders()
-	})
-	return s
+	t.Cleanup(func() { gothic.Store = before })
 }
 
 // outcome is what the callback last seen came to.

@@ -32,6 +32,7 @@ var (
 	id, secret       = "app", "s3cret"
 	dsn, key, oldKey = "", make([]byte, 32), make([]byte, 32)
 	mux              = http.NewServeMux()
+	callback         = http.NotFoundHandler()
 	w                = http.ResponseWriter(httptest.NewRecorder())
 	r                = httptest.NewRequest("GET", "/", nil)
 	conf             = &oauth2.Config{}
