@@ -97,6 +97,8 @@ func (p *Provider) loginCookies(r *http.Request) (found []loginCookie) {
 
 func (p *Provider) secureCookies() bool { return !p.plainHTTP }
 
+func (p *Provider) cookieLife() time.Duration { return p.opts.LoginLifetime + cookieGrace }
+
 func (p *Provider) cookiePrefix() string {
 	if p.secureCookies() {
 		return "__Host-" + cookieName // a sibling subdomain can't set it, nor can plain http
@@ -139,7 +141,7 @@ func (p *Provider) setLoginCookie(w http.ResponseWriter, r *http.Request, secret
 	for _, surplus := range others.surplus(slot, size) {
 		p.deleteCookie(w, surplus)
 	}
-	http.SetCookie(w, p.cookie(p.cookieName(slot), value, int((p.opts.LoginLifetime+cookieGrace).Seconds())))
+	http.SetCookie(w, p.cookie(p.cookieName(slot), value, int(p.cookieLife().Seconds())))
 }
 
 func (p *Provider) deleteCookie(w http.ResponseWriter, slot int) {

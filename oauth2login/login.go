@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -139,7 +140,7 @@ func (p *Provider) start(w http.ResponseWriter, r *http.Request, opts []LoginOpt
 	at := p.browserPlace(rand.Text()) // 130 random bits; RFC 6749, section 10.10 asks for 128
 	carry, err := p.pending.keep(r.Context(), at.place, l)
 	if err != nil {
-		return "", p.placed(err)
+		return "", p.placed(err, at.key)
 	}
 	p.setLoginCookie(w, r, at.secret, carry)
 	w.Header().Set("Cache-Control", "no-store")
@@ -168,12 +169,22 @@ func (p *Provider) placeOf(kind, state, secret string) statePlace {
 	return statePlace{place{p.id, kind, p.hash(kind, state), secret}, state}
 }
 
-// placed adds the provider to an error of package-level functions.
-func (p *Provider) placed(err error) error {
-	if errors.Is(err, ErrStateNotFound) {
-		return p.errorf("callback: the login has expired, or is finished already", err)
+// placed adds the provider to an error of package-level functions. key is that of the
+// login that was looked for.
+func (p *Provider) placed(err error, key string) error {
+	switch {
+	case !errors.Is(err, ErrStateNotFound):
+		return p.errorf(quiet.Describe(err), err)
+	case p.pending.isRedeemed(key):
+		return p.errorf("callback: the login is finished already; the page was reloaded, or opened again", err)
 	}
-	return p.errorf(quiet.Describe(err), err)
+	return p.errorf(fmt.Sprintf("callback: too late: the login has expired (after %v), or the process that started it does not share its states with this one",
+		p.opts.LoginLifetime), err)
+}
+
+// unknownState is the error for a state that no provider with this configuration made.
+func (p *Provider) unknownState() error {
+	return p.errorf("callback: the state belongs to no login of this application", ErrStateNotFound)
 }
 
 // newLogin applies options and makes what a login has to remember.
@@ -282,7 +293,7 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 		return nil, err
 	}
 	if !isBrowserState(cb.state) {
-		return nil, p.placed(ErrStateNotFound)
+		return nil, p.unknownState()
 	}
 	at, cookie, err := p.startedHere(r, cb.state)
 	if err != nil {
@@ -291,7 +302,7 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 	login, err := p.results.do(r.Context(), at.resultKey(cb), func() (*Login, bool, error) {
 		l, err := p.pending.redeem(r.Context(), at.place, cookie.carry)
 		if err != nil {
-			return nil, false, p.placed(err)
+			return nil, false, p.placed(err, at.key)
 		}
 		login, err := p.finish(r.Context(), cb, l)
 		return login, true, err
@@ -358,12 +369,26 @@ func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, c 
 			return at, c, nil
 		}
 	}
-	if p.pending.isRedeemed(p.placeOf(browserLogin, state, "").key) {
-		return at, c, p.errorf("callback: the login is finished already; the page was reloaded, or opened again", ErrStateNotFound)
+	if key := p.placeOf(browserLogin, state, "").key; p.pending.isRedeemed(key) {
+		return at, c, p.placed(ErrStateNotFound, key)
 	}
 	if len(r.Cookies()) > 0 {
-		return at, c, p.errorf("callback: this browser did not start the login, or no longer has its cookie", ErrWrongBrowser)
+		return at, c, p.errorf("callback: this browser did not start the login, or no longer has its cookie"+p.hostHint(r), ErrWrongBrowser)
 	}
-	return at, c, p.errorf(fmt.Sprintf("callback: the browser sent no cookie; it may block cookies, or the login started on another host than that of the redirect URL (seen %.100q, expected %q)",
-		r.Host, p.redirectHost), ErrNoCookies)
+	return at, c, p.errorf(fmt.Sprintf("callback: the browser sent no cookie%s; it may block cookies, or the login is older than %v",
+		p.hostHint(r), p.cookieLife()), ErrNoCookies)
+}
+
+// hostHint names another host as a possible cause of a missing cookie: localhost is not
+// 127.0.0.1. Cookies do not know ports. Behind a proxy another host is normal.
+func (p *Provider) hostHint(r *http.Request) string {
+	hostname := func(host string) string { return strings.ToLower((&url.URL{Host: host}).Hostname()) }
+	if r.Host == "" || slices.ContainsFunc(p.redirectHosts, func(host string) bool { return hostname(host) == hostname(r.Host) }) {
+		return ""
+	}
+	others := ""
+	if len(p.redirectHosts) > 1 {
+		others = " or that of another redirect URL"
+	}
+	return fmt.Sprintf("; a login has to start on the host of the redirect URL (seen %.100q, expected %q%s)", r.Host, p.redirectHosts[0], others)
 }

@@ -340,3 +340,120 @@ func TestBrowserWithoutCookies(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
 	assert.NotErrorIs(t, err, oauth2login.ErrNoCookies)
 }
+
+// The text of an error names the cause: too late, reloaded, another host, and only then
+// cookies.
+func TestCallbackCauses(t *testing.T) { storedAndSealed(t, testCallbackCauses) }
+
+func testCallbackCauses(t *testing.T, kind func(*setup)) {
+	const late, finished, other = "too late: the login has expired (after 5m0s)", "the login is finished already", "another redirect URL"
+	both := func(r *http.Request) { r.Host = "localhost:8080" }
+	for name, c := range map[string]struct {
+		after  time.Duration
+		change func(*http.Request) // of the callback
+		want   error               // nil: a login
+		texts  []string
+		not    string
+	}{
+		"in time":                {4 * time.Minute, nil, nil, nil, ""},
+		"another host, a proxy":  {0, both, nil, nil, ""},
+		"plain http, a proxy":    {0, func(r *http.Request) { r.URL.Scheme, r.TLS = "http", nil }, nil, nil, ""},
+		"too late":               {6 * time.Minute, nil, oauth2login.ErrStateNotFound, []string{late}, "cookie"},
+		"much too late":          {34 * time.Minute, nil, oauth2login.ErrStateNotFound, []string{late}, "cookie"},
+		"so late, no cookie":     {36 * time.Minute, nil, oauth2login.ErrNoCookies, []string{"sent no cookie", "older than 35m0s"}, "seen"},
+		"no cookie":              {0, withoutCookies, oauth2login.ErrNoCookies, []string{"sent no cookie; it may block cookies"}, "seen"},
+		"no cookie, other port":  {0, change(withoutCookies, func(r *http.Request) { r.Host = "APP.example:8443" }), oauth2login.ErrNoCookies, []string{"sent no cookie"}, "seen"},
+		"no cookie, other host":  {0, change(withoutCookies, both), oauth2login.ErrNoCookies, []string{`(seen "localhost:8080", expected "app.example")`}, other},
+		"another browser":        {0, withOtherCookies, oauth2login.ErrWrongBrowser, []string{"did not start the login"}, "seen"},
+		"other cookies and host": {0, change(withOtherCookies, both), oauth2login.ErrWrongBrowser, []string{`(seen "localhost:8080", expected "app.example")`}, other},
+		"an unknown state":       {0, func(r *http.Request) { r.URL.RawQuery = "code=c&state=mine" }, oauth2login.ErrStateNotFound, []string{"belongs to no login"}, "late"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, s *site) {
+				b := newBrowser(t)
+				authURL := b.start(t, s)
+				time.Sleep(c.after) // a mail code, a second factor
+				callbackURL, err := s.platform.Approve(authURL, 10001)
+				require.NoError(t, err)
+				r := b.request("GET", callbackURL)
+				if c.change != nil {
+					c.change(r)
+				}
+				_, err = s.FinishLogin(httptest.NewRecorder(), r)
+				if c.want == nil {
+					require.NoError(t, err)
+					return
+				}
+				require.ErrorIs(t, err, c.want)
+				assert.Equal(t, c.want == oauth2login.ErrNoCookies, errors.Is(err, oauth2login.ErrNoCookies))
+				for _, text := range c.texts {
+					assert.ErrorContains(t, err, text)
+				}
+				if c.not != "" {
+					assert.NotContains(t, err.Error(), c.not)
+				}
+			}, kind)
+		})
+	}
+	t.Run("reloaded", func(t *testing.T) {
+		inBubble(t, func(t *testing.T, s *site) {
+			b := newBrowser(t)
+			callbackURL, err := s.platform.Approve(b.start(t, s), 10001)
+			require.NoError(t, err)
+			kept := b.request("GET", callbackURL)
+			_, err = b.finish(s, callbackURL)
+			require.NoError(t, err)
+			time.Sleep(6 * time.Second)
+			for _, r := range []*http.Request{b.request("GET", callbackURL), kept} {
+				_, err = s.FinishLogin(httptest.NewRecorder(), r)
+				assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
+				assert.ErrorContains(t, err, finished)
+				assert.NotContains(t, err.Error(), "late")
+			}
+		}, kind)
+	})
+	t.Run("several hosts", func(t *testing.T) {
+		s := newSite(t, kind, func(c *setup) {
+			c.row = append(c.row, oauth2login.WithRedirectURLs("https://b.example/callback"))
+		})
+		callbackURL := authorize(t, newBrowser(t).start(t, s))
+		for host, hint := range map[string]bool{"app.example": false, "b.example": false, "B.example:443": false, "c.example": true} {
+			r := httptest.NewRequest("GET", callbackURL, nil)
+			r.Host = host
+			_, err := s.FinishLogin(httptest.NewRecorder(), r)
+			require.ErrorIs(t, err, oauth2login.ErrNoCookies)
+			assert.Equal(t, hint, strings.Contains(err.Error(), `(seen "c.example", expected "app.example" or that of another redirect URL)`), err.Error())
+		}
+	})
+}
+
+// change makes several changes of a request.
+func change(changes ...func(*http.Request)) func(*http.Request) {
+	return func(r *http.Request) {
+		for _, c := range changes {
+			c(r)
+		}
+	}
+}
+
+func withoutCookies(r *http.Request) { r.Header.Del("Cookie") }
+
+func withOtherCookies(r *http.Request) { r.Header.Set("Cookie", "session=1") }
+
+// Options.LoginLifetime is an hour at most. The cookie outlives it.
+func TestLoginLifetime(t *testing.T) { storedAndSealed(t, testLoginLifetime) }
+
+func testLoginLifetime(t *testing.T, kind func(*setup)) {
+	for after, want := range map[time.Duration]error{
+		time.Hour - time.Second: oauth2login.ErrAccessDenied, time.Hour: oauth2login.ErrStateNotFound,
+		89 * time.Minute: oauth2login.ErrStateNotFound, 91 * time.Minute: oauth2login.ErrNoCookies,
+	} {
+		inBubble(t, func(t *testing.T, s *site) {
+			b := newBrowser(t)
+			state := queryOf(t, b.start(t, s)).Get("state")
+			time.Sleep(after)
+			_, err := b.finish(s, s.redirect+"?error=access_denied&state="+state)
+			assert.ErrorIs(t, err, want, after)
+		}, kind, func(c *setup) { c.LoginLifetime = time.Hour })
+	}
+}

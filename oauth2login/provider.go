@@ -142,10 +142,10 @@ type Provider struct {
 	host   string // of AuthURL
 	where  string // begins the text of errors: "oauth2login: github.com"
 
-	id           string   // tells providers apart that share a host or a store; the same on all machines
-	redirects    []string // the first is that of conf
-	redirectHost string   // of the first one
-	plainHTTP    bool     // of the redirect URLs: no secure cookies
+	id            string   // tells providers apart that share a host or a store; the same on all machines
+	redirects     []string // the first is that of conf
+	redirectHosts []string // their hosts
+	plainHTTP     bool     // of the redirect URLs: no secure cookies
 
 	pending             pendingLogins
 	sessions            sessions
@@ -261,7 +261,7 @@ func (p *Provider) checkRedirects() error {
 		return fmt.Errorf("RedirectURL: %w", err)
 	}
 	p.redirects = []string{p.conf.RedirectURL}
-	p.redirectHost, p.plainHTTP = u.Host, u.Scheme == "http"
+	p.redirectHosts, p.plainHTTP = []string{u.Host}, u.Scheme == "http"
 	for _, redirect := range p.row.redirects {
 		u, err := p.parseRedirect(redirect)
 		if err == nil && p.plainHTTP != (u.Scheme == "http") {
@@ -272,6 +272,7 @@ func (p *Provider) checkRedirects() error {
 		}
 		if !slices.Contains(p.redirects, redirect) {
 			p.redirects = append(p.redirects, redirect)
+			p.redirectHosts = append(p.redirectHosts, u.Host)
 		}
 	}
 	return nil

@@ -24,8 +24,9 @@ func (p *Provider) StartUnbound(ctx context.Context, opts ...LoginOption) (strin
 		return "", err
 	}
 	stateParam := rand.Text() // 130 random bits; RFC 6749, section 10.10 asks for 128
-	if _, err := p.pending.keep(ctx, p.placeOf(unboundLogin, stateParam, stateParam).place, l); err != nil {
-		return "", p.placed(err)
+	at := p.placeOf(unboundLogin, stateParam, stateParam).place
+	if _, err := p.pending.keep(ctx, at, l); err != nil {
+		return "", p.placed(err, at.key)
 	}
 	return p.authURL(stateParam, l), nil
 }
@@ -48,11 +49,12 @@ func (p *Provider) finishUnbound(ctx context.Context, query url.Values) (*Login,
 		return nil, err
 	}
 	if len(cb.state) != len(rand.Text()) || p.opts.States == nil {
-		return nil, p.placed(ErrStateNotFound)
+		return nil, p.unknownState()
 	}
-	l, err := p.pending.redeem(ctx, p.placeOf(unboundLogin, cb.state, cb.state).place, "")
+	at := p.placeOf(unboundLogin, cb.state, cb.state).place
+	l, err := p.pending.redeem(ctx, at, "")
 	if err != nil {
-		return nil, p.placed(err)
+		return nil, p.placed(err, at.key)
 	}
 	return p.finish(ctx, cb, l)
 }

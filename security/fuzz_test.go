@@ -80,7 +80,8 @@ func finishWith(p *shangcloud.Provider, cookie *http.Cookie, state string) (*oau
 // but for the codes that standards name.
 var ownWords = regexp.MustCompile(strings.ReplaceAll(`^(?:shangcloud|oauth2login: [a-z0-9.:-]+): (?:`+strings.Join([]string{
 	`callback: [A-Za-z_ ,;:=-]{1,120}`,
-	`callback: the browser sent no cookie; [a-z ,;]+ URL \(seen "[a-z.]*", expected "app\.example"\)`,
+	`callback: too late: the login has expired \(after [0-9hms]+\), [a-z ]+`,
+	`callback: the browser sent no cookie(?:; [a-z ]+ \(seen "[a-z.]*", expected "app\.example"\))?; [a-z ,]+ [0-9hms]+`,
 	`the login came back with (?:an unknown error|CODE)`,
 	`[a-z ]+: status \d{3}(?: CODE)?`,
 	`[a-z ]+: the token endpoint refused: status \d{3}(?: CODE)?`,

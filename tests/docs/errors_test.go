@@ -141,6 +141,12 @@ var mistakes = []mistake{
 			r.URL.RawQuery = q.Encode()
 		}
 	}),
+	{"a machine that does not share states", func(t *testing.T, s *site) error {
+		r, err := s.start(s.provider(t))
+		require.NoError(t, err)
+		_, err = s.provider(t).FinishLogin(httptest.NewRecorder(), r)
+		return err
+	}},
 	{"a reload", func(t *testing.T, s *site) error {
 		p := s.provider(t)
 		r, err := s.start(p)
