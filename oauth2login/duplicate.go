@@ -46,27 +46,43 @@ func (at statePlace) resultKey(cb callback) resultKey {
 }
 
 type result struct {
-	repeats int
-	done    chan struct{}
-	login   *Login // set before done is closed
-	err     error
+	done  chan struct{}
+	login *Login // set before done is closed
+	err   error
+
+	// Guarded by the mutex of results.
+	finished bool
+	left     int        // how often the result can be handed out again
+	waiting  []*waiting // until it is finished, the newest last
 }
+
+// waiting is a repeated callback that waits for the first one. It gets the result if it
+// is still there at the end, and among the newest: a browser shows the answer to the
+// request that it has sent last, and has often cancelled the others.
+type waiting struct{ served bool }
 
 // do runs finish for the first callback of a key. A repeated callback waits for its
 // result and gets a copy. A result is kept if finish says that the state was redeemed.
 func (s *results) do(ctx context.Context, key resultKey, finish func() (login *Login, redeemed bool, err error)) (login *Login, err error) {
 	r, first := s.join(key)
-	if r == nil {
-		login, _, err = finish()
-		return login, err
+	switch {
+	case first:
+		return s.first(key, r, finish)
+	case r != nil && s.await(ctx, r):
+		return r.copy()
+	case ctx.Err() != nil:
+		return nil, quiet.New(s.where, "callback: "+quiet.Describe(ctx.Err()), ctx.Err())
 	}
-	if !first {
-		return r.copy(ctx, s.where)
-	}
+	login, _, err = finish()
+	return login, err
+}
+
+// first makes the result r of key.
+func (s *results) first(key resultKey, r *result, finish func() (*Login, bool, error)) (login *Login, err error) {
 	redeemed := false
 	r.err = errors.New("oauth2login: the callback that came first did not end")
 	defer func() { // also if the application's transport panics
-		close(r.done)
+		s.serve(r)
 		if !redeemed {
 			s.forget(key)
 			return
@@ -81,25 +97,57 @@ func (s *results) do(ctx context.Context, key resultKey, finish func() (login *L
 }
 
 // join returns the result of key, and whether the caller has to make it. It returns nil if
-// no more results can be kept, or this one was handed out too often.
+// no more results can be kept.
 func (s *results) join(key resultKey) (r *result, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r := s.byKey[key]; r != nil {
-		if r.repeats++; r.repeats > maxRepeats {
-			return nil, false
-		}
+	if r := s.byKey[key]; r != nil || len(s.byKey) >= maxResults {
 		return r, false
-	}
-	if len(s.byKey) >= maxResults {
-		return nil, false
 	}
 	if s.byKey == nil {
 		s.byKey = make(map[resultKey]*result)
 	}
-	r = &result{done: make(chan struct{})}
+	r = &result{done: make(chan struct{}), left: maxRepeats}
 	s.byKey[key] = r
 	return r, true
+}
+
+// await reports whether a repeated callback gets a copy of r. It waits for r to be
+// finished, or for the end of ctx.
+func (s *results) await(ctx context.Context, r *result) bool {
+	s.mu.Lock()
+	if r.finished {
+		defer s.mu.Unlock()
+		if r.left == 0 {
+			return false
+		}
+		r.left--
+		return true
+	}
+	w := new(waiting)
+	r.waiting = append(r.waiting, w)
+	s.mu.Unlock()
+
+	select {
+	case <-r.done:
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.waiting = slices.DeleteFunc(r.waiting, func(other *waiting) bool { return other == w })
+	return w.served
+}
+
+// serve hands r to the newest callbacks that wait for it.
+func (s *results) serve(r *result) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	r.finished = true
+	for _, w := range r.waiting[max(0, len(r.waiting)-r.left):] {
+		w.served = true
+		r.left--
+	}
+	close(r.done)
 }
 
 func (s *results) forget(key resultKey) {
@@ -108,12 +156,8 @@ func (s *results) forget(key resultKey) {
 	delete(s.byKey, key)
 }
 
-func (r *result) copy(ctx context.Context, where string) (*Login, error) {
-	select {
-	case <-r.done:
-	case <-ctx.Done():
-		return nil, quiet.New(where, "callback: "+quiet.Describe(ctx.Err()), ctx.Err())
-	}
+// copy returns the caller's own copy of a finished result.
+func (r *result) copy() (*Login, error) {
 	if r.err != nil {
 		return nil, r.err
 	}

@@ -144,28 +144,43 @@ func TestRepeatedCallbackLimits(t *testing.T) {
 	})
 }
 
-// 64 callbacks at once, the first ten cancelled.
+// 64 callbacks at once, the first ten cancelled. The browser shows the answer to the last
+// one. Who has cancelled does not count.
 func TestRepeatedCallbackFlood(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
 		back := s.callbackOf(t, false)
-		logins := make(chan *oauth2login.Login, 64)
+		const callbacks, cancelled = 64, 10
+		var logins [callbacks]*oauth2login.Login
+		var errs [callbacks]error
 		var wg sync.WaitGroup
-		for i := range 64 {
+		for i := range callbacks {
 			ctx, cancel := context.WithCancel(t.Context())
 			defer cancel()
-			if i < 10 {
+			if i < cancelled {
 				time.AfterFunc(10*time.Millisecond, cancel)
 			}
-			wg.Go(func() {
-				if login, err := s.finish(back.Clone(ctx)); err == nil {
-					logins <- login
-				}
-			})
+			wg.Go(func() { logins[i], errs[i] = s.finish(back.Clone(ctx)) })
 			synctest.Wait()
 		}
+		other := back.Clone(t.Context())
+		other.Header.Set("Cookie", "session=1")
+		_, err := s.finish(other)
+		assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "another browser meanwhile")
 		wg.Wait()
-		assert.NotEmpty(t, logins)
+		assert.NoError(t, errs[0], "the exchange goes on")
+		for i := 1; i < callbacks; i++ {
+			switch {
+			case i < cancelled:
+				assert.ErrorIs(t, errs[i], context.Canceled, i)
+			case i < callbacks-3:
+				assert.ErrorIs(t, errs[i], oauth2login.ErrStateNotFound, i)
+			default:
+				require.NoError(t, errs[i], i)
+				assert.True(t, logins[i].Repeated)
+				assert.Equal(t, logins[0].Token.AccessToken, logins[i].Token.AccessToken)
+			}
+		}
 		assert.Equal(t, 1, s.refreshes())
 	})
 }
