@@ -1,8 +1,8 @@
 package shangcloud_test
 
 import (
-	"bytes"
 	"compress/gzip"
+	"compress/zlib"
 	"context"
 	"encoding/json"
 	"errors"
@@ -10,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -209,7 +210,7 @@ func TestVariableUnusable(t *testing.T) {
 func TestAPIErrorRetryAfter(t *testing.T) {
 	api, platform := newAPI(t)
 	for value, want := range map[string]time.Duration{
-		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 0, "9223372037": 0,
+		"": 0, "0": 0, "120": 2 * time.Minute, "-1": 0, "1.5": 0, "soon": 0, "99999999999999999999": 24 * time.Hour, "86401": 24 * time.Hour,
 		"Fri, 31 Dec 1999 23:59:59 GMT": 0,
 	} {
 		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 429, Header: http.Header{"Retry-After": {value}}})
@@ -406,35 +407,47 @@ func TestAPIStaleConnection(t *testing.T) {
 	require.NoError(t, err)
 }
 
-// A proxy may compress without being asked.
-func TestAPIGzip(t *testing.T) {
-	body := []byte(`{"uid":7,"nickname":"n"}`)
+func gzipped(body string) string {
+	var out strings.Builder
+	z := gzip.NewWriter(&out)
+	_, _ = io.WriteString(z, body)
+	_ = z.Close()
+	return out.String()
+}
+
+func deflated(body string) string {
+	var out strings.Builder
+	z := zlib.NewWriter(&out)
+	_, _ = io.WriteString(z, body)
+	_ = z.Close()
+	return out.String()
+}
+
+// A proxy may compress without being asked, and forget to correct the length.
+func TestAPICompressed(t *testing.T) {
+	const body = `{"uid":7,"nickname":"n"}`
 	for name, c := range map[string]struct {
-		encode func(io.Writer) io.WriteCloser
-		ok     bool
+		coding, body string
+		length       int // in the header, if not 0
+		ok           bool
 	}{
-		"gzip": {func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) }, true},
-		"no gzip": {func(w io.Writer) io.WriteCloser {
-			return struct {
-				io.Writer
-				io.Closer
-			}{w, io.NopCloser(nil)}
-		}, false},
-		"a bomb": {func(w io.Writer) io.WriteCloser {
-			z := gzip.NewWriter(w)
-			for range 9 {
-				_, _ = z.Write(bytes.Repeat([]byte(" "), 1<<20))
-			}
-			return z
-		}, false},
+		"gzip":           {"gzip", gzipped(body), 0, true},
+		"deflate":        {"deflate", deflated(body), 0, true},
+		"both":           {"deflate, gzip", gzipped(deflated(body)), 0, true},
+		"no gzip":        {"gzip", body, 0, false},
+		"an unknown one": {"br", body, 0, false},
+		"a bomb":         {"gzip", gzipped(strings.Repeat(" ", 9<<20) + body), 0, false},
+		"length of the content, which is shorter": {"gzip", gzipped(body), len(body), false},
+		"length of the content, which is longer":  {"gzip", gzipped(`{"uid":7,"more":"` + strings.Repeat("x", 1000) + `"}`), 1019, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 				assert.Equal(t, "identity", r.Header.Get("Accept-Encoding"))
-				w.Header().Set("Content-Encoding", "gzip")
-				z := c.encode(w)
-				_, _ = z.Write(body)
-				_ = z.Close()
+				w.Header().Set("Content-Encoding", c.coding)
+				if c.length > 0 {
+					w.Header().Set("Content-Length", strconv.Itoa(c.length))
+				}
+				_, _ = io.WriteString(w, c.body)
 			}))
 			defer server.Close()
 			p, err := shangcloud.New(config(server.URL), nil)

@@ -13,6 +13,8 @@ import (
 // of the token endpoint. Requests to any other origin fail, also those that only name
 // another one in their Host header, and redirects are not followed.
 //
+// Answers are asked for as they are: a request without Accept-Encoding gets "identity".
+//
 // If src is a [*TokenSource], a wait for a refresh ends with the request's context. A
 // request that is answered with 401 is repeated once with a new token, provided that its
 // body can be sent again ([http.Request.GetBody]).

@@ -94,9 +94,18 @@ func TestClientForeignHost(t *testing.T) {
 	s := newSite(t)
 	platform := mustParse(s.platform.URL)
 	for name, change := range map[string]func(*http.Request){
-		"Host":   func(r *http.Request) { r.Host = "evil.example" },
-		"opaque": func(r *http.Request) { r.URL.Opaque = "//evil.example/" },
-		"user":   func(r *http.Request) { r.URL.User = url.User("evil") },
+		"Host":                func(r *http.Request) { r.Host = "evil.example" },
+		"Host, another port":  func(r *http.Request) { r.Host = "127.0.0.1:1" },
+		"Host, without port":  func(r *http.Request) { r.Host = "127.0.0.1" },
+		"Host, a dot":         func(r *http.Request) { r.Host += "." },
+		"Host, two":           func(r *http.Request) { r.Host += ",evil.example" },
+		"Host, a line end":    func(r *http.Request) { r.Host += "\r\nX: y" },
+		"Host, a user":        func(r *http.Request) { r.Host = "evil@" + r.Host },
+		"opaque":              func(r *http.Request) { r.URL.Opaque = "//evil.example/" },
+		"opaque, a path":      func(r *http.Request) { r.URL.Opaque = "/api/user/info" },
+		"opaque, same origin": func(r *http.Request) { r.URL.Opaque = "//" + r.URL.Host + "/api/user/info" },
+		"opaque, an address":  func(r *http.Request) { r.URL.Opaque = "http://evil.example/" },
+		"user":                func(r *http.Request) { r.URL.User = url.User("evil") },
 	} {
 		req, err := http.NewRequest(http.MethodGet, s.platform.URL+"/api/user/info", nil)
 		require.NoError(t, err)
@@ -124,7 +133,23 @@ func TestClientRequestStays(t *testing.T) {
 	require.NoError(t, res.Body.Close())
 	assert.Equal(t, http.StatusOK, res.StatusCode)
 	assert.Empty(t, req.Header.Get("Authorization"))
-	assert.Empty(t, res.Request.Header.Get("Authorization"))
+	assert.Same(t, req, res.Request)
+
+	// The token is replaced, and the request sent twice.
+	req.Body = io.NopCloser(strings.NewReader("{}"))
+	res, err = s.Client(s.TokenSource(issueExpired(s.platform))).Do(req)
+	require.NoError(t, err)
+	require.NoError(t, res.Body.Close())
+	assert.Equal(t, http.StatusOK, res.StatusCode)
+	assert.Same(t, req, res.Request)
+	assert.Empty(t, req.Header.Get("Authorization"))
+}
+
+// issueExpired makes tokens that the platform no longer takes, and nobody knows it.
+func issueExpired(platform *shangcloudtest.Server) *oauth2.Token {
+	tok := issue(platform)
+	platform.ExpireTokens()
+	return tok
 }
 
 // A jar would be shared by all users.

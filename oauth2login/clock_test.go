@@ -1,6 +1,7 @@
 package oauth2login
 
 import (
+	"errors"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -8,9 +9,11 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/seal"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
-// These tests are inside the package, because no test can set the clock of the machine.
+// These tests are inside the package, because no test can set the clock of the machine, or
+// forge what a login remembers.
 
 // TestMoment has the wall clock and the monotonic clock run apart: a token has
 // expired as soon as one of them says so.
@@ -99,5 +102,29 @@ func TestSealedClockSetBack(t *testing.T) {
 			_, err = other.redeem(t.Context(), place{key: "key"}, sealed)
 			assert.NoError(t, err, "another process goes by the wall clock only")
 		})
+	}
+}
+
+// A return path that a login should never have remembered is not handed out.
+func TestReturnToIsCheckedOnTheWayOut(t *testing.T) {
+	for name, options := range map[string]*Options{"stored": nil, "sealed": {StateKeys: [][]byte{{31: 1}}}} {
+		p, err := New(&oauth2.Config{
+			ClientID: "id", ClientSecret: "s", RedirectURL: "https://app.example/callback",
+			Endpoint: oauth2.Endpoint{AuthURL: "https://provider.example/a", TokenURL: "https://provider.example/t"},
+		}, options)
+		require.NoError(t, err)
+		for _, path := range []string{"https://evil.example/", "//evil.example", `/\evil.example`, "javascript:alert(1)", "/a\r\nb"} {
+			at := p.browserPlace("secret" + path)
+			l := &pendingLogin{ReturnTo: path, Expires: time.Now().Add(time.Minute).UnixMilli()}
+			carry, err := p.pending.keep(t.Context(), at.place, l)
+			require.NoError(t, err)
+			l, err = p.pending.redeem(t.Context(), at.place, carry)
+			require.NoError(t, err)
+			require.Equal(t, path, l.ReturnTo, "the test's own premise")
+			_, err = p.finish(t.Context(), callback{err: &CallbackError{Code: "access_denied"}}, l)
+			failed, ok := errors.AsType[*LoginError](err)
+			require.True(t, ok)
+			assert.Equal(t, "/", failed.ReturnTo, name)
+		}
 	}
 }

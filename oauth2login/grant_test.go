@@ -1,10 +1,14 @@
 package oauth2login_test
 
 import (
+	"compress/gzip"
+	"compress/zlib"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -77,6 +81,89 @@ func TestTokenAnswers(t *testing.T) {
 			}
 		})
 	}
+}
+
+func compressed(body string, by func(io.Writer) io.WriteCloser) string {
+	var out strings.Builder
+	w := by(&out)
+	_, _ = io.WriteString(w, body)
+	_ = w.Close()
+	return out.String()
+}
+
+func gzipped(body string) string {
+	return compressed(body, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
+}
+
+// Answers are asked for as they are. A proxy may compress them all the same.
+func TestCompressedAnswers(t *testing.T) {
+	const good, bad = `{"access_token":"t","token_type":"Bearer"}`, `{"error":"invalid_grant"}`
+	deflated := compressed(good, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
+	for name, c := range map[string]struct {
+		status       int
+		coding, body string
+		unusable     bool
+	}{
+		"gzip":            {200, "gzip", gzipped(good), false},
+		"deflate":         {200, "deflate", deflated, false},
+		"both":            {200, "deflate, gzip", gzipped(deflated), false},
+		"refusal":         {400, "gzip", gzipped(bad), false},
+		"a bomb":          {200, "gzip", gzipped(good + strings.Repeat(" ", 2<<20)), true},
+		"not compressed":  {200, "gzip", good, true},
+		"unknown":         {200, "br", good, true},
+		"unknown refusal": {400, "br", bad, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, b := newSite(t), newBrowser(t)
+			callbackURL := authorize(t, b.start(t, s))
+			s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: c.status, Body: c.body, Header: http.Header{
+				"Content-Encoding": {c.coding}, "Content-Type": {"application/json"},
+			}})
+			login, err := b.finish(s, callbackURL)
+			refused, isRefused := errors.AsType[*oauth2.RetrieveError](err)
+			switch {
+			case c.unusable:
+				assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+				assert.False(t, isRefused)
+			case c.status == 200:
+				require.NoError(t, err)
+				assert.Equal(t, "t", login.Token.AccessToken)
+			default:
+				require.True(t, isRefused)
+				assert.Equal(t, "invalid_grant", refused.ErrorCode)
+			}
+			require.Equal(t, 1, s.tokenRequests())
+			assert.Equal(t, "identity", s.platform.Requests("/oauth/token")[0].Header.Get("Accept-Encoding"))
+		})
+	}
+	t.Run("device login", func(t *testing.T) {
+		s := newSite(t)
+		s.platform.Fault("/oauth/device_authorization", shangcloudtest.Fault{Status: 200, Header: http.Header{"Content-Encoding": {"gzip"}},
+			Body: gzipped(`{"device_code":"d","user_code":"ABCD","verification_uri":"https://provider.example/device"}`)})
+		stop := errors.New("shown")
+		_, err := s.DeviceLogin(t.Context(), func(shown *oauth2.DeviceAuthResponse) error {
+			assert.Equal(t, "ABCD", shown.UserCode)
+			return stop
+		})
+		assert.ErrorIs(t, err, stop)
+		assert.Equal(t, "identity", s.platform.Requests("/oauth/device_authorization")[0].Header.Get("Accept-Encoding"))
+	})
+	t.Run("other requests with a token", func(t *testing.T) {
+		s := newSite(t)
+		for _, asked := range []string{"", "gzip"} {
+			req, err := http.NewRequest(http.MethodPost, s.platform.URL+"/api/user/info", strings.NewReader("{}"))
+			require.NoError(t, err)
+			req.Header.Set("Accept-Encoding", asked)
+			res, err := s.Client(s.TokenSource(issue(s.platform))).Do(req)
+			require.NoError(t, err)
+			require.NoError(t, res.Body.Close())
+			assert.Equal(t, asked, req.Header.Get("Accept-Encoding"), "the caller's request is as it was")
+		}
+		sent := s.platform.Requests("/api/user/info")
+		require.Len(t, sent, 2)
+		assert.Equal(t, "identity", sent[0].Header.Get("Accept-Encoding"))
+		assert.Equal(t, "gzip", sent[1].Header.Get("Accept-Encoding"))
+	})
 }
 
 // TestLifetimes has expires_in in all shapes.
@@ -176,11 +263,15 @@ func testExchangeFails(t *testing.T, kind func(*setup)) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s, b := newSite(t, kind), newBrowser(t)
-			callbackURL := authorize(t, b.start(t, s))
+			callbackURL := authorize(t, b.start(t, s, oauth2login.WithReturnTo("/cart"), oauth2login.WithValue("order 9")))
 			s.platform.Fault("/oauth/token", c.fault)
 			login, err := b.finish(s, callbackURL)
 			assert.Nil(t, login)
 			require.Error(t, err)
+			failed, ok := errors.AsType[*oauth2login.LoginError](err)
+			require.True(t, ok)
+			assert.Equal(t, "/cart", failed.ReturnTo, "the application knows where the user was")
+			assert.Equal(t, "order 9", failed.Value)
 			assert.Equal(t, c.unavailable, errors.Is(err, oauth2login.ErrUnavailable), "%v", err)
 			var re *oauth2.RetrieveError
 			require.ErrorAs(t, err, &re)
@@ -199,6 +290,7 @@ func TestPlatformOutOfReach(t *testing.T) {
 	s.platform.Close()
 	_, err := b.finish(s, callbackURL)
 	assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+	assert.ErrorAs(t, err, new(*oauth2login.LoginError))
 	assert.NotContains(t, err.Error(), queryOf(t, callbackURL).Get("code"))
 }
 
@@ -210,6 +302,7 @@ func TestExchangeNotSent(t *testing.T) {
 		require.NoError(t, s.Shutdown(t.Context()))
 		_, err := b.finish(s, callbackURL)
 		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.ErrorAs(t, err, new(*oauth2login.LoginError))
 		assert.Zero(t, s.tokenRequests())
 	})
 	t.Run("neither proof key nor secret", func(t *testing.T) {

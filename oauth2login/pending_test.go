@@ -288,6 +288,89 @@ func (s forgingStore) Put(ctx context.Context, key string, value []byte, ttl tim
 	return s.Memory.Put(ctx, key, s.forge(value), ttl)
 }
 
+// writableStore lets a test write what it likes.
+type writableStore struct {
+	*state.Memory
+	keys    []string // in the order of the logins
+	entries map[string][]byte
+	reuse   map[string]string // whose entry comes out instead
+}
+
+func (s *writableStore) Put(_ context.Context, key string, value []byte, _ time.Duration) error {
+	s.keys = append(s.keys, key)
+	s.entries[key] = value
+	return nil
+}
+
+func (s *writableStore) Take(_ context.Context, key string) ([]byte, bool, error) {
+	if other, ok := s.reuse[key]; ok {
+		key = other
+	}
+	entry, found := s.entries[key]
+	return entry, found, nil // and it stays there
+}
+
+// A writer of the store replays the entry of another login: of the same provider, of the
+// same browser, or of the other kind.
+func TestStoredEntryOfAnotherLogin(t *testing.T) {
+	for name, other := range map[string]func(t *testing.T, s *site, victim *browser){
+		"of the attacker's browser": func(t *testing.T, s *site, _ *browser) {
+			newBrowser(t).start(t, s, oauth2login.WithReturnTo("/evil"), oauth2login.WithValue("evil"))
+		},
+		"of the same browser": func(t *testing.T, s *site, victim *browser) {
+			victim.start(t, s, oauth2login.WithReturnTo("/evil"), oauth2login.WithValue("evil"))
+		},
+		"unbound": func(t *testing.T, s *site, _ *browser) {
+			_, err := s.StartUnbound(t.Context(), oauth2login.WithReturnTo("/evil"), oauth2login.WithValue("evil"))
+			require.NoError(t, err)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			store := &writableStore{entries: map[string][]byte{}, reuse: map[string]string{}}
+			s, victim := newSite(t, func(c *setup) { c.States = store }), newBrowser(t)
+			other(t, s, victim)
+			callbackURL := authorize(t, victim.start(t, s))
+			store.reuse[store.keys[1]] = store.keys[0]
+			_, err := victim.finish(s, callbackURL)
+			assert.ErrorIs(t, err, oauth2login.ErrStateStore)
+			assert.Zero(t, s.tokenRequests())
+
+			delete(store.reuse, store.keys[1])
+			login, err := victim.finish(s, callbackURL)
+			require.NoError(t, err)
+			assert.Equal(t, "/", login.ReturnTo)
+			assert.Empty(t, login.Value)
+		})
+	}
+}
+
+// An entry that is put back after its login is not redeemed again by this process, also
+// for the browser that it belongs to.
+func TestStoredEntryPutBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		platform := shangcloudtest.New()
+		defer platform.Close()
+		register(platform)
+		store := &writableStore{entries: map[string][]byte{}}
+		s := newSiteAt(t, platform, func(c *setup) {
+			c.States, c.HTTPClient = store, &http.Client{Transport: platform.Transport()}
+		})
+		b := newBrowser(t)
+		callbackURL, err := platform.Approve(b.start(t, s), 10001)
+		require.NoError(t, err)
+		kept := b.request("GET", callbackURL)
+		_, err = b.finish(s, callbackURL)
+		require.NoError(t, err)
+		for _, after := range []time.Duration{6 * time.Second, 4 * time.Minute, 20 * time.Minute} {
+			time.Sleep(after) // results are forgotten, then the redeemed state
+			_, err = s.FinishLogin(httptest.NewRecorder(), kept)
+			assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, after)
+		}
+		assert.Equal(t, 1, s.tokenRequests())
+		synctest.Wait()
+	})
+}
+
 // A flood of finished logins, which anybody can make without the platform, must not let a
 // state work twice: what a process can no longer tell apart, it refuses.
 func TestRedeemedFlood(t *testing.T) {

@@ -1,15 +1,18 @@
 package wire
 
 import (
+	"bufio"
 	"bytes"
 	"compress/flate"
 	"compress/gzip"
+	"compress/zlib"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"iter"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -21,9 +24,12 @@ import (
 // maxRetryAfter caps what a server can ask for with Retry-After.
 const maxRetryAfter = 24 * time.Hour
 
-// gzipOverhead is how much longer than its content a gzip body may be. Without a limit a
-// server could send parts without content for ever.
-const gzipOverhead = 64 << 10
+// codingOverhead is how much longer than its content a compressed body may be. Without a
+// limit a server could send parts without content for ever.
+const codingOverhead = 64 << 10
+
+// maxCodings is how many codings of a body are undone. Each takes memory.
+const maxCodings = 2
 
 // ErrUnusable is in the chain of the error for an answer that is not what it should be.
 var ErrUnusable = errors.New("unusable answer")
@@ -39,23 +45,19 @@ type Answer struct {
 }
 
 // Read reads and closes the body of res, up to limit bytes. A longer body is an error
-// if the status is a successful one, and is cut otherwise. Read undoes gzip, which some
-// proxies apply without being asked.
+// if the status is a successful one, and is cut otherwise. Read undoes gzip and deflate,
+// which some proxies apply without being asked.
 func Read(res *http.Response, limit int64) (*Answer, error) {
 	defer res.Body.Close()
-	from := io.Reader(res.Body)
-	if strings.EqualFold(res.Header.Get("Content-Encoding"), "gzip") {
-		unzipped, err := gzip.NewReader(io.LimitReader(from, limit+gzipOverhead))
-		if err != nil {
-			return nil, Unusable("not gzip, as its header says")
-		}
-		from = unzipped
-	}
 	a := &Answer{Status: res.StatusCode, Header: res.Header}
+	from, err := decoder(res, limit)
+	if err != nil {
+		return nil, err
+	}
 	body, err := io.ReadAll(io.LimitReader(from, limit+1))
 	switch {
 	case isDamaged(err):
-		return nil, Unusable("damaged gzip")
+		return nil, errDamaged
 	case err != nil:
 		return nil, harmless(err)
 	case int64(len(body)) > limit && a.OK():
@@ -65,10 +67,59 @@ func Read(res *http.Response, limit int64) (*Answer, error) {
 	return a, nil
 }
 
-// isDamaged reports whether a body is not the gzip that it should be.
+var errDamaged = Unusable("not in the coding that its header names")
+
+// decoder undoes the content codings of a body (RFC 9110, section 8.4), the last one
+// first.
+func decoder(res *http.Response, limit int64) (io.Reader, error) {
+	from := io.Reader(res.Body)
+	codings := strings.FieldsFunc(strings.ToLower(strings.Join(res.Header.Values("Content-Encoding"), ",")), func(r rune) bool {
+		return r == ',' || r == ' ' || r == '\t'
+	})
+	if len(codings) > maxCodings {
+		return nil, Unusable("in too many content codings")
+	}
+	for _, coding := range slices.Backward(codings) {
+		decode, known := decoders[coding]
+		if !known {
+			return nil, Unusable("in an unknown content coding")
+		}
+		bounded := bufio.NewReader(io.LimitReader(from, limit+codingOverhead))
+		if _, err := bounded.Peek(1); err != nil {
+			return bounded, nil // nothing is nothing in every coding
+		}
+		var err error
+		if from, err = decode(bounded); isDamaged(err) {
+			return nil, errDamaged
+		} else if err != nil {
+			return nil, harmless(err)
+		}
+	}
+	return from, nil
+}
+
+var decoders = map[string]func(*bufio.Reader) (io.Reader, error){
+	"identity": func(r *bufio.Reader) (io.Reader, error) { return r, nil },
+	"gzip":     func(r *bufio.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+	"x-gzip":   func(r *bufio.Reader) (io.Reader, error) { return gzip.NewReader(r) },
+	"deflate":  inflate,
+}
+
+// inflate reads zlib, and deflate without its header, which some servers send: "Some
+// non-conformant implementations send the deflate compressed data without the zlib
+// wrapper." https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.2
+func inflate(from *bufio.Reader) (io.Reader, error) {
+	if head, _ := from.Peek(2); len(head) == 2 && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
+		return zlib.NewReader(from)
+	}
+	return flate.NewReader(from), nil
+}
+
+// isDamaged reports whether a body is not in the coding that it should be in.
 func isDamaged(err error) bool {
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)
-	return corrupt || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader)
+	return corrupt || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) ||
+		errors.Is(err, zlib.ErrChecksum) || errors.Is(err, zlib.ErrHeader) || errors.Is(err, zlib.ErrDictionary)
 }
 
 // OK reports whether the status is a successful one.
@@ -84,7 +135,8 @@ func Unavailable(status int) bool {
 // or a date (RFC 9110, section 10.2.3), at most a day.
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
-	if seconds, err := strconv.ParseUint(value, 10, 31); err == nil {
+	seconds, err := strconv.ParseUint(value, 10, 31)
+	if err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the largest number
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
 	if date, err := http.ParseTime(value); err == nil {

@@ -120,6 +120,10 @@ func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, err
 	if out.Header == nil {
 		out.Header = make(http.Header)
 	}
+	if out.Header.Get("Accept-Encoding") == "" {
+		// Without the header any coding is acceptable (RFC 9110, section 12.5.3).
+		out.Header.Set("Accept-Encoding", "identity")
+	}
 	tok.SetAuthHeader(&out)
 	res, err := Send(t.Base, &out, maxResends)
 	if err == nil && res.StatusCode != http.StatusUnauthorized {
