@@ -146,6 +146,24 @@ func TestUserInfoUnusable(t *testing.T) {
 		"uid twice":         `{"uid":10001,"uid":10002}`,
 		"uid in disguise":   `{"uid":10001,"\u0075id":10002}`,
 		"uid inside":        `{"user":{"uid":10001}}`,
+		"uid of 400 digits": `{"uid":` + strings.Repeat("7", 400) + `}`,
+		"uid a huge float":  `{"uid":1e400}`,
+		"uid a truth":       `{"uid":true}`,
+		"uid in a list":     `{"uid":[7]}`,
+		"uid in an object":  `{"uid":{"id":7}}`,
+		"text above int64":  `{"uid":"9223372036854775808"}`,
+		"text 0":            `{"uid":"0"}`,
+		"text negative":     `{"uid":"-1"}`,
+		"text 007":          `{"uid":"007"}`,
+		"text 1e3":          `{"uid":"1e3"}`,
+		"text 7.0":          `{"uid":"7.0"}`,
+		"text 0x7":          `{"uid":"0x7"}`,
+		"text 1_000":        `{"uid":"1_000"}`,
+		"text with a space": `{"uid":" 7"}`,
+		"text with a line":  `{"uid":"7\n"}`,
+		"text with quotes":  `{"uid":"\"7\""}`,
+		"text in disguise":  `{"uid":"\u0037"}`,
+		"wide digits":       `{"uid":"７"}`,
 	} {
 		platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 200, Body: body})
 		u, err := api.UserInfo(t.Context())
@@ -171,6 +189,10 @@ func TestUserInfoOrnaments(t *testing.T) {
 	api, platform := newAPI(t)
 	for body, want := range map[string]shangcloud.UserInfo{
 		`{"uid":"7","nickname":"n"}`:                          {ID: 7, Nickname: "n"},
+		`{"uid":"9223372036854775807","mail":null}`:           {ID: 1<<63 - 1},
+		`{"uid":7,"nickname":{"uid":8},"avatar":[[["a"]]]}`:   {ID: 7},
+		`{"uid":7,"nickname":1e400,"mail":true,"avatar":"a"}`: {ID: 7, AvatarURL: "a"},
+		`{"uid":7,"nickname":"\ud800\r\n","mail":""}`:         {ID: 7, Nickname: "\ufffd\r\n"},
 		`{"uid":7,"nickname":"n","avatar":false}`:             {ID: 7, Nickname: "n"},
 		`{"uid":7,"nickname":1,"mail":[],"avatar":{"a":"b"}}`: {ID: 7},
 		`{"uid":7,"mail":"m","avatar":"a","error":""}`:        {ID: 7, Email: "m", AvatarURL: "a"},

@@ -45,6 +45,12 @@ func TestCallbackDescription(t *testing.T) {
 		"%D3%C3%BB%A7%BE%DC%BE%F8":     "", // GBK
 		"%1B%5B31mred":                 "", // commands a terminal
 		strings.Repeat("x", 5000):      "",
+		strings.Repeat("x", 4096):      strings.Repeat("x", 4096),
+		strings.Repeat("%E8", 5<<10/3): "", // and not UTF-8
+		"%E7%94%A8%E6%88%B7":           "用户",
+		"a%00b":                        "",
+		"%C2%85":                       "", // another line end
+		"%EF%BB%BFa":                   "\ufeffa",
 	} {
 		state := queryOf(t, b.start(t, s)).Get("state")
 		_, err := b.finish(s, s.redirect+"?error=access_denied&state="+state+"&error_description="+description+"&error_uri="+description)
@@ -53,6 +59,16 @@ func TestCallbackDescription(t *testing.T) {
 		require.ErrorAs(t, err, &ce, description)
 		assert.Equal(t, want, ce.Description)
 		assert.Equal(t, want, ce.URI)
+		assert.Equal(t, "access_denied", ce.Code)
+
+		authURL, err := s.StartUnbound(t.Context())
+		require.NoError(t, err)
+		q, err := url.ParseQuery("error=access_denied&error_description=" + description + "&state=" + queryOf(t, authURL).Get("state"))
+		require.NoError(t, err)
+		_, err = s.FinishUnbound(t.Context(), q)
+		assert.ErrorIs(t, err, oauth2login.ErrAccessDenied, description)
+		require.ErrorAs(t, err, &ce)
+		assert.Equal(t, want, ce.Description)
 	}
 }
 

@@ -3,6 +3,7 @@ package oauth2login_test
 import (
 	"fmt"
 	"net/http/httptest"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -196,6 +197,43 @@ func TestSetClientSecret(t *testing.T) {
 
 	require.NoError(t, s.SetClientSecret(""))
 	assert.Equal(t, oauth2.AuthStyleInParams, s.OAuth2().Endpoint.AuthStyle)
+}
+
+// SetClientSecret checks what New checks, and changes nothing if it refuses.
+func TestSetClientSecretRefuses(t *testing.T) {
+	colon := func(c *setup) { c.ClientID = "a:b" }
+	styles := func(row ...oauth2login.ProviderOption) func(*setup) { return func(c *setup) { c.row = row } }
+	for name, c := range map[string]struct {
+		change func(*setup)
+		secret string
+	}{
+		"line feed":             {styles(), "bad secret\n"},
+		"carriage return":       {styles(), "bad\rsecret"},
+		"NUL":                   {styles(), "bad\x00secret"},
+		"DEL":                   {styles(), "bad secret\x7f"},
+		"none, without PKCE":    {styles(oauth2login.WithoutPKCE()), ""},
+		"raw Basic and a colon": {func(c *setup) { styles(oauth2login.WithRawBasicAuth())(c); colon(c) }, "bad secret"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			conf := valid("https://provider.example")
+			c.change(conf)
+			conf.ClientSecret = c.secret
+			_, refused := oauth2login.New(&conf.Config, nil, conf.row...)
+			require.Error(t, refused)
+
+			conf.ClientSecret = "good"
+			if conf.ClientID == "a:b" {
+				conf.ClientSecret = "" // a public client becomes a confidential one
+			}
+			p := conf.provider(t)
+			err := p.SetClientSecret(c.secret)
+			require.Error(t, err)
+			_, reason, _ := strings.Cut(refused.Error(), ": ")
+			assert.ErrorContains(t, err, reason)
+			assert.NotContains(t, err.Error(), "bad")
+			assert.Equal(t, conf.ClientSecret, p.OAuth2().ClientSecret)
+		})
+	}
 }
 
 func TestSetClientSecretWhileLoginsRun(t *testing.T) {
