@@ -272,6 +272,10 @@ func isBlank(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 }
 // "/api/mmo/room/usercount". body is sent as JSON; if nil, {}. The answer, a JSON object,
 // is decoded into answer unless that is nil. A refusal is an [*APIError], also one with
 // status 200 and an "error" in its body.
+//
+// The path may have a query. It is sent as it is, "//" and dot segments included; only
+// characters that a path can't hold are escaped. An answer that redirects, as some servers
+// do to clean a path, is an [*APIError].
 func (a *API) Call(ctx context.Context, path string, body, answer any) error {
 	u, err := url.Parse(path)
 	if err != nil || !strings.HasPrefix(path, "/") || u.Host != "" || u.Fragment != "" {

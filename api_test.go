@@ -396,6 +396,34 @@ func TestAPICall(t *testing.T) {
 	assert.Empty(t, platform.Requests(), "what can't be sent is not sent")
 }
 
+// A path is sent as it is. A server that wants to clean it gets no second request.
+func TestAPICallPath(t *testing.T) {
+	var got string
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if got = r.RequestURI; strings.HasPrefix(got, "/clean") {
+			http.Redirect(w, r, got, http.StatusPermanentRedirect)
+		}
+	}))
+	defer server.Close()
+	p, err := shangcloud.New(config(server.URL), nil)
+	require.NoError(t, err)
+	api := p.API(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "at"}))
+	for path, want := range map[string]string{
+		"/files/a//b.txt":            "/files/a//b.txt",
+		"/files/a//":                 "/files/a//",
+		"/files/../b/./c":            "/files/../b/./c",
+		"/files/a%2F%2Fb?x=1&y=%2F/": "/files/a%2F%2Fb?x=1&y=%2F/",
+		"/files/a b/文":               "/files/a%20b/%E6%96%87",
+		"/x?next=https://a//b":       "/x?next=https://a//b",
+	} {
+		require.NoError(t, api.Call(t.Context(), path, nil, nil), path)
+		assert.Equal(t, want, got)
+	}
+	var refused *shangcloud.APIError
+	require.ErrorAs(t, api.Call(t.Context(), "/clean//x", nil, nil), &refused)
+	assert.Equal(t, http.StatusPermanentRedirect, refused.StatusCode)
+}
+
 // An idle connection that the server closes at the moment it is used again.
 func TestAPIStaleConnection(t *testing.T) {
 	var requests atomic.Int32

@@ -180,7 +180,21 @@ func TestIssuer(t *testing.T) {
 		_, err = b.finish(s, callbackURL+"&iss="+url.QueryEscape(issuer))
 		assert.NoError(t, err, "the state has not been redeemed")
 	}
+	denied := s.redirect + "?error=access_denied&state=" + queryOf(t, b.start(t, s)).Get("state")
+	_, err := b.finish(s, denied)
+	assert.ErrorIs(t, err, oauth2login.ErrBadCallback, "a denial has to bring it, too")
+	_, err = b.finish(s, denied+"&iss="+url.QueryEscape(issuer))
+	assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
+	authURL, err := s.StartUnbound(t.Context())
+	require.NoError(t, err)
+	q := queryOf(t, authorize(t, authURL))
+	_, err = s.FinishUnbound(t.Context(), q)
+	assert.ErrorIs(t, err, oauth2login.ErrBadCallback)
+	q.Set("iss", issuer)
+	_, err = s.FinishUnbound(t.Context(), q)
+	assert.NoError(t, err)
+
 	s = newSite(t)
-	_, err := b.finish(s, authorize(t, b.start(t, s))+"&iss=whatever")
+	_, err = b.finish(s, authorize(t, b.start(t, s))+"&iss=whatever")
 	assert.NoError(t, err, "not configured, not looked at")
 }

@@ -34,10 +34,11 @@
 // answer that is not what it should be is an error. Start and callback act on
 // navigations only: nobody clicked, nothing happens.
 //
-// No type of this package prints a secret, and no error's text quotes one. (Of an
-// [Options] or a [Login] in an unexported field of a struct, package fmt prints the
-// fields; no method can prevent that.) Of plain x/oauth2 the guarantees for requests hold
-// with [Provider.ClientContext], but an [oauth2.RetrieveError] prints the answer's body.
+// No type of this package prints a secret, and no error's text quotes one. (Of a value in
+// an unexported field of a struct, package fmt prints the fields; no method can prevent
+// that. The types that it concerns say so.) Of plain x/oauth2 the guarantees for requests
+// hold with [Provider.ClientContext], but an [oauth2.RetrieveError] prints the answer's
+// body.
 //
 // A cookie can be planted from another port of the same host, and without https by a
 // sibling subdomain, too: see SECURITY.md.

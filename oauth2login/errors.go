@@ -67,7 +67,8 @@ var (
 // [ErrAccessDenied] if the user said no, and [ErrUnavailable] if the provider reports a
 // failure of its own.
 //
-// Anyone can send a browser to the callback: show these texts as text, if at all.
+// Anyone can send a browser to the callback: show these texts as text, if at all. Package
+// fmt prints them if a CallbackError stands in an unexported field of a struct.
 type CallbackError struct {
 	Code        string // RFC 6749, section 4.1.2.1: access_denied, invalid_scope, …
 	Description string // error_description, for developers; empty unless it is plain text
@@ -105,6 +106,9 @@ func (e CallbackError) MarshalJSON() ([]byte, error) {
 
 // LoginError is a login that failed after its state was redeemed: the user said no, or
 // the provider refused the code. It tells where the user was.
+//
+// It prints no value; but package fmt prints the fields if a LoginError stands in an
+// unexported field of a struct.
 type LoginError struct {
 	ReturnTo string // the local path of [WithReturnTo], or "/"
 	Value    string // the value of [WithValue]

@@ -22,7 +22,9 @@ import (
 // maxValue is the longest value of WithValue, in bytes.
 const maxValue = 1 << 10
 
-// Login is a finished login. It prints and marshals without its token, value and nonce.
+// Login is a finished login. It prints and marshals without its token, value and nonce;
+// but package fmt prints value and nonce if a Login stands in an unexported field of a
+// struct.
 type Login struct {
 	// Token is what the provider issued: never nil, never without an AccessToken.
 	Token *oauth2.Token

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -62,17 +63,62 @@ func TestLoginURL(t *testing.T) {
 	}
 }
 
-func TestRedirectURLs(t *testing.T) {
-	const other = "https://app.example/other"
-	storedAndSealed(t, func(t *testing.T, kind func(*setup)) {
-		s, b := newSite(t, kind, func(c *setup) { c.row = append(c.row, oauth2login.WithRedirectURLs(other)) }), newBrowser(t)
-		callbackURL := authorize(t, b.start(t, s, oauth2login.WithRedirectURL(other)))
-		assert.Contains(t, callbackURL, other)
-		_, err := b.finish(s, callbackURL)
-		require.NoError(t, err)
-		assert.Equal(t, other, s.platform.Requests("/oauth/token")[0].Form().Get("redirect_uri"))
-		assert.Error(t, s.StartLogin(httptest.NewRecorder(), b.request("GET", "https://app.example/login"), oauth2login.WithRedirectURL("https://evil.example/")))
+// One provider serves several hosts. A login option picks the redirect URL of one, and the
+// exchange sends the same.
+func TestRedirectURLs(t *testing.T) { storedAndSealed(t, testRedirectURLs) }
+
+func testRedirectURLs(t *testing.T, kind func(*setup)) {
+	const one, two, three = "https://app.example/callback", "https://b.example/callback", "https://c.example:8443/callback?tenant=c"
+	platform := newPlatform(t)
+	platform.AddClient(shangcloudtest.Client{ID: "tenants", Secret: "hush-hush", RedirectURIs: []string{one, two, three}})
+	s := newSiteAt(t, platform, kind, func(c *setup) {
+		c.ClientID = "tenants"
+		c.row = append(c.row, oauth2login.WithRedirectURLs(two), oauth2login.WithRedirectURLs(three, one))
 	})
+	b := newBrowser(t) // one browser has logins at all of them under way
+	callbacks := make(map[string]string)
+	for _, redirect := range []string{one, two, three} {
+		r, w := b.request("GET", siblingOf(redirect, "/login")), httptest.NewRecorder()
+		require.NoError(t, s.StartLogin(w, r, oauth2login.WithRedirectURL(redirect), oauth2login.WithValue(redirect)))
+		b.keep(r, w)
+		assert.Equal(t, redirect, queryOf(t, w.Header().Get("Location")).Get("redirect_uri"))
+		callbacks[redirect] = authorize(t, w.Header().Get("Location"))
+	}
+	for redirect, callbackURL := range callbacks {
+		assert.True(t, strings.HasPrefix(callbackURL, redirect), callbackURL)
+		elsewhere := mustParse(callbackURL)
+		elsewhere.Host = map[bool]string{true: "b.example", false: "app.example"}[redirect == one]
+		_, err := b.finish(s, elsewhere.String())
+		require.ErrorIs(t, err, oauth2login.ErrWrongBrowser, "at another tenant's host")
+
+		before := s.tokenRequests()
+		login, err := b.finish(s, callbackURL)
+		require.NoError(t, err, redirect)
+		assert.Equal(t, redirect, login.Value)
+		assert.Equal(t, redirect, s.platform.Requests("/oauth/token")[before].Form().Get("redirect_uri"))
+	}
+	if !strings.HasSuffix(t.Name(), "sealed") {
+		authURL, err := s.StartUnbound(t.Context(), oauth2login.WithRedirectURL(two))
+		require.NoError(t, err)
+		before := s.tokenRequests()
+		_, err = s.FinishUnbound(t.Context(), queryOf(t, authorize(t, authURL)))
+		require.NoError(t, err)
+		assert.Equal(t, two, s.platform.Requests("/oauth/token")[before].Form().Get("redirect_uri"))
+	}
+
+	for _, other := range []string{
+		"https://evil.example/", "https://b.example/", "https://b.example/callback/", "https://b.example/callback?x", "https://B.example/callback",
+		"https://b.example:443/callback", "http://b.example/callback", two + "#", " " + two, one + "," + two, "//b.example/callback", "*",
+	} {
+		r, w := b.request("GET", siblingOf(two, "/login")), httptest.NewRecorder()
+		r.Host = "evil.example"
+		assert.ErrorContains(t, s.StartLogin(w, r, oauth2login.WithRedirectURL(other)), "WithRedirectURL", other)
+		assert.Empty(t, w.Header(), other)
+	}
+	r, w := b.request("GET", siblingOf(two, "/login")), httptest.NewRecorder()
+	r.Header.Set("X-Forwarded-Host", "c.example")
+	require.NoError(t, s.StartLogin(w, r))
+	assert.Equal(t, one, queryOf(t, w.Header().Get("Location")).Get("redirect_uri"), "the request's host picks none")
 }
 
 func TestReturnTo(t *testing.T) { storedAndSealed(t, testReturnTo) }

@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// Event is how a login or a refresh ended. It holds no secret.
+// Event is how a login or a refresh ended. It prints no secret; but package fmt prints the
+// value of a [LoginError] in Err if an Event stands in an unexported field of a struct.
 type Event struct {
 	Kind     string        // "login", "device" or "refresh"
 	Host     string        // of the provider's AuthURL

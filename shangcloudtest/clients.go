@@ -14,7 +14,8 @@ import (
 // documentation. Only its game clients request the last two.
 var allScopes = []string{"user:basic", "var:io", "mmo", "openid", "profile"}
 
-// Client is an application that is registered in the developer console.
+// Client is an application that is registered in the developer console. It prints without
+// its secret, except where it stands in an unexported field of a struct.
 type Client struct {
 	ID string
 
