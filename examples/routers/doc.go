@@ -21,5 +21,6 @@
 //
 // The real one needs http://127.0.0.1:8080/callback registered as the redirect URL. A
 // router's access log should leave out the query of the callback, which holds a code and a
-// state: gin.Default and Echo's and chi's loggers write it.
+// state: gin.Default and Echo's and chi's loggers write it. docs/browsers.md shows, for each
+// router, a logger that does not.
 package routers

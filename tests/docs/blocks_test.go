@@ -96,6 +96,7 @@ func blocksOf(t *testing.T, page, language string) (blocks []block) {
 var packages = map[string]string{
 	"chi":            "github.com/go-chi/chi/v5",
 	"context":        "context",
+	"debug":          "runtime/debug",
 	"echo":           "github.com/labstack/echo/v5",
 	"endpoints":      "golang.org/x/oauth2/endpoints",
 	"errors":         "errors",

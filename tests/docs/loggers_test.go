@@ -2,12 +2,15 @@ package docs
 
 import (
 	"bytes"
+	"fmt"
 	"log"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"runtime/debug"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/gin-gonic/gin"
@@ -28,28 +31,72 @@ func (f pathOnly) NewLogEntry(r *http.Request) middleware.LogEntry {
 	return f.LogFormatter.NewLogEntry(short)
 }
 
-// request is what an access logger writes of a callback.
-func request(h http.Handler) {
-	h.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, "/callback?code=topsecret&state=hidden", nil))
+// callback is the handler of the redirect URL. It fails in the ways that a query asks for.
+func callback(r *http.Request) {
+	switch r.URL.Query().Get("fail") {
+	case "panic":
+		panic("of the application")
+	case "write":
+		panic(fmt.Errorf("write: %w", syscall.EPIPE)) // the browser has gone away
+	}
 }
 
-func chiLog(out *bytes.Buffer, fixed bool) {
+// requests are what a router logs of callbacks.
+func requests(h http.Handler) {
+	for _, fail := range []string{"", "panic", "write"} {
+		r := httptest.NewRequest(http.MethodGet, "/callback?code=topsecret&state=hidden&fail="+fail, nil)
+		r.Header.Set("Cookie", "login=crumbs")
+		h.ServeHTTP(httptest.NewRecorder(), r)
+	}
+}
+
+func netHTTPLog(_ *bytes.Buffer, fixed bool) {
+	mux := http.NewServeMux()
+	mux.HandleFunc("/callback", func(_ http.ResponseWriter, r *http.Request) {
+		defer func() { _ = recover() }() // net/http's server writes the panic only
+		callback(r)
+	})
+	logged := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		log.Printf("%s %s", r.Method, r.URL)
+		mux.ServeHTTP(w, r)
+	})
+	if fixed {
+		logged = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			log.Printf("%s %s", r.Method, r.URL.Path) // not r.URL, nor r.RequestURI
+			mux.ServeHTTP(w, r)
+		})
+	}
+	requests(logged)
+}
+
+func chiLog(_ *bytes.Buffer, fixed bool) {
 	router := chi.NewRouter()
-	formatter := middleware.LogFormatter(&middleware.DefaultLogFormatter{Logger: log.New(out, "", 0), NoColor: true})
+	formatter := middleware.LogFormatter(&middleware.DefaultLogFormatter{Logger: log.Default(), NoColor: true})
 	if fixed {
 		formatter = pathOnly{formatter}
 	}
-	router.Use(middleware.RequestLogger(formatter))
-	router.Get("/callback", func(http.ResponseWriter, *http.Request) {})
-	request(router)
+	router.Use(middleware.RequestLogger(formatter), middleware.Recoverer)
+	router.Get("/callback", func(_ http.ResponseWriter, r *http.Request) { callback(r) })
+	requests(router)
 }
 
 func ginLog(out *bytes.Buffer, fixed bool) {
-	gin.SetMode(gin.ReleaseMode)
+	gin.SetMode(gin.DebugMode)
+	gin.DefaultWriter, gin.DefaultErrorWriter = out, out
 	engine := gin.New()
-	engine.Use(gin.LoggerWithConfig(gin.LoggerConfig{Output: out, SkipQueryString: fixed}))
-	engine.GET("/callback", func(*gin.Context) {})
-	request(engine)
+	if !fixed {
+		engine.Use(gin.Logger(), gin.Recovery())
+	} else {
+		engine.Use(
+			gin.LoggerWithConfig(gin.LoggerConfig{SkipQueryString: true}),
+			gin.CustomRecoveryWithWriter(nil, func(c *gin.Context, err any) {
+				log.Printf("panic at %s: %v\n%s", c.Request.URL.Path, err, debug.Stack())
+				c.AbortWithStatus(http.StatusInternalServerError)
+			}),
+		)
+	}
+	engine.GET("/callback", func(c *gin.Context) { callback(c.Request) })
+	requests(engine)
 }
 
 func echoLog(out *bytes.Buffer, fixed bool) {
@@ -66,23 +113,41 @@ func echoLog(out *bytes.Buffer, fixed bool) {
 			},
 		}))
 	}
-	e.GET("/callback", func(*echo.Context) error { return nil })
-	request(e)
+	e.Use(echomiddleware.Recover())
+	e.GET("/callback", func(c *echo.Context) error {
+		callback(c.Request())
+		return nil
+	})
+	requests(e)
 }
 
-// Access loggers write the code of a callback, unless docs/browsers.md is followed.
+// Access loggers write the code of a callback, and gin's recovery its cookies, unless
+// docs/browsers.md is followed.
 func TestAccessLoggers(t *testing.T) {
-	for name, serve := range map[string]func(*bytes.Buffer, bool){"chi": chiLog, "gin": ginLog, "Echo": echoLog} {
+	for name, serve := range map[string]func(*bytes.Buffer, bool){"net/http": netHTTPLog, "chi": chiLog, "gin": ginLog, "Echo": echoLog} {
 		t.Run(name, func(t *testing.T) {
-			var before, after bytes.Buffer
-			serve(&before, false)
-			serve(&after, true)
-			assert.Contains(t, before.String(), "code=topsecret")
-			assert.Contains(t, after.String(), "/callback")
-			assert.NotContains(t, after.String(), "topsecret")
-			assert.NotContains(t, after.String(), "hidden")
+			for _, fixed := range []bool{false, true} {
+				var out bytes.Buffer
+				captureLogs(t, &out)
+				serve(&out, fixed)
+				assert.Contains(t, out.String(), "/callback")
+				assert.Equal(t, !fixed, strings.Contains(out.String(), "topsecret"))
+				assert.Equal(t, !fixed, strings.Contains(out.String(), "hidden"))
+				assert.Equal(t, !fixed && name == "gin", strings.Contains(out.String(), "crumbs"))
+			}
 		})
 	}
+}
+
+// captureLogs has what packages log by default written to out, until the test ends.
+func captureLogs(t *testing.T, out *bytes.Buffer) {
+	t.Helper()
+	to, ginOut, ginErr := log.Writer(), gin.DefaultWriter, gin.DefaultErrorWriter
+	log.SetOutput(out)
+	t.Cleanup(func() {
+		log.SetOutput(to)
+		gin.DefaultWriter, gin.DefaultErrorWriter = ginOut, ginErr
+	})
 }
 
 // The page shows what TestAccessLoggers tests.
@@ -90,7 +155,7 @@ func TestAccessLoggersOfThePage(t *testing.T) {
 	source, err := os.ReadFile("loggers_test.go")
 	require.NoError(t, err)
 	tested := plain(strings.ReplaceAll(string(source), "echomiddleware.", "middleware."))
-	for _, needed := range []string{"pathOnly", "SkipQueryString", "LogURIPath"} {
+	for _, needed := range []string{"not r.URL", "pathOnly", "SkipQueryString", "LogURIPath"} {
 		found := false
 		for _, b := range blocksOf(t, "docs/browsers.md", "go") {
 			if !strings.Contains(b.code, needed) {
