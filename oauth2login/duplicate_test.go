@@ -185,6 +185,35 @@ func TestRepeatedCallbackFlood(t *testing.T) {
 	})
 }
 
+// Of five callbacks the newest three have gone away when the exchange ends: the others get
+// its result.
+func TestRepeatedCallbackCancelled(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
+		back := s.callbackOf(t, false)
+		var errs [5]error
+		var wg sync.WaitGroup
+		for i := range errs {
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			if i >= 2 {
+				time.AfterFunc(10*time.Millisecond, cancel)
+			}
+			wg.Go(func() { _, errs[i] = s.finish(back.Clone(ctx)) })
+			synctest.Wait()
+		}
+		wg.Wait()
+		assert.NoError(t, errs[0])
+		assert.NoError(t, errs[1])
+		for _, err := range errs[2:] {
+			assert.ErrorIs(t, err, context.Canceled)
+		}
+		login, err := s.finish(back)
+		require.NoError(t, err, "they have used up nothing")
+		assert.True(t, login.Repeated)
+	})
+}
+
 // 64 callbacks in parallel: the state is redeemed once, and one of them is not a copy.
 func TestConcurrentCallbacks(t *testing.T) { storedAndSealed(t, testConcurrentCallbacks) }
 
