@@ -12,19 +12,20 @@ import (
 )
 
 const (
-	// maxPendingLogins is how many logins of a browser can be under way on a host. The
-	// login cookies of all providers share that many names, so that logins that start at
-	// once, and do not see each other's cookies, can't leave more.
+	// maxPendingLogins is how many logins of a browser can be under way on a host. All
+	// providers share that many cookie names. So logins that start at once, and do not
+	// see each other's cookies, can't leave more.
 	maxPendingLogins = 20
 
 	// maxPendingBytes is how long the cookies of these logins may be together. Many
 	// servers allow 8 KB for a header.
 	//
 	// A cookie of s bytes gets one of the first maxPendingBytes/s names. So cookies of
-	// one length have maxPendingBytes together, also if the logins start at once. Name n,
-	// counted from 0, holds at most maxPendingBytes/(n+1) bytes: of mixed lengths that is
-	// 14 KB for all names, until the next start deletes the surplus. Names that hold
-	// another provider's newest login do not count: each adds one cookie at most.
+	// one length stay within maxPendingBytes, also if their logins start at once. Cookies
+	// of mixed lengths may then have 14 KB, until the next start deletes the surplus:
+	// name n, counted from 0, holds at most maxPendingBytes/(n+1) bytes. Names of other
+	// providers' newest logins are passed over. So each further provider adds one cookie
+	// at most.
 	maxPendingBytes = 4 << 10
 
 	// maxLoginCookies is how many login cookies of a request are read. Chromium and
@@ -45,8 +46,8 @@ type loginCookie struct {
 	slot int // the number in its name
 	size int // what it adds to the header that brings it back
 
-	// provider and started only decide which login is dropped. Browsers do not tell:
-	// they send cookies in the order in which their names were first used (RFC 6265,
+	// provider and started prove nothing. They decide which login is dropped. The order
+	// of cookies can't: it is that in which their names were first used (RFC 6265,
 	// section 5.3, step 11.3).
 	provider string
 	started  int64 // Unix milliseconds
@@ -78,8 +79,8 @@ const shortID = 8
 func (p *Provider) shortID() string { return p.id[:shortID] }
 
 // loginCookies are the login cookies of r, of all providers. There can be several of one
-// name: a program on another port of the host, and without https a sibling subdomain, can
-// set them for other paths and domains.
+// name: a program on another port of the host, and without https a sibling subdomain,
+// can set them for other paths and domains.
 func (p *Provider) loginCookies(r *http.Request) (found []loginCookie) {
 	for _, cookie := range r.Cookies() {
 		slot, isOurs := p.slotOf(cookie.Name)
@@ -134,11 +135,11 @@ func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
 // is no room for.
 func (p *Provider) setLoginCookie(w http.ResponseWriter, r *http.Request, secret, carry string) {
 	now := time.Now()
-	others := p.pendingCookies(r, now)
-	value := loginCookie{provider: p.shortID(), started: others.next(now), secret: secret, carry: carry}.value()
+	pending := p.pendingCookies(r, now)
+	value := loginCookie{provider: p.shortID(), started: pending.next(now), secret: secret, carry: carry}.value()
 	size := cookieSize(p.cookieName(maxPendingLogins-1), value)
-	slot := others.choose(size)
-	for _, surplus := range others.surplus(slot, size) {
+	slot := pending.choose(size)
+	for _, surplus := range pending.surplus(slot, size) {
 		p.deleteCookie(w, surplus)
 	}
 	http.SetCookie(w, p.cookie(p.cookieName(slot), value, int(p.cookieLife().Seconds())))
