@@ -12,10 +12,14 @@ import (
 // Use it around login routes of others, for example those of goth. [Provider.StartLogin]
 // and [Provider.FinishLogin] do the same check themselves.
 //
-// It answers everything else shortly and sets no cookie: images, frames, scripts and
-// fetches of any page (Sec-Fetch-Dest, Sec-Fetch-Mode) get 403; prefetches and
-// prerenders get 503, which a browser does not keep for the click; HEAD, as link
-// previews send it, gets 204. Browsers without these headers are let through.
+// It answers everything else shortly and sets no cookie:
+//
+//   - 403 to images, frames, scripts and fetches of any page (Sec-Fetch-Dest,
+//     Sec-Fetch-Mode), to WebSockets, and to other methods than GET and POST
+//   - 503 to prefetches and prerenders; a browser does not keep it for the click
+//   - 204 to HEAD, as link previews send it
+//
+// Browsers that send none of these headers are let through.
 func NavigationsOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if status := notNavigation(r); status != 0 {
@@ -40,13 +44,20 @@ func notNavigation(r *http.Request) int {
 	switch {
 	case isSpeculative(r.Header):
 		return http.StatusServiceUnavailable
-	case !isOrEmpty(r.Header, "Sec-Fetch-Mode", "navigate"), !isOrEmpty(r.Header, "Sec-Fetch-Dest", "document"):
+	case !isOrEmpty(r.Header, "Sec-Fetch-Mode", "navigate"), !isOrEmpty(r.Header, "Sec-Fetch-Dest", "document"), isWebSocket(r.Header):
 		return http.StatusForbidden
 	case r.Method == http.MethodHead:
 		return http.StatusNoContent
+	case r.Method != http.MethodGet && r.Method != http.MethodPost:
+		return http.StatusForbidden // for example what Chromium asks before it sends reports
 	}
 	return 0
 }
+
+// isWebSocket recognizes the opening of a WebSocket, which any page can ask for. Chromium
+// sends it without Sec-Fetch-… headers. "The request MUST include a header field with the
+// name Sec-WebSocket-Version" (RFC 6455, section 4.1).
+func isWebSocket(h http.Header) bool { return h.Get("Sec-WebSocket-Version") != "" }
 
 // isOrEmpty reports whether a header has no other value than want.
 func isOrEmpty(h http.Header, name, want string) bool {

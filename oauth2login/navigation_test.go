@@ -21,6 +21,7 @@ func TestNavigationsOnly(t *testing.T) {
 	}{
 		{"X", "", 418}, {"Sec-Fetch-Mode", "navigate", 418}, {"Sec-Fetch-Dest", "document", 418},
 		{"Sec-Fetch-Mode", "no-cors", 403}, {"Sec-Fetch-Dest", "image", 403}, {"Sec-Fetch-Dest", "iframe", 403},
+		{"Sec-WebSocket-Version", "13", 403},
 		{"Sec-Purpose", "prefetch", 503}, {"X-Sec-Purpose", "prefetch", 503}, {"HX-Preloaded", "true", 503},
 		{"Next-Router-Prefetch", "1", 503}, {"X-Middleware-Prefetch", "1", 503}, {"X-Moz", "prefetch", 503},
 	} {
@@ -207,6 +208,8 @@ func TestRequestsOfNobody(t *testing.T) {
 		"image":           {"GET", "Sec-Fetch-Dest", "image", http.StatusForbidden},
 		"frame":           {"GET", "Sec-Fetch-Dest", "iframe", http.StatusForbidden},
 		"script's fetch":  {"GET", "Sec-Fetch-Mode", "cors", http.StatusForbidden},
+		"WebSocket":       {"GET", "Sec-WebSocket-Version", "13", http.StatusForbidden},
+		"reports":         {"OPTIONS", "Access-Control-Request-Method", "POST", http.StatusForbidden},
 	} {
 		r := b.request(c.method, "https://app.example/login")
 		r.Header.Set(c.header, c.value)
