@@ -1,8 +1,9 @@
 // Package browser holds tests only. They use the examples in Chromium, as a person does.
 //
 // They need Chromium (Debian's package chromium, or a program named chromium or
-// google-chrome). The test of accessibility needs axe-core, which npm ci in this
-// directory installs. Without these a test skips; with SHANGCLOUD_NO_SKIP=1 it fails.
+// google-chrome). Two tests need nginx (Debian's package nginx-light). The test of
+// accessibility needs axe-core, which npm ci in this directory installs. Without these a
+// test skips; with SHANGCLOUD_NO_SKIP=1 it fails.
 //
 // All tests share one browser, and run side by side.
 //

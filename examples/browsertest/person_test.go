@@ -23,7 +23,7 @@ import (
 )
 
 // limit bounds one step of a person. It is generous, for slow machines.
-const limit = time.Minute
+const limit = 2 * time.Minute
 
 // tab is a tab of a person's browser. Its methods do what the person does. A method
 // that leads to another page returns when that page is complete.

@@ -38,10 +38,17 @@ type site struct {
 
 func (s site) at(path string) string { return s.home + strings.TrimPrefix(path, "/") }
 
-// states stores login states in memory. While over is set, each has expired.
+// states stores login states in memory, and counts them. While over is set, each has
+// expired.
 type states struct {
 	state.Memory
+	puts atomic.Int32
 	over atomic.Bool
+}
+
+func (s *states) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
+	s.puts.Add(1)
+	return s.Memory.Put(ctx, key, value, ttl)
 }
 
 func (s *states) Take(ctx context.Context, key string) ([]byte, bool, error) {
@@ -94,6 +101,7 @@ func run(t *testing.T, env map[string]string, options *oauth2login.Options) map[
 const (
 	appHost      = "login.app.test"
 	siblingHost  = "evil.app.test" // the attacker's host, on the same site
+	strangerHost = "evil.test"     // the attacker's host, on another site
 	platformHost = "accounts.platform.test"
 )
 
@@ -102,12 +110,22 @@ const (
 // goes through change, if that is not nil.
 func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 	t.Helper()
+	states := new(states)
+	s := newSiteBehind(t, serve, change, &oauth2login.Options{States: states})
+	s.states = states
+	return s
+}
+
+// newSiteBehind is [newSecureSite] with another way to serve the application, and with
+// options. The site has no states.
+func newSiteBehind(t *testing.T, serveApp func(*testing.T, string, http.Handler) string,
+	change func(*http.Response) error, options *oauth2login.Options) site {
+	t.Helper()
 	platform := shangcloudtest.NewServer(t)
-	s := site{states: new(states)}
-	s.platform = serve(t, platformHost, platform)
+	s := site{platform: serve(t, platformHost, platform)}
 
 	var proxy httputil.ReverseProxy
-	s.home = serve(t, appHost, &proxy)
+	s.home = serveApp(t, appHost, &proxy)
 	const id, secret = "weblogin", "of the test"
 	platform.AddClient(shangcloudtest.Client{ID: id, Secret: secret, RedirectURIs: []string{s.at("callback")}})
 	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "林小满", Email: "xiaoman@example.com"})
@@ -117,6 +135,17 @@ func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 		"SHANGCLOUD_CLIENT_ID": id, "SHANGCLOUD_CLIENT_SECRET": secret,
 		"SHANGCLOUD_REDIRECT_URL": s.at("callback"), "SHANGCLOUD_BASE_URL": s.platform,
 	}
+	options.HTTPClient = &http.Client{Transport: newTransport(t)}
+	lines := run(t, env, options)
+	inner := &url.URL{Scheme: "http", Host: lines["Listening"]}
+	proxy.Rewrite = func(r *httputil.ProxyRequest) { r.SetURL(inner) }
+	proxy.ModifyResponse = change
+	return s
+}
+
+// newTransport accepts the tests' certificate. Every host is this machine.
+func newTransport(t *testing.T) *http.Transport {
+	t.Helper()
 	roots := x509.NewCertPool()
 	roots.AddCert(certificate().Leaf)
 	transport := &http.Transport{
@@ -130,11 +159,7 @@ func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 		},
 	}
 	t.Cleanup(transport.CloseIdleConnections)
-	lines := run(t, env, &oauth2login.Options{States: s.states, HTTPClient: &http.Client{Transport: transport}})
-	inner := &url.URL{Scheme: "http", Host: lines["Listening"]}
-	proxy.Rewrite = func(r *httputil.ProxyRequest) { r.SetURL(inner) }
-	proxy.ModifyResponse = change
-	return s
+	return transport
 }
 
 // serve serves handler over https, and returns its URL, with a slash at the end.
@@ -157,7 +182,7 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 	}
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(1),
-		DNSNames:     []string{appHost, siblingHost, platformHost},
+		DNSNames:     []string{appHost, siblingHost, strangerHost, platformHost},
 		NotBefore:    time.Now().Add(-time.Hour),
 		NotAfter:     time.Now().Add(time.Hour),
 		IsCA:         true, BasicConstraintsValid: true,

@@ -1,0 +1,129 @@
+package browser
+
+import (
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+)
+
+// serveByNginx is [serve] by nginx, with its default limits for headers.
+func serveByNginx(t *testing.T, host string, handler http.Handler) string {
+	t.Helper()
+	nginx, err := exec.LookPath("nginx")
+	if err != nil { // an account's PATH often lacks the directory
+		nginx, err = exec.LookPath("/usr/sbin/nginx")
+	}
+	if err != nil {
+		unavailable(t, "needs nginx (apt-get install nginx-light)")
+	}
+	inner := httptest.NewServer(handler)
+	t.Cleanup(inner.Close)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	socket, err := listener.(*net.TCPListener).File()
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+
+	dir := t.TempDir()
+	write := func(name string, text []byte) {
+		t.Helper()
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), text, 0o600))
+	}
+	cert := certificate()
+	key, err := x509.MarshalPKCS8PrivateKey(cert.PrivateKey)
+	require.NoError(t, err)
+	write("cert.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}))
+	write("key.pem", pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: key}))
+	write("nginx.conf", fmt.Appendf(nil, `
+daemon off;
+user root; # whom dir belongs to, if the tests run as root
+error_log stderr;
+pid pid;
+events {}
+http {
+	access_log off;
+	client_body_temp_path body;
+	proxy_temp_path proxy;
+	fastcgi_temp_path fastcgi;
+	uwsgi_temp_path uwsgi;
+	scgi_temp_path scgi;
+	server {
+		listen %s ssl;
+		ssl_certificate cert.pem;
+		ssl_certificate_key key.pem;
+		location / {
+			proxy_pass %s;
+		}
+	}
+}
+`, listener.Addr(), inner.URL))
+
+	var log strings.Builder
+	cmd := exec.Command(nginx, "-e", "stderr", "-p", dir, "-c", filepath.Join(dir, "nginx.conf"))
+	cmd.Stdout, cmd.Stderr = &log, &log
+	// nginx takes over the socket, as it does in an upgrade. Nobody else can take the port,
+	// and requests wait until nginx has started.
+	cmd.ExtraFiles = []*os.File{socket}
+	cmd.Env = []string{"NGINX=3;"}
+	require.NoError(t, cmd.Start())
+	require.NoError(t, socket.Close())
+	t.Cleanup(func() {
+		assert.NoError(t, cmd.Process.Signal(os.Interrupt))
+		_ = cmd.Wait()
+		if t.Failed() {
+			t.Logf("nginx: %s", log.String())
+		}
+	})
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	return "https://" + net.JoinHostPort(host, port) + "/"
+}
+
+// flood is how many requests an attacker makes.
+const flood = 400
+
+// nginx refuses large headers. After 400 requests of a hostile page a login works.
+func TestNginxFloodOfFetches(t *testing.T) {
+	t.Parallel()
+	answers := make(chan *http.Response, 2*flood)
+	states := new(states)
+	s := newSiteBehind(t, serveByNginx, func(r *http.Response) error {
+		if r.Request.URL.Query().Has("flood") {
+			answers <- r
+		}
+		return nil
+	}, &oauth2login.Options{States: states})
+	page := serve(t, siblingHost, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		fmt.Fprintf(w, `<!DOCTYPE html><link rel=icon href="data:,"><script>
+			for (let i = 0; i < %d; i++) fetch("%slogin?flood=" + i, {mode: "no-cors", credentials: "include"});
+		</script>`, flood, s.home)
+	}))
+	b := newPerson(t)
+	b.faulty = true
+	b.visit(page)
+	end := time.After(limit)
+	for range flood {
+		select {
+		case r := <-answers:
+			assert.Equal(t, http.StatusForbidden, r.StatusCode)
+		case <-end:
+			require.Fail(t, "the requests do not arrive")
+		}
+	}
+	assert.Zero(t, states.puts.Load())
+	assert.Empty(t, b.cookies())
+	b.login(s)
+}
