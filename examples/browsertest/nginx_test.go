@@ -1,6 +1,7 @@
 package browser
 
 import (
+	"bytes"
 	"crypto/x509"
 	"encoding/pem"
 	"fmt"
@@ -15,6 +16,10 @@ import (
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/storage"
+	"github.com/chromedp/chromedp"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -126,4 +131,68 @@ func TestNginxFloodOfFetches(t *testing.T) {
 	assert.Zero(t, states.puts.Load())
 	assert.Empty(t, b.cookies())
 	b.login(s)
+}
+
+// Older browsers do not say what a request is for, so each of the 400 starts a login. All
+// begin at once: none has a cookie of another. A login after that works.
+func TestNginxFloodOfStarts(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string]*oauth2login.Options{
+		"stored": {},
+		"sealed": {StateKeys: [][]byte{bytes.Repeat([]byte("k"), 32)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newSiteBehind(t, serveByNginx, nil, options)
+			b := newPerson(t)
+			b.keep(s, startAll(t, s.at("login")))
+			b.login(s)
+		})
+	}
+}
+
+// startAll requests address, and returns the cookies of all answers.
+func startAll(t *testing.T, address string) []*http.Cookie {
+	t.Helper()
+	transport := newTransport(t)
+	transport.MaxConnsPerHost = 50
+	answers := make(chan []*http.Cookie, flood)
+	for range flood {
+		go func() {
+			var cookies []*http.Cookie
+			defer func() { answers <- cookies }()
+			r, err := http.NewRequest(http.MethodGet, address, nil)
+			if !assert.NoError(t, err) {
+				return
+			}
+			answer, err := transport.RoundTrip(r)
+			if !assert.NoError(t, err) {
+				return
+			}
+			answer.Body.Close()
+			assert.Equal(t, http.StatusFound, answer.StatusCode)
+			cookies = answer.Cookies()
+		}()
+	}
+	var all []*http.Cookie
+	for range flood {
+		all = append(all, <-answers...)
+	}
+	require.Len(t, all, flood)
+	return all
+}
+
+// keep gives the browser cookies, as answers of the application do.
+func (b *tab) keep(s site, cookies []*http.Cookie) {
+	b.t.Helper()
+	params := storage.SetCookiesParams{BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID}
+	for _, c := range cookies {
+		params.Cookies = append(params.Cookies, &network.CookieParam{
+			Name: c.Name, Value: c.Value, URL: s.home, Path: c.Path, Secure: c.Secure, HTTPOnly: c.HttpOnly,
+			SameSite: network.CookieSameSiteLax,
+			Expires:  cdp.TimeSinceEpoch(time.Now().Unix() + int64(c.MaxAge)),
+		})
+	}
+	_, err := chromedp.CallBrowser(b.ctx, storage.SetCookies, params)
+	require.NoError(b.t, err)
 }
