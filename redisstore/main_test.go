@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 	"github.com/stretchr/testify/require"
@@ -131,7 +132,8 @@ func (f *fakeRedis) commands() (names []string) {
 }
 
 func (f *fakeRedis) client(t *testing.T, change ...func(*redis.Options)) *redis.Client {
-	o := &redis.Options{Addr: f.addr, Password: "hush-hush"}
+	// On a slow machine, go-redis's own time-outs would send commands again.
+	o := &redis.Options{Addr: f.addr, Password: "hush-hush", DialTimeout: time.Minute, ReadTimeout: time.Minute}
 	for _, c := range change {
 		c(o)
 	}

@@ -17,7 +17,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tests/internal/servers"
@@ -102,7 +101,7 @@ func (c *cluster) login(transport http.RoundTripper) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	browser := &http.Client{Transport: transport, Jar: jar, Timeout: 30 * time.Second, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
+	browser := &http.Client{Transport: transport, Jar: jar, Timeout: patience, CheckRedirect: func(_ *http.Request, via []*http.Request) error {
 		if via[len(via)-1].URL.Path == "/callback" {
 			return http.ErrUseLastResponse
 		}

@@ -37,7 +37,7 @@ func TestEncryptedTokens(t *testing.T) {
 func TestEncryptedTokens_row(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
-		ctx := t.Context()
+		ctx := patient(t)
 		load := func(user string, keys *tokenstore.Keys) error {
 			tok, err := tokenstore.Encrypted(s.User(user), keys, "p", user).LoadToken(ctx)
 			if err == nil {

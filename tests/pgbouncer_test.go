@@ -68,10 +68,10 @@ func manyCalls(t *testing.T, db *sql.DB) (failures []error) {
 	direct := open(t, postgreSQL, postgreSQL.dsn(t), 2)
 	states, err := sqlstore.NewStates(db, sqlstore.PostgreSQL, sqlstore.Config{Table: newTable(t, direct)})
 	require.NoError(t, err)
-	require.NoError(t, states.CreateTable(t.Context()))
+	require.NoError(t, states.CreateTable(patient(t)))
 	tokens, err := sqlstore.NewTokens(db, sqlstore.PostgreSQL, sqlstore.Config{Table: newTable(t, direct)})
 	require.NoError(t, err)
-	require.NoError(t, tokens.CreateTable(t.Context()))
+	require.NoError(t, tokens.CreateTable(patient(t)))
 	const workers, rounds = 60, 8
 	errs := make(chan error, workers)
 	for worker := range workers {
@@ -79,7 +79,7 @@ func manyCalls(t *testing.T, db *sql.DB) (failures []error) {
 			var err error
 			for round := 0; round < rounds && err == nil; round++ {
 				key := fmt.Sprintf("%d-%d", worker, round)
-				err = errors.Join(loginOnce(timeout(t, 20*time.Second), states, key), refreshOnce(timeout(t, 20*time.Second), tokens.User(key)))
+				err = errors.Join(loginOnce(patient(t), states, key), refreshOnce(patient(t), tokens.User(key)))
 			}
 			errs <- err
 		}()

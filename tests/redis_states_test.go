@@ -26,18 +26,18 @@ var redisKinds = []struct {
 	{"obeys contexts", func(t testing.TB) redis.UniversalClient {
 		options, err := redis.ParseURL(servers.Redis(t))
 		require.NoError(t, err)
-		options.ContextTimeoutEnabled = true
+		options.ContextTimeoutEnabled, options.ReadTimeout = true, patience
 		client := redis.NewClient(options)
 		t.Cleanup(func() { assert.NoError(t, client.Close()) })
 		return client
 	}},
 	{"cluster", func(t testing.TB) redis.UniversalClient {
-		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: servers.RedisCluster(t)})
+		client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: servers.RedisCluster(t), ReadTimeout: patience})
 		t.Cleanup(func() { assert.NoError(t, client.Close()) })
 		return client
 	}},
 	{"sentinel", func(t testing.TB) redis.UniversalClient {
-		client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: servers.RedisMaster, SentinelAddrs: []string{servers.RedisSentinel(t)}})
+		client := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: servers.RedisMaster, SentinelAddrs: []string{servers.RedisSentinel(t)}, ReadTimeout: patience})
 		t.Cleanup(func() { assert.NoError(t, client.Close()) })
 		return client
 	}},
@@ -55,6 +55,7 @@ func connectRedis(t testing.TB, user, password string) *redis.Client {
 	if user != "" {
 		options.Username, options.Password = user, password
 	}
+	options.ReadTimeout = patience
 	client := redis.NewClient(options)
 	t.Cleanup(func() { assert.NoError(t, client.Close()) })
 	return client
@@ -127,7 +128,7 @@ func countRedis(t *testing.T, client redis.UniversalClient, store string) int {
 func TestRedisStates_permissions(t *testing.T) {
 	t.Parallel()
 	admin := connectRedis(t, "", "")
-	ctx := t.Context()
+	ctx := patient(t)
 	require.NoError(t, admin.Do(ctx, "ACL", "SETUSER", "login", "on", ">password", "resetkeys", "~oauth2login:states:*",
 		"resetchannels", "nocommands", "+set", "+getdel", "+del").Err())
 	t.Cleanup(func() { assert.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", "login").Err()) })

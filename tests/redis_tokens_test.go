@@ -67,13 +67,13 @@ func TestRedisTokens_users(t *testing.T) {
 			s := redisstore.NewTokens(kind.connect(t), redisstore.WithPrefix(newRedisPrefix()))
 			users := []string{"a", "A", "a ", "}", "}a", "{", "{}", "{}a", "a}:lock", "a\x00", "*", "小明", "\xff"}
 			for _, user := range users {
-				unlock, err := s.User(user).LockToken(timeout(t, time.Minute), time.Minute)
+				unlock, err := s.User(user).LockToken(patient(t), time.Minute)
 				require.NoError(t, err, "%q", user)
-				require.NoError(t, s.User(user).SaveToken(t.Context(), &oauth2.Token{AccessToken: "of " + fmt.Sprintf("%x", user)}), "%q", user)
+				require.NoError(t, s.User(user).SaveToken(patient(t), &oauth2.Token{AccessToken: "of " + fmt.Sprintf("%x", user)}), "%q", user)
 				t.Cleanup(unlock)
 			}
 			for _, user := range users {
-				tok, err := s.User(user).LoadToken(t.Context())
+				tok, err := s.User(user).LoadToken(patient(t))
 				require.NoError(t, err, "%q", user)
 				assert.Equal(t, "of "+fmt.Sprintf("%x", user), tok.AccessToken)
 			}
@@ -92,15 +92,15 @@ func TestRedisTokens_late_save(t *testing.T) {
 		"nobody else":          {true, func(*testing.T, oauth2login.TokenStore) {}, true},
 		"nobody else, no load": {false, func(*testing.T, oauth2login.TokenStore) {}, false},
 		"another token is there": {true, func(t *testing.T, other oauth2login.TokenStore) {
-			require.NoError(t, other.SaveToken(t.Context(), others))
+			require.NoError(t, other.SaveToken(patient(t), others))
 		}, false},
 		"another holder is there": {true, func(t *testing.T, other oauth2login.TokenStore) {
-			unlock, err := other.(oauth2login.TokenLocker).LockToken(timeout(t, time.Minute), time.Minute)
+			unlock, err := other.(oauth2login.TokenLocker).LockToken(patient(t), time.Minute)
 			require.NoError(t, err)
 			t.Cleanup(unlock)
 		}, true},
 		"logged out": {true, func(t *testing.T, other oauth2login.TokenStore) {
-			require.NoError(t, other.DeleteToken(t.Context()))
+			require.NoError(t, other.DeleteToken(patient(t)))
 		}, false},
 		"another token is there, and loaded by another caller of this process": {true, nil, false},
 	} {
@@ -108,12 +108,12 @@ func TestRedisTokens_late_save(t *testing.T) {
 			client, prefix := connectRedis(t, "", ""), newRedisPrefix()
 			mineStore := redisstore.NewTokens(client, redisstore.WithPrefix(prefix)).User("a")
 			otherStore := redisstore.NewTokens(connectRedis(t, "", ""), redisstore.WithPrefix(prefix)).User("a")
-			require.NoError(t, mineStore.SaveToken(t.Context(), old))
-			unlock, err := mineStore.LockToken(t.Context(), time.Minute)
+			require.NoError(t, mineStore.SaveToken(patient(t), old))
+			unlock, err := mineStore.LockToken(patient(t), time.Minute)
 			require.NoError(t, err)
 			defer unlock()
 			if c.load {
-				_, err := mineStore.LoadToken(t.Context())
+				_, err := mineStore.LoadToken(patient(t))
 				require.NoError(t, err)
 			}
 			// The lock expires.
@@ -121,16 +121,16 @@ func TestRedisTokens_late_save(t *testing.T) {
 			if c.meanwhile != nil {
 				c.meanwhile(t, otherStore)
 			} else {
-				require.NoError(t, otherStore.SaveToken(t.Context(), others))
-				_, err := mineStore.LoadToken(t.Context())
+				require.NoError(t, otherStore.SaveToken(patient(t), others))
+				_, err := mineStore.LoadToken(patient(t))
 				require.NoError(t, err)
 			}
 
-			before, err := otherStore.LoadToken(t.Context())
+			before, err := otherStore.LoadToken(patient(t))
 			require.NoError(t, err)
 			for range 2 { // the second time, its own token is there, or again not
-				err = mineStore.SaveToken(t.Context(), mine)
-				after, loadErr := otherStore.LoadToken(t.Context())
+				err = mineStore.SaveToken(patient(t), mine)
+				after, loadErr := otherStore.LoadToken(patient(t))
 				require.NoError(t, loadErr)
 				if c.saved {
 					assert.NoError(t, err)
@@ -153,16 +153,16 @@ func TestRedisTokens_permissions(t *testing.T) {
 	t.Cleanup(func() { assert.NoError(t, admin.Do(context.Background(), "ACL", "DELUSER", "tokens").Err()) })
 
 	u := redisstore.NewTokens(connectRedis(t, "tokens", "password")).User(newRedisPrefix())
-	unlock, err := u.LockToken(timeout(t, time.Minute), time.Minute)
+	unlock, err := u.LockToken(patient(t), time.Minute)
 	require.NoError(t, err)
-	require.NoError(t, u.SaveToken(t.Context(), token("a")))
-	_, err = u.LoadToken(t.Context())
+	require.NoError(t, u.SaveToken(patient(t), token("a")))
+	_, err = u.LoadToken(patient(t))
 	require.NoError(t, err)
-	require.NoError(t, u.DeleteToken(t.Context()))
+	require.NoError(t, u.DeleteToken(patient(t)))
 	unlock()
 
 	elsewhere := redisstore.NewTokens(connectRedis(t, "tokens", "password"), redisstore.WithPrefix("other:")).User("hush")
-	_, err = elsewhere.LoadToken(t.Context())
+	_, err = elsewhere.LoadToken(patient(t))
 	assert.ErrorContains(t, err, "NOPERM")
 	assert.NotContains(t, err.Error(), "hush")
 }
@@ -179,9 +179,9 @@ func TestRedis_without_password(t *testing.T) {
 	} {
 		client := redis.NewClient(&redis.Options{Addr: server.Address, Password: password})
 		defer client.Close()
-		_, _, err := redisstore.NewStates(client).Take(t.Context(), "key")
+		_, _, err := redisstore.NewStates(client).Take(patient(t), "key")
 		assert.EqualError(t, err, "redisstore: states: take: "+want)
-		_, err = redisstore.NewTokens(client).User("u").LoadToken(t.Context())
+		_, err = redisstore.NewTokens(client).User("u").LoadToken(patient(t))
 		assert.EqualError(t, err, "redisstore: tokens: load: "+want)
 	}
 }

@@ -33,18 +33,18 @@ func FuzzStateKeys(f *testing.F) {
 		for name, s := range stores {
 			var put []string
 			for _, key := range []string{one, two} {
-				if err := s.Put(t.Context(), key, []byte(key), time.Minute); err == nil {
+				if err := s.Put(patient(t), key, []byte(key), time.Minute); err == nil {
 					put = append(put, key)
 				} else {
 					require.True(t, key == "" || len(key) > sqlstore.MaxKey, "%s refuses %q: %v", name, key, err)
 				}
 			}
 			for _, key := range put {
-				value, found, err := s.Take(t.Context(), key)
+				value, found, err := s.Take(patient(t), key)
 				require.NoError(t, err, name)
 				assert.True(t, found, "%s %q", name, key)
 				assert.Equal(t, key, string(value), name)
-				_, found, err = s.Take(t.Context(), key)
+				_, found, err = s.Take(patient(t), key)
 				require.NoError(t, err, name)
 				assert.False(t, found, "%s %q", name, key)
 			}

@@ -46,7 +46,7 @@ func sameStates(t testing.TB, d database, db *sql.DB, table string) *sqlstore.St
 	t.Helper()
 	s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: table})
 	require.NoError(t, err)
-	require.NoError(t, s.CreateTable(t.Context()))
+	require.NoError(t, s.CreateTable(patient(t)))
 	return s
 }
 
@@ -66,7 +66,7 @@ func TestStates(t *testing.T) {
 				return s
 			},
 			Count: func(t *testing.T, a state.Store) (n int) {
-				_, err := a.(*sqlstore.States).DeleteExpired(t.Context())
+				_, err := a.(*sqlstore.States).DeleteExpired(patient(t))
 				require.NoError(t, err)
 				v, _ := dbs.Load(a)
 				place := v.([2]any)
@@ -110,12 +110,12 @@ func TestStates_isolation(t *testing.T) {
 		stores := []*sqlstore.States{s, sameStates(t, d, open(t, d, strict, 8), table), sameStates(t, d, open(t, d, strict, 8), table)}
 		for round := range 20 {
 			key := fmt.Sprint("key", round)
-			require.NoError(t, stores[round%3].Put(t.Context(), key, []byte("value"), time.Minute))
+			require.NoError(t, stores[round%3].Put(patient(t), key, []byte("value"), time.Minute))
 			var wg sync.WaitGroup
 			var found, failed atomic.Int64
 			for i := range 12 {
 				wg.Go(func() {
-					_, ok, err := stores[i%3].Take(t.Context(), key)
+					_, ok, err := stores[i%3].Take(patient(t), key)
 					if err != nil {
 						failed.Add(1)
 					}
@@ -123,7 +123,7 @@ func TestStates_isolation(t *testing.T) {
 						found.Add(1)
 					}
 					// Others start at the same time.
-					assert.NoError(t, stores[i%3].Put(t.Context(), fmt.Sprint("other", round, i), []byte("value"), time.Minute))
+					assert.NoError(t, stores[i%3].Put(patient(t), fmt.Sprint("other", round, i), []byte("value"), time.Minute))
 				})
 			}
 			wg.Wait()
@@ -140,7 +140,7 @@ func TestStates_sweep(t *testing.T) {
 		s, db, table := newStates(t, d, d.dsn(t), 4)
 		const abandoned = 1000
 		for i := range abandoned {
-			require.NoError(t, s.Put(t.Context(), fmt.Sprint("gone", i), []byte("value"), time.Hour))
+			require.NoError(t, s.Put(patient(t), fmt.Sprint("gone", i), []byte("value"), time.Hour))
 		}
 		past := "UPDATE " + table + " SET expires_at = '2001-01-01 00:00:00'"
 		if d.dialect == sqlstore.SQLite {
@@ -155,7 +155,7 @@ func TestStates_sweep(t *testing.T) {
 		require.Equal(t, abandoned, count())
 		most := abandoned
 		for i := range 400 {
-			require.NoError(t, s.Put(t.Context(), fmt.Sprint("new", i), []byte("value"), time.Hour))
+			require.NoError(t, s.Put(patient(t), fmt.Sprint("new", i), []byte("value"), time.Hour))
 			now := count()
 			assert.LessOrEqual(t, most-now, 400, "a Put removes a bounded number")
 			most = now
@@ -164,14 +164,14 @@ func TestStates_sweep(t *testing.T) {
 
 		_, err = db.Exec(past)
 		require.NoError(t, err)
-		n, err := s.DeleteExpired(t.Context())
+		n, err := s.DeleteExpired(patient(t))
 		require.NoError(t, err)
 		assert.Equal(t, int64(400), n)
 		assert.Zero(t, count())
 
 		// Two processes at once, among logins.
 		for i := range abandoned {
-			require.NoError(t, s.Put(t.Context(), fmt.Sprint("gone", i), []byte("value"), time.Hour))
+			require.NoError(t, s.Put(patient(t), fmt.Sprint("gone", i), []byte("value"), time.Hour))
 		}
 		_, err = db.Exec(past)
 		require.NoError(t, err)
@@ -179,20 +179,20 @@ func TestStates_sweep(t *testing.T) {
 		var total atomic.Int64
 		for i := range 4 {
 			wg.Go(func() {
-				n, err := s.DeleteExpired(t.Context())
+				n, err := s.DeleteExpired(patient(t))
 				assert.NoError(t, err)
 				total.Add(n)
 				for j := range 50 {
 					key := fmt.Sprint("login", i, " ", j)
-					assert.NoError(t, s.Put(t.Context(), key, []byte("value"), time.Minute))
-					_, found, err := s.Take(t.Context(), key)
+					assert.NoError(t, s.Put(patient(t), key, []byte("value"), time.Minute))
+					_, found, err := s.Take(patient(t), key)
 					assert.NoError(t, err)
 					assert.True(t, found)
 				}
 			})
 		}
 		wg.Wait()
-		rest, err := s.DeleteExpired(t.Context())
+		rest, err := s.DeleteExpired(patient(t))
 		require.NoError(t, err)
 		assert.Equal(t, int64(abandoned), total.Load()+rest)
 	})
@@ -203,7 +203,7 @@ func TestStates_index(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		s, db, table := newStates(t, d, d.dsn(t), 4)
 		for i := range 2000 {
-			require.NoError(t, s.Put(t.Context(), fmt.Sprint("key", i), []byte("value"), time.Hour))
+			require.NoError(t, s.Put(patient(t), fmt.Sprint("key", i), []byte("value"), time.Hour))
 		}
 		var explain, analyze string
 		switch d.dialect {
@@ -276,13 +276,13 @@ func TestStates_rights(t *testing.T) {
 		limited := open(t, d, dsn, 4)
 		s, err := sqlstore.NewStates(limited, d.dialect, sqlstore.Config{Table: table})
 		require.NoError(t, err)
-		require.NoError(t, s.Put(t.Context(), "key", []byte("value"), time.Minute))
-		require.NoError(t, s.Put(t.Context(), "key", []byte("again"), time.Minute))
-		value, found, err := s.Take(t.Context(), "key")
+		require.NoError(t, s.Put(patient(t), "key", []byte("value"), time.Minute))
+		require.NoError(t, s.Put(patient(t), "key", []byte("again"), time.Minute))
+		value, found, err := s.Take(patient(t), "key")
 		require.NoError(t, err)
 		assert.True(t, found)
 		assert.Equal(t, "again", string(value))
-		_, err = s.DeleteExpired(t.Context())
+		_, err = s.DeleteExpired(patient(t))
 		require.NoError(t, err)
 		require.NoError(t, limited.Close()) // a role in use can't be dropped
 	})
@@ -294,8 +294,8 @@ func TestStatesSchema(t *testing.T) {
 		db := open(t, d, d.dsn(t), 4)
 		s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: newTable(t, db)})
 		require.NoError(t, err)
-		require.ErrorContains(t, s.Put(t.Context(), "key", []byte("value"), time.Minute), "call CreateTable")
-		_, found, err := s.Take(t.Context(), "key")
+		require.ErrorContains(t, s.Put(patient(t), "key", []byte("value"), time.Minute), "call CreateTable")
+		_, found, err := s.Take(patient(t), "key")
 		require.ErrorContains(t, err, "call CreateTable")
 		assert.False(t, found)
 		for range 2 {
@@ -306,7 +306,7 @@ func TestStatesSchema(t *testing.T) {
 				}
 			}
 		}
-		require.NoError(t, s.Put(t.Context(), "key", []byte("value"), time.Minute))
+		require.NoError(t, s.Put(patient(t), "key", []byte("value"), time.Minute))
 
 		var wg sync.WaitGroup
 		table := newTable(t, db)
@@ -314,7 +314,7 @@ func TestStatesSchema(t *testing.T) {
 			wg.Go(func() {
 				s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: table})
 				require.NoError(t, err)
-				assert.NoError(t, s.CreateTable(t.Context()))
+				assert.NoError(t, s.CreateTable(patient(t)))
 			})
 		}
 		wg.Wait()
@@ -335,8 +335,8 @@ func TestStates_tableNames(t *testing.T) {
 		name := newTable(t, db)
 		for _, table := range []string{schema + "." + name, (newTable(t, db) + strings.Repeat("x", 58))[:58]} {
 			s := sameStates(t, d, db, table)
-			require.NoError(t, s.Put(t.Context(), "key", []byte(table), time.Minute))
-			value, found, err := s.Take(t.Context(), "key")
+			require.NoError(t, s.Put(patient(t), "key", []byte(table), time.Minute))
+			value, found, err := s.Take(patient(t), "key")
 			require.NoError(t, err)
 			assert.True(t, found)
 			assert.Equal(t, table, string(value))
@@ -366,13 +366,13 @@ func TestStates_timeZones(t *testing.T) {
 			}
 			stores = append(stores, sameStates(t, d, open(t, d, there, 2), table))
 		}
-		require.NoError(t, stores[0].Put(t.Context(), "east", []byte("v"), time.Minute))
-		require.NoError(t, stores[1].Put(t.Context(), "west", []byte("v"), time.Minute))
-		n, err := s.DeleteExpired(t.Context())
+		require.NoError(t, stores[0].Put(patient(t), "east", []byte("v"), time.Minute))
+		require.NoError(t, stores[1].Put(patient(t), "west", []byte("v"), time.Minute))
+		n, err := s.DeleteExpired(patient(t))
 		require.NoError(t, err)
 		assert.Zero(t, n)
 		for i, key := range []string{"east", "west"} {
-			_, found, err := stores[1-i].Take(t.Context(), key)
+			_, found, err := stores[1-i].Take(patient(t), key)
 			require.NoError(t, err)
 			assert.True(t, found, key)
 		}
@@ -388,9 +388,9 @@ func TestStates_silentServer(t *testing.T) {
 		db := open(t, d, p.dsn, 4)
 		s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: table})
 		require.NoError(t, err)
-		require.NoError(t, s.Put(t.Context(), "key", []byte("value"), time.Minute))
+		require.NoError(t, s.Put(patient(t), "key", []byte("value"), time.Minute))
 		p.swallow()
-		within(t, 3*time.Second, func() {
+		ends(t, func() {
 			value, found, err := s.Take(timeout(t, 300*time.Millisecond), "key")
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
 			assert.ErrorContains(t, err, "timed out")
@@ -399,16 +399,16 @@ func TestStates_silentServer(t *testing.T) {
 		})
 		ctx, cancel := context.WithCancel(t.Context())
 		time.AfterFunc(200*time.Millisecond, cancel)
-		within(t, 3*time.Second, func() {
+		ends(t, func() {
 			assert.Eventually(t, func() bool {
 				err := s.Put(ctx, "other", []byte("value"), time.Minute)
 				return errors.Is(err, context.Canceled)
-			}, 3*time.Second, time.Millisecond)
+			}, patience, time.Millisecond)
 		})
 		p.drop()
 		assert.Eventually(t, func() bool {
-			return s.Put(timeout(t, time.Second), "new", []byte("value"), time.Minute) == nil
-		}, 10*time.Second, 10*time.Millisecond, "it comes back by itself")
+			return s.Put(timeout(t, patience/6), "new", []byte("value"), time.Minute) == nil
+		}, patience, 10*time.Millisecond, "it comes back by itself")
 	})
 }
 
@@ -475,8 +475,8 @@ func TestStatesTake_failedCommit(t *testing.T) {
 		_, err := db.Exec(`DROP FUNCTION ` + table + `_f() CASCADE`)
 		assert.NoError(t, err)
 	})
-	require.NoError(t, s.Put(t.Context(), "key", []byte("value"), time.Minute))
-	value, found, err := s.Take(t.Context(), "key")
+	require.NoError(t, s.Put(patient(t), "key", []byte("value"), time.Minute))
+	value, found, err := s.Take(patient(t), "key")
 	assert.Error(t, err)
 	assert.False(t, found)
 	assert.Nil(t, value)

@@ -28,7 +28,7 @@ func TestProcesses_stopped(t *testing.T) {
 			c := s.start(t, fmt.Sprint(i))
 			children[c.name] = c
 		}
-		s.refreshed(t, "", 10*time.Second)
+		s.refreshed(t, "", patience)
 		caught := make(chan string, 1)
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{
 			Times: 1,
@@ -45,14 +45,13 @@ func TestProcesses_stopped(t *testing.T) {
 		case <-s.arrived:
 		default:
 		}
-		s.refreshed(t, silent, 30*time.Second)
+		s.refreshed(t, silent, 2*patience)
 		took := time.Since(begin)
 		t.Logf("the lock ended after %v", took.Round(time.Millisecond))
-		assert.Greater(t, took, 23*time.Second, "the lock is held for 15 seconds more than a request may take")
-		assert.Less(t, took, 28*time.Second)
+		assert.Greater(t, took, 10*time.Second, "the lock outlives the request")
 		require.NoError(t, children[silent].cmd.Process.Signal(syscall.SIGCONT))
 		for range 5 {
-			s.refreshed(t, "", 10*time.Second)
+			s.refreshed(t, "", patience)
 		}
 		for _, c := range children {
 			c.finish(t)

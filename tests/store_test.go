@@ -21,7 +21,7 @@ func TestTokens_roundTrip(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		{
 			s, _, _ := newTokens(t, d, 10)
-			u, ctx := s.User("10001"), t.Context()
+			u, ctx := s.User("10001"), patient(t)
 			tok, err := u.LoadToken(ctx)
 			require.NoError(t, err)
 			assert.Nil(t, tok, "none yet")
@@ -59,10 +59,10 @@ func TestTokens_keys(t *testing.T) {
 			"小明", "👩‍👩‍👧", "\u202e", "\xff\xfe", strings.Repeat("k", sqlstore.MaxKey), strings.Repeat("k", sqlstore.MaxKey-1),
 		}
 		for i, k := range keys {
-			require.NoError(t, s.User(k).SaveToken(t.Context(), token(fmt.Sprint(i))), "%q", k)
+			require.NoError(t, s.User(k).SaveToken(patient(t), token(fmt.Sprint(i))), "%q", k)
 		}
 		for i, k := range keys {
-			tok, err := s.User(k).LoadToken(t.Context())
+			tok, err := s.User(k).LoadToken(patient(t))
 			require.NoError(t, err, "%q", k)
 			require.NotNil(t, tok, "%q", k)
 			assert.Equal(t, token(fmt.Sprint(i)).AccessToken, tok.AccessToken, "%q", k)
@@ -71,7 +71,7 @@ func TestTokens_keys(t *testing.T) {
 		for i := 0; i < len(keys); i += 3 {
 			var unlocks []func()
 			for _, k := range keys[i:min(i+3, len(keys))] {
-				unlock, err := s.User(k).LockToken(timeout(t, 5*time.Second), hold)
+				unlock, err := s.User(k).LockToken(patient(t), hold)
 				require.NoError(t, err, "%q", k)
 				unlocks = append(unlocks, unlock)
 			}
@@ -80,18 +80,18 @@ func TestTokens_keys(t *testing.T) {
 			}
 		}
 		for i, k := range keys {
-			require.NoError(t, s.User(k).DeleteToken(t.Context()))
+			require.NoError(t, s.User(k).DeleteToken(patient(t)))
 			var n int
 			require.NoError(t, db.QueryRow("SELECT COUNT(*) FROM "+table).Scan(&n))
 			assert.Equal(t, len(keys)-i-1, n, "%q", k)
 		}
 
 		for _, k := range []string{"", strings.Repeat("k", sqlstore.MaxKey+1)} {
-			_, err := s.User(k).LoadToken(t.Context())
+			_, err := s.User(k).LoadToken(patient(t))
 			assert.ErrorContains(t, err, "user key")
-			assert.ErrorContains(t, s.User(k).SaveToken(t.Context(), token("a")), "user key")
-			assert.ErrorContains(t, s.User(k).DeleteToken(t.Context()), "user key")
-			_, err = s.User(k).LockToken(t.Context(), hold)
+			assert.ErrorContains(t, s.User(k).SaveToken(patient(t), token("a")), "user key")
+			assert.ErrorContains(t, s.User(k).DeleteToken(patient(t)), "user key")
+			_, err = s.User(k).LockToken(patient(t), hold)
 			assert.ErrorContains(t, err, "user key")
 		}
 	})
@@ -118,11 +118,11 @@ func TestTokens_tableNames(t *testing.T) {
 				continue // the same database as PostgreSQL's
 			}
 			s := sameTokens(t, d, db, table)
-			require.NoError(t, s.User("a").SaveToken(t.Context(), token(table)))
-			unlock, err := s.User("a").LockToken(t.Context(), hold)
+			require.NoError(t, s.User("a").SaveToken(patient(t), token(table)))
+			unlock, err := s.User("a").LockToken(patient(t), hold)
 			require.NoError(t, err)
 			unlock()
-			tok, err := s.User("a").LoadToken(t.Context())
+			tok, err := s.User("a").LoadToken(patient(t))
 			require.NoError(t, err)
 			assert.Equal(t, token(table).AccessToken, tok.AccessToken)
 			q := `"`
@@ -138,10 +138,10 @@ func TestTokens_tableNames(t *testing.T) {
 		// With and without its schema, a table has the same locks.
 		plain := sameTokens(t, d, db, name)
 		qualified := sameTokens(t, d, db, schema+"."+name)
-		tok, err := plain.User("a").LoadToken(t.Context())
+		tok, err := plain.User("a").LoadToken(patient(t))
 		require.NoError(t, err)
 		assert.Equal(t, token(schema+"."+name).AccessToken, tok.AccessToken)
-		unlock, err := plain.User("a").LockToken(t.Context(), hold)
+		unlock, err := plain.User("a").LockToken(patient(t), hold)
 		require.NoError(t, err)
 		defer unlock()
 		_, err = qualified.User("a").LockToken(timeout(t, 300*time.Millisecond), hold)
@@ -155,12 +155,12 @@ func TestTokensSchema(t *testing.T) {
 		db := open(t, d, d.dsn(t), 10)
 		s, err := sqlstore.NewTokens(db, d.dialect, sqlstore.Config{Table: newTable(t, db)})
 		require.NoError(t, err)
-		err = s.User("a").SaveToken(t.Context(), token("a"))
+		err = s.User("a").SaveToken(patient(t), token("a"))
 		require.ErrorContains(t, err, "call CreateTable")
-		_, err = s.User("a").LoadToken(t.Context())
+		_, err = s.User("a").LoadToken(patient(t))
 		require.ErrorContains(t, err, "call CreateTable")
 		if d.driver != "mysql" { // whose locks need no table
-			_, err = s.User("a").LockToken(t.Context(), hold)
+			_, err = s.User("a").LockToken(patient(t), hold)
 			require.ErrorContains(t, err, "call CreateTable")
 		}
 		for range 2 {
@@ -171,9 +171,9 @@ func TestTokensSchema(t *testing.T) {
 				}
 			}
 		}
-		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
-		assert.NoError(t, s.CreateTable(t.Context()), "it is there")
-		tok, err := s.User("a").LoadToken(t.Context())
+		require.NoError(t, s.User("a").SaveToken(patient(t), token("a")))
+		assert.NoError(t, s.CreateTable(patient(t)), "it is there")
+		tok, err := s.User("a").LoadToken(patient(t))
 		require.NoError(t, err)
 		assert.Equal(t, token("a").AccessToken, tok.AccessToken)
 	})
@@ -190,7 +190,7 @@ func TestTokensCreateTable_concurrent(t *testing.T) {
 				other := open(t, d, dsn, 1)
 				s, err := sqlstore.NewTokens(other, d.dialect, sqlstore.Config{Table: table})
 				require.NoError(t, err)
-				wg.Go(func() { assert.NoError(t, s.CreateTable(t.Context())) })
+				wg.Go(func() { assert.NoError(t, s.CreateTable(patient(t))) })
 			}
 			wg.Wait()
 		}
@@ -202,7 +202,7 @@ func TestTokensCreateTable_concurrent(t *testing.T) {
 func TestTokens_rights(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
-		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
+		require.NoError(t, s.User("a").SaveToken(patient(t), token("a")))
 		role, dsn := "r"+table, d.dsn(t)
 		exec := func(statement string) {
 			_, err := db.Exec(statement)
@@ -229,15 +229,15 @@ func TestTokens_rights(t *testing.T) {
 		limited := open(t, d, dsn, 10)
 		s, err := sqlstore.NewTokens(limited, d.dialect, sqlstore.Config{Table: table})
 		require.NoError(t, err)
-		unlock, err := s.User("a").LockToken(t.Context(), hold)
+		unlock, err := s.User("a").LockToken(patient(t), hold)
 		require.NoError(t, err)
-		_, err = s.User("a").LoadToken(t.Context())
+		_, err = s.User("a").LoadToken(patient(t))
 		assert.NoError(t, err)
-		assert.NoError(t, s.User("a").SaveToken(t.Context(), token("b")))
+		assert.NoError(t, s.User("a").SaveToken(patient(t), token("b")))
 		unlock()
-		assert.NoError(t, s.User("a").DeleteToken(t.Context()))
+		assert.NoError(t, s.User("a").DeleteToken(patient(t)))
 		exec("REVOKE INSERT ON " + table + " FROM " + role)
-		assert.ErrorContains(t, s.User("a").SaveToken(t.Context(), token("c")), "lacks a right")
+		assert.ErrorContains(t, s.User("a").SaveToken(patient(t), token("c")), "lacks a right")
 		require.NoError(t, limited.Close()) // a role in use can't be dropped
 	})
 }
@@ -246,7 +246,7 @@ func TestTokens_rights(t *testing.T) {
 func TestTokens_updatedAt(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
-		require.NoError(t, s.User("a").SaveToken(t.Context(), token("a")))
+		require.NoError(t, s.User("a").SaveToken(patient(t), token("a")))
 		_, err := db.Exec("UPDATE " + table + " SET updated_at = '2001-01-01 00:00:00'")
 		require.NoError(t, err)
 		count := func() (n int) {
@@ -254,7 +254,7 @@ func TestTokens_updatedAt(t *testing.T) {
 			return n
 		}
 		assert.Equal(t, 1, count())
-		require.NoError(t, s.User("a").SaveToken(t.Context(), token("b")))
+		require.NoError(t, s.User("a").SaveToken(patient(t), token("b")))
 		assert.Equal(t, 0, count())
 	})
 }
@@ -278,10 +278,10 @@ func TestTokensError(t *testing.T) {
 			drop()
 			_, err := db.Exec("CREATE TABLE " + table + " (" + columns + ")")
 			require.NoError(t, err)
-			errs = append(errs, s.User("a").SaveToken(t.Context(), token("a")))
-			unlock, err := s.User("a").LockToken(t.Context(), hold)
+			errs = append(errs, s.User("a").SaveToken(patient(t), token("a")))
+			unlock, err := s.User("a").LockToken(patient(t), hold)
 			require.NoError(t, err)
-			errs = append(errs, s.User("a").SaveToken(t.Context(), token("a")))
+			errs = append(errs, s.User("a").SaveToken(patient(t), token("a")))
 			unlock()
 		}
 		text := fmt.Sprintf("%v %+v %#v %s %q %v %+v %#v", s, s, s, s.User("a"), s.User("a"), s, errs, s.User("a"))
@@ -306,16 +306,16 @@ func TestTokensDelete(t *testing.T) {
 		table := newTable(t, one)
 		s := sameTokens(t, d, one, table)
 		other := sameTokens(t, d, open(t, d, dsn, 10), table)
-		require.NoError(t, s.User("a").DeleteToken(t.Context()), "there is no token")
+		require.NoError(t, s.User("a").DeleteToken(patient(t)), "there is no token")
 
-		require.NoError(t, s.User("a").SaveToken(t.Context(), token("old")))
-		unlock, err := other.User("a").LockToken(t.Context(), hold)
+		require.NoError(t, s.User("a").SaveToken(patient(t), token("old")))
+		unlock, err := other.User("a").LockToken(patient(t), hold)
 		require.NoError(t, err)
 		done := make(chan error)
 		go func() {
-			unlock, err := s.User("a").LockToken(context.Background(), hold)
+			unlock, err := s.User("a").LockToken(patient(t), hold)
 			if err == nil {
-				err = s.User("a").DeleteToken(context.Background())
+				err = s.User("a").DeleteToken(patient(t))
 				unlock()
 			}
 			done <- err
@@ -325,10 +325,10 @@ func TestTokensDelete(t *testing.T) {
 			t.Fatal("it did not wait")
 		case <-time.After(300 * time.Millisecond):
 		}
-		require.NoError(t, other.User("a").SaveToken(t.Context(), token("new")))
+		require.NoError(t, other.User("a").SaveToken(patient(t), token("new")))
 		unlock()
 		require.NoError(t, <-done)
-		tok, err := s.User("a").LoadToken(t.Context())
+		tok, err := s.User("a").LoadToken(patient(t))
 		require.NoError(t, err)
 		assert.Nil(t, tok)
 		assert.Empty(t, lockRows(t, d, one, table))

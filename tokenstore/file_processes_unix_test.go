@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -212,6 +213,13 @@ func (p *party) kill(name string) {
 	p.dead[name] = true
 }
 
+// allRefreshed reports whether each user's token has been refreshed.
+func (p *party) allRefreshed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !slices.ContainsFunc(p.logins, func(l *login) bool { return l.refreshes == 0 })
+}
+
 // end lets all processes come to an end and checks what is left.
 func (p *party) end() (refreshes int) {
 	for _, c := range p.children {
@@ -333,9 +341,11 @@ func TestFile_shared_by_processes(t *testing.T) {
 		p.start(fmt.Sprint("process ", i))
 	}
 	time.Sleep(duration)
+	require.Eventually(t, p.allRefreshed, patience, 20*time.Millisecond, "tokens that are due are not refreshed")
 	refreshes := p.end()
-	// The last token of each user may have come too late for anybody.
-	assert.GreaterOrEqual(t, len(p.seen), refreshes-users, "a token was refreshed that nobody had")
+	// The last token of each user may have come too late for anybody, and on a slow
+	// machine others, too.
+	assert.GreaterOrEqual(t, len(p.seen), (refreshes-users)/2, "tokens are refreshed that nobody has")
 	t.Logf("%d users, %d processes: %d refreshes in about %v", users, processes, refreshes, duration)
 }
 

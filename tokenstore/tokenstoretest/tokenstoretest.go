@@ -32,8 +32,9 @@ import (
 )
 
 const (
-	// patience is how long a call may take that has no reason to wait.
-	patience = 5 * time.Second
+	// patience is how long a call may take that has no reason to wait. It says nothing
+	// of speed: no machine is so slow.
+	patience = 30 * time.Second
 
 	// queueing is how long a call may take behind many others.
 	queueing = time.Minute
@@ -41,9 +42,9 @@ const (
 	// shortly is how long a call that has to wait is watched.
 	shortly = 100 * time.Millisecond
 
-	// longHold is the lifetime of a lock where a test does not watch it end. A
-	// provider asks for as much by default.
-	longHold = 25 * time.Second
+	// longHold is the lifetime of a lock where a test does not watch it end. It
+	// outlasts the patience of those who wait for the lock.
+	longHold = 10 * time.Minute
 
 	// shortHold is the lifetime of a lock whose end a test waits for.
 	shortHold = time.Second
@@ -667,6 +668,7 @@ func testUnlockWakes(t *testing.T, s *lockers) {
 
 // testHeldForHold watches a lock for half of its lifetime.
 func testHeldForHold(t *testing.T, s *lockers) {
+	begin := time.Now()
 	unlock, ok := s.lockFor(s.lockA, patience, 2*shortHold)
 	if !ok {
 		return
@@ -674,7 +676,9 @@ func testHeldForHold(t *testing.T, s *lockers) {
 	unlock = sync.OnceFunc(unlock)
 	ctx, cancel := context.WithTimeout(t.Context(), shortHold)
 	defer cancel()
-	if locked, took := s.tryWhileHeld(ctx, s.lockB, unlock); locked && !t.Failed() {
+	locked, _ := s.tryWhileHeld(ctx, s.lockB, unlock)
+	// On a slow machine the lock may be over by now.
+	if took := time.Since(begin); locked && took < 2*shortHold && !t.Failed() {
 		t.Errorf("a lock for %v is given to another caller after %v", 2*shortHold, took)
 	}
 	unlock()

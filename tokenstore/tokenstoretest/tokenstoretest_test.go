@@ -3,6 +3,7 @@ package tokenstoretest_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"os/exec"
 	"strings"
@@ -16,6 +17,14 @@ import (
 	"github.com/stretchr/testify/assert"
 	"golang.org/x/oauth2"
 )
+
+// Most faults show by a wait that does not end. So many tests wait at the same time.
+func TestMain(m *testing.M) {
+	if err := flag.Set("test.parallel", "8"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // faulty is a store with something wrong. A nil field is right.
 type faulty struct {

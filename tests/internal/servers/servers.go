@@ -22,7 +22,7 @@ import (
 )
 
 // startLimit is how long a server may take until it answers.
-const startLimit = 30 * time.Second
+const startLimit = 2 * time.Minute
 
 // Skip ends a test that cannot be run here, as a failure where that is forbidden.
 func Skip(t testing.TB, reason string) {
