@@ -2,6 +2,7 @@ package oauth2login
 
 import (
 	"errors"
+	"strconv"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,8 +13,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// These tests are inside the package, because no test can set the clock of the machine, or
-// forge what a login remembers.
+// These tests are inside the package: no test can set the clock of the machine, or forge
+// what a login remembers, and 110,000 logins take long.
 
 // TestMoment has the wall clock and the monotonic clock run apart: a token has
 // expired as soon as one of them says so.
@@ -127,4 +128,28 @@ func TestReturnToIsCheckedOnTheWayOut(t *testing.T) {
 			assert.Equal(t, "/", failed.ReturnTo, name)
 		}
 	}
+}
+
+// TestRedeemedFlood has more logins finished than a process remembers. Anybody can do so
+// without the platform. No state works twice: what a process can no longer tell apart, it
+// refuses. The long run has whole logins: TestRedeemedFlood_logins.
+func TestRedeemedFlood(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const lifetime = 5 * time.Minute
+		r := newRedeemed(lifetime)
+		expires := func() int64 { return time.Now().Add(lifetime).UnixMilli() }
+		begun := expires()
+		require.True(t, r.first("first", begun))
+		time.Sleep(10 * time.Second)
+		require.False(t, r.first("first", begun))
+		for i := range maxRedeemed + maxRedeemed/10 {
+			time.Sleep(time.Microsecond)
+			if !r.first(strconv.Itoa(i), expires()) {
+				t.Fatal("a login of now is refused")
+			}
+		}
+		assert.LessOrEqual(t, len(r.byKey), maxRedeemed)
+		assert.False(t, r.first("first", begun), "after the flood")
+		assert.True(t, r.first("last", expires()), "a login of now is finished")
+	})
 }

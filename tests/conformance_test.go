@@ -8,30 +8,36 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/tokenstoretest"
 )
 
-// TestTokens has two pools on one row, as two processes have, and one pool for both
-// stores, so that they share its only connection.
+// TestTokens has two pools on one row, as two processes have, one pool for both stores, so
+// that they share its only connection, and one store. The long run has each form with a
+// pool of one connection, and with a larger one.
 func TestTokens(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
-		for _, conns := range []int{1, 10} {
-			t.Run(fmt.Sprintf("two pools of %d", conns), func(t *testing.T) {
+		for _, c := range []struct {
+			form  string
+			conns int
+			long  bool
+		}{
+			{"two pools", 10, false}, {"one pool", 1, false}, {"one store", 1, false},
+			{"two pools", 1, true}, {"one pool", 10, true}, {"one store", 10, true},
+		} {
+			if c.long && !long {
+				continue
+			}
+			t.Run(fmt.Sprintf("%s, connections: %d", c.form, c.conns), func(t *testing.T) {
+				t.Parallel()
 				testTokens(t, func(t *testing.T) (a, b oauth2login.TokenStore) {
 					dsn := d.dsn(t)
-					db := open(t, d, dsn, conns)
+					db := open(t, d, dsn, c.conns)
 					table := newTable(t, db)
-					other := open(t, d, dsn, conns)
-					return sameTokens(t, d, db, table).User("a"), sameTokens(t, d, other, table).User("a")
-				})
-			})
-			t.Run(fmt.Sprintf("one pool of %d", conns), func(t *testing.T) {
-				testTokens(t, func(t *testing.T) (a, b oauth2login.TokenStore) {
-					s, db, table := newTokens(t, d, conns)
-					return s.User("a"), sameTokens(t, d, db, table).User("a")
-				})
-			})
-			t.Run(fmt.Sprintf("one store with a pool of %d", conns), func(t *testing.T) {
-				testTokens(t, func(t *testing.T) (a, b oauth2login.TokenStore) {
-					s, _, _ := newTokens(t, d, conns)
-					return s.User("a"), s.User("a")
+					one := sameTokens(t, d, db, table)
+					switch c.form {
+					case "two pools":
+						return one.User("a"), sameTokens(t, d, open(t, d, dsn, c.conns), table).User("a")
+					case "one pool":
+						return one.User("a"), sameTokens(t, d, db, table).User("a")
+					}
+					return one.User("a"), one.User("a")
 				})
 			})
 		}

@@ -513,10 +513,10 @@ func TestTokensLease(t *testing.T) {
 // TestTokens_busySQLite writes while another connection has locked the file. A call obeys
 // its context, however long SQLite itself would wait.
 func TestTokens_busySQLite(t *testing.T) {
-	for name, options := range map[string]string{"does not wait": "", "waits": "?_pragma=busy_timeout(600000)", "WAL": "?_pragma=journal_mode(WAL)"} {
+	for name, options := range map[string]string{"does not wait": "", "waits": "&_pragma=busy_timeout(600000)", "WAL": "&_pragma=journal_mode(WAL)"} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			dsn := "file:" + sqLite.dsn(t) + options
+			dsn := sqLite.dsn(t) + options
 			db := open(t, sqLite, dsn, 10)
 			s := sameTokens(t, sqLite, db, newTable(t, db))
 			blocker, err := open(t, sqLite, dsn, 1).Conn(t.Context())

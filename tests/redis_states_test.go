@@ -84,8 +84,10 @@ func (oldServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 }
 
 func TestRedisStates(t *testing.T) {
+	t.Parallel()
 	for _, kind := range redisKinds {
 		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
 			statetest.Run(t, statetest.Backend{
 				Open: func(t *testing.T) (a, b state.Store) {
 					prefix := newRedisPrefix()

@@ -17,10 +17,14 @@ import (
 	"golang.org/x/oauth2"
 )
 
+// TestRedisTokens has two clients, as two processes have, and one store.
 func TestRedisTokens(t *testing.T) {
+	t.Parallel()
 	for _, kind := range redisKinds {
 		t.Run(kind.name, func(t *testing.T) {
+			t.Parallel()
 			t.Run("two clients", func(t *testing.T) {
+				t.Parallel()
 				tokenstoretest.Run(t, tokenstoretest.Backend{
 					Open: func(t *testing.T) (a, b oauth2login.TokenStore) {
 						prefix := redisstore.WithPrefix(newRedisPrefix())
@@ -30,6 +34,7 @@ func TestRedisTokens(t *testing.T) {
 				})
 			})
 			t.Run("one store", func(t *testing.T) {
+				t.Parallel()
 				tokenstoretest.Run(t, tokenstoretest.Backend{
 					Open: func(t *testing.T) (a, b oauth2login.TokenStore) {
 						s := redisstore.NewTokens(kind.connect(t), redisstore.WithPrefix(newRedisPrefix()))
@@ -43,6 +48,7 @@ func TestRedisTokens(t *testing.T) {
 }
 
 func TestRedisTokens_encrypted(t *testing.T) {
+	t.Parallel()
 	keys, err := tokenstore.NewKeys(make32(1))
 	require.NoError(t, err)
 	tokenstoretest.Run(t, tokenstoretest.Backend{

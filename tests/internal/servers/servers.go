@@ -222,7 +222,8 @@ var running struct {
 	stop []func()
 }
 
-func atStop(f func()) {
+// AtStop has Stop call f.
+func AtStop(f func()) {
 	running.mu.Lock()
 	defer running.mu.Unlock()
 	running.stop = append(running.stop, f)
@@ -244,7 +245,7 @@ func makeDir(account string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	atStop(func() { _ = os.RemoveAll(dir) })
+	AtStop(func() { _ = os.RemoveAll(dir) })
 	return dir, giveTo(account, dir)
 }
 
@@ -278,7 +279,7 @@ func start(account, dir, signal string, command ...string) error {
 	if err := cmd.Start(); err != nil {
 		return err
 	}
-	atStop(func() {
+	AtStop(func() {
 		_ = input.Close()
 		_ = cmd.Wait()
 	})
