@@ -61,7 +61,7 @@ type job struct {
 // report is what came of a job.
 type report struct {
 	Calls, Failures int
-	Late            int      // callers whose store gave no answer in time: the machine is busy
+	Late            int      // callers whose store failed
 	Lost            int      // callers who were told to log in again
 	Errors          []string // the first few
 	Slowest         time.Duration
@@ -184,7 +184,7 @@ func work(text string) int {
 				}
 				switch {
 				case err == nil:
-				case errors.Is(err, oauth2login.ErrTokenStore) && errors.Is(err, context.DeadlineExceeded):
+				case errors.Is(err, oauth2login.ErrTokenStore):
 					mine.Late++
 				default:
 					mine.Failures++
@@ -533,6 +533,7 @@ func TestProcesses(t *testing.T) {
 						users, length = min(users, 10), 20*time.Second
 					}
 					s := newProcessSite(t, d, users)
+					s.job.Timeout = time.Minute // a busy machine may need it
 					begin := time.Now()
 					var children []*child
 					for i := range processes {
@@ -544,6 +545,10 @@ func TestProcesses(t *testing.T) {
 					for _, c := range children {
 						r := c.finish(t)
 						assert.Zero(t, r.Failures, "%q", r.Errors)
+						// A store has 3 seconds. A busy machine takes longer.
+						if r.Late > 0 {
+							assert.Greater(t, r.Slowest, 2*time.Second, "the store fails at once: %q", r.Errors)
+						}
 						assert.Greater(t, r.Calls, r.Late)
 						calls += r.Calls
 						late += r.Late

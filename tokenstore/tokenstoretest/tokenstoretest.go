@@ -552,10 +552,9 @@ func (s *lockers) count(l oauth2login.TokenLocker, store oauth2login.TokenStore,
 }
 
 // tryWhileHeld waits with ctx for a lock that is held. It reports whether it got the
-// lock, and how long that took. If the store ignores ctx, free ends the wait.
-func (s *lockers) tryWhileHeld(ctx context.Context, l oauth2login.TokenLocker, free func()) (locked bool, took time.Duration) {
+// lock. If the store ignores ctx, free ends the wait.
+func (s *lockers) tryWhileHeld(ctx context.Context, l oauth2login.TokenLocker, free func()) (locked bool) {
 	s.t.Helper()
-	start := time.Now()
 	done := make(chan func(), 1)
 	go func() {
 		unlock, err := l.LockToken(ctx, longHold)
@@ -575,7 +574,7 @@ func (s *lockers) tryWhileHeld(ctx context.Context, l oauth2login.TokenLocker, f
 	if unlock != nil {
 		unlock()
 	}
-	return unlock != nil, time.Since(start)
+	return unlock != nil
 }
 
 // testLockContext lets callers give up waiting. They must neither hold nor end a lock.
@@ -587,13 +586,14 @@ func testLockContext(t *testing.T, s *lockers) {
 	unlock = sync.OnceFunc(unlock)
 	for name, l := range map[string]oauth2login.TokenLocker{"the same store": s.lockA, "another store": s.lockB} {
 		for _, how := range []string{"times out", "is cancelled"} {
+			begin := time.Now()
 			ctx, cancel := context.WithTimeout(t.Context(), shortly)
 			if how == "is cancelled" {
 				cancel()
 				ctx, cancel = context.WithCancel(t.Context())
 				time.AfterFunc(shortly, cancel)
 			}
-			locked, took := s.tryWhileHeld(ctx, l, unlock)
+			locked := s.tryWhileHeld(ctx, l, unlock)
 			cancel()
 			switch {
 			case t.Failed():
@@ -601,10 +601,8 @@ func testLockContext(t *testing.T, s *lockers) {
 				return
 			case locked:
 				t.Errorf("%s got the lock while it was held", name)
-			case took < shortly/2:
+			case time.Since(begin) < shortly/2:
 				t.Errorf("%s did not wait for the lock until its context was done", name)
-			case took > shortly+patience:
-				t.Errorf("%s waited for %v longer when its context %s", name, took-shortly, how)
 			}
 		}
 	}
@@ -633,7 +631,7 @@ func testLockOutlivesContext(t *testing.T, s *lockers) {
 	s.save(s.a, tok)
 	waiting, cancel := context.WithTimeout(t.Context(), shortly)
 	defer cancel()
-	if locked, _ := s.tryWhileHeld(waiting, s.lockB, unlock); locked && !t.Failed() {
+	if s.tryWhileHeld(waiting, s.lockB, unlock) && !t.Failed() {
 		t.Error("the lock ends with the context that it was waited for with")
 	}
 	unlock()
@@ -676,7 +674,7 @@ func testHeldForHold(t *testing.T, s *lockers) {
 	unlock = sync.OnceFunc(unlock)
 	ctx, cancel := context.WithTimeout(t.Context(), shortHold)
 	defer cancel()
-	locked, _ := s.tryWhileHeld(ctx, s.lockB, unlock)
+	locked := s.tryWhileHeld(ctx, s.lockB, unlock)
 	// On a slow machine the lock may be over by now.
 	if took := time.Since(begin); locked && took < 2*shortHold && !t.Failed() {
 		t.Errorf("a lock for %v is given to another caller after %v", 2*shortHold, took)
@@ -701,7 +699,7 @@ func testHoldEnds(t *testing.T, s *lockers) {
 	unlock = sync.OnceFunc(unlock)
 	ctx, cancel := context.WithTimeout(t.Context(), shortly)
 	defer cancel()
-	if locked, _ := s.tryWhileHeld(ctx, s.lockA, unlock); locked && !t.Failed() {
+	if s.tryWhileHeld(ctx, s.lockA, unlock) && !t.Failed() {
 		t.Error("unlock ends the lock of the next holder")
 	}
 	unlock()
