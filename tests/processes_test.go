@@ -186,6 +186,7 @@ func work(text string) int {
 				case err == nil:
 				case errors.Is(err, oauth2login.ErrTokenStore):
 					mine.Late++
+					mine.Errors = append(mine.Errors, describe(err))
 				default:
 					mine.Failures++
 					if errors.Is(err, oauth2login.ErrLoginRequired) {
