@@ -27,7 +27,8 @@ import (
 
 func TestVariables(t *testing.T) {
 	api, platform := newAPI(t)
-	ctx := t.Context()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // a slow machine may need more than 10 seconds
+	defer cancel()
 	for name, value := range map[string]string{
 		"plain":          "dark",
 		"empty":          "",

@@ -18,6 +18,6 @@
 //
 // A test whose server is missing skips. With SHANGCLOUD_NO_SKIP=1 it fails instead.
 // With SHANGCLOUD_LONG_TESTS=1 the tests of several processes run for minutes, more of
-// them go through PgBouncer, and broken connections and processes that fall silent are
-// tested as well.
+// them go through PgBouncer, tests with many logins have more of them, and broken
+// connections and processes that fall silent are tested as well.
 package tests
