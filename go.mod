@@ -1,5 +1,6 @@
 module github.com/YearnstudioHorizon/shangcloud-oauth2
 
+// The oldest Go that golang.org/x/oauth2 supports: raised when its go.mod raises it, never before.
 go 1.26.0
 
 require (

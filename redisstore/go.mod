@@ -3,7 +3,7 @@ module github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore
 go 1.26.0
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/redis/go-redis/v9 v9.23.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/oauth2 v0.38.0

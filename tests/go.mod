@@ -3,8 +3,8 @@ module github.com/YearnstudioHorizon/shangcloud-oauth2/tests
 go 1.26.0
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
-	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.1.0
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/lib/pq v1.12.3

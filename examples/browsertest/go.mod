@@ -3,7 +3,7 @@ module github.com/YearnstudioHorizon/shangcloud-oauth2/examples/browsertest
 go 1.26.0
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/chromedp/cdproto v0.159.2
 	github.com/chromedp/chromedp v0.23.0
 	github.com/stretchr/testify v1.12.1

@@ -3,8 +3,8 @@ module github.com/YearnstudioHorizon/shangcloud-oauth2/examples/cluster
 go 1.26.0
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
-	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.1.0
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/redis/go-redis/v9 v9.23.0
 )

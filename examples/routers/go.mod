@@ -3,7 +3,7 @@ module github.com/YearnstudioHorizon/shangcloud-oauth2/examples/routers
 go 1.26.0
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0

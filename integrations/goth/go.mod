@@ -3,7 +3,7 @@ module github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth
 go 1.26.0
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/gorilla/sessions v1.4.0
 	github.com/markbates/goth v1.82.0
 	github.com/stretchr/testify v1.12.1

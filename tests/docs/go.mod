@@ -3,9 +3,9 @@ module github.com/YearnstudioHorizon/shangcloud-oauth2/tests/docs
 go 1.26.0
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0
-	github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth v0.0.0
-	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.0.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth v0.1.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.1.0
 	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/gin-gonic/gin v1.12.0
 	github.com/go-chi/chi/v5 v5.5.0

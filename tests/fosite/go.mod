@@ -5,7 +5,7 @@ go 1.26.0
 replace github.com/YearnstudioHorizon/shangcloud-oauth2 => ../..
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0-00010101000000-000000000000
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/ory/fosite v0.49.0
 	github.com/stretchr/testify v1.12.1
 	golang.org/x/crypto v0.59.0

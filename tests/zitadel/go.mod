@@ -5,7 +5,7 @@ go 1.26.0
 replace github.com/YearnstudioHorizon/shangcloud-oauth2 => ../..
 
 require (
-	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.0.0-00010101000000-000000000000
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/stretchr/testify v1.12.1
 	github.com/zitadel/oidc/v3 v3.51.17
 	golang.org/x/oauth2 v0.38.0
