@@ -198,8 +198,10 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 	memory := new(tokenstore.Memory)
 	require.NoError(t, memory.SaveToken(t.Context(), tok))
 	file, err := tokenstore.NewFile(t.TempDir() + "/token")
-	require.NoError(t, err)
-	require.NoError(t, file.SaveToken(t.Context(), tok))
+	if !errors.Is(err, errors.ErrUnsupported) { // where it is, file is nil
+		require.NoError(t, err)
+		require.NoError(t, file.SaveToken(t.Context(), tok))
+	}
 
 	client := shangcloudtest.Client{ID: "id", Secret: hush, RedirectURIs: []string{"https://app.example/callback"}}
 	platform := shangcloudtest.New()

@@ -1,3 +1,6 @@
+// The systems that have File, which the first example uses.
+//go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd || windows
+
 package tokenstore_test
 
 import (

@@ -87,7 +87,7 @@ func TestDescribe(t *testing.T) {
 		"deadline":          {fmt.Errorf("hush: %w", context.DeadlineExceeded), "timed out"},
 		"timeout":           {&net.OpError{Op: "hush", Err: os.ErrDeadlineExceeded}, "timed out"},
 		"certificate":       {&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: new(x509.Certificate), Host: "hush"}}, "the server's certificate is not valid for its name, or not trusted"},
-		"connection":        {fmt.Errorf("hush: %w", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), "dial tcp: connection refused"},
+		"connection":        {fmt.Errorf("hush: %w", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), "dial tcp: " + syscall.ECONNREFUSED.Error()},
 		"name":              {fmt.Errorf("hush: %w", &net.DNSError{Err: "no such host", Name: "host"}), "lookup host: no such host"},
 		"path":              {fmt.Errorf("hush: %w", &fs.PathError{Op: "open", Path: "p", Err: fs.ErrNotExist}), "open p: file does not exist"},
 		"link":              {fmt.Errorf("hush: %w", &os.LinkError{Op: "rename", Old: "a", New: "b", Err: fs.ErrExist}), "rename a b: file already exists"},
