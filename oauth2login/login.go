@@ -1,6 +1,7 @@
 package oauth2login
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -204,9 +205,18 @@ func (p *Provider) newLogin(opts []LoginOption) (*pendingLogin, error) {
 	if l.Redirect != "" && !slices.Contains(p.redirects, l.Redirect) {
 		return nil, p.errorf("WithRedirectURL: not one of the provider's redirect URLs")
 	}
+	if u, err := url.Parse(cmp.Or(l.Redirect, p.redirects[0])); err == nil && u.Port() == "0" {
+		return nil, p.errorf("RedirectURL: port 0 is for LocalLogin only")
+	}
 	if l.Redirect == p.redirects[0] {
 		l.Redirect = ""
 	}
+	p.begin(l)
+	return l, nil
+}
+
+// begin makes what is new in every login.
+func (p *Provider) begin(l *pendingLogin) {
 	if p.usesPKCE() {
 		l.Verifier = oauth2.GenerateVerifier()
 	}
@@ -214,7 +224,6 @@ func (p *Provider) newLogin(opts []LoginOption) (*pendingLogin, error) {
 		l.Nonce = rand.Text()
 	}
 	l.Expires = time.Now().Add(p.opts.LoginLifetime).UnixMilli()
-	return l, nil
 }
 
 func (p *Provider) scopes(l *pendingLogin) []string {

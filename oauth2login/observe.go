@@ -10,11 +10,11 @@ import (
 // Event is how a login or a refresh ended. It prints no secret; but package fmt prints the
 // value of a [LoginError] in Err if an Event stands in an unexported field of a struct.
 type Event struct {
-	Kind     string        // "login", "device" or "refresh"
+	Kind     string        // "login", "device", "local" or "refresh"
 	Host     string        // of the provider's AuthURL
 	ClientID string        // of the provider's oauth2.Config
 	Outcome  string        // see below
-	Duration time.Duration // of the requests, or of the whole device login
+	Duration time.Duration // of the requests, or of a whole device or local login
 	Err      error         // nil if Outcome is "ok"
 
 	// Outcome is one of:

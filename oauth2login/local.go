@@ -1,0 +1,367 @@
+package oauth2login
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
+)
+
+const (
+	// lastPage is how long the browser has to fetch the page that ends a local login.
+	lastPage = 2 * time.Second
+
+	// sharedPortTries is how often two addresses are tried for one free port.
+	sharedPortTries = 10
+)
+
+// LocalLogin logs a user in through the browser of this machine, for a program without a
+// web server (RFC 8252, section 7.3). It listens at the first redirect URL that is plain
+// http on 127.0.0.1, [::1] or localhost, and no longer than until it returns. Port 0 takes
+// any free port: "The authorization server MUST allow any port to be specified at the time
+// of the request for loopback IP redirect URIs". With a provider that does not, name the
+// registered port. A port in use is an error that names it.
+//
+// It calls open once, with an address on this machine, which leads the first browser that
+// opens it to the provider. open has it opened by the system, or shows it to the user, and
+// may wait. Only that browser can finish the login: other users of this machine can see
+// the address, and web pages can send requests to it. They end nothing.
+//
+// The login ends when ctx does, and after Options.LoginLifetime. Errors:
+// [ErrAccessDenied]; [ErrDeviceLoginExpired]; what open returned; the errors of
+// [Provider.FinishLogin] for the exchange; the error of ctx. If the code is on its way to
+// the provider by then, its answer is waited for. Each call is a login of its own.
+func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
+	begun := time.Now()
+	login, err := p.localLogin(ctx, open)
+	p.observe(ctx, "local", begun, err)
+	return login, err
+}
+
+func (p *Provider) localLogin(ctx context.Context, open func(address string) error) (*Login, error) {
+	if open == nil {
+		return nil, p.errorf("local login: open is nil")
+	}
+	redirect := p.localRedirect()
+	if redirect == nil {
+		return nil, p.errorf("local login: RedirectURL is not plain http on 127.0.0.1, [::1] or localhost")
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.LoginLifetime, ErrDeviceLoginExpired)
+	defer cancel()
+	listeners, err := p.listen(ctx, redirect)
+	if err != nil {
+		return nil, err
+	}
+	l := p.newLocalLogin(redirect)
+	end := l.serve(listeners)
+	defer end()
+	opened := make(chan error, 1)
+	go func() {
+		_, err := wire.Await(ctx, func() (struct{}, error) { return struct{}{}, open(l.address()) }, nil)
+		opened <- err
+	}()
+	select {
+	case <-l.done:
+	case err := <-opened:
+		if err != nil && ctx.Err() == nil {
+			l.giveUp(p.errorf("local login: the browser could not be opened: "+quiet.DescribeForeign(err), err))
+		}
+	case <-ctx.Done():
+	}
+	select {
+	case <-l.done:
+	case <-ctx.Done():
+		l.giveUp(p.localGivenUp(ctx))
+		<-l.done // if the code is on its way, Options.Timeout ends that
+	}
+	return l.result, l.err
+}
+
+func (p *Provider) localGivenUp(ctx context.Context) error {
+	if errors.Is(context.Cause(ctx), ErrDeviceLoginExpired) {
+		return p.errorf("local login: the user did not finish it in time", ErrDeviceLoginExpired)
+	}
+	return p.errorf("local login: "+quiet.Describe(ctx.Err()), ctx.Err())
+}
+
+// localRedirect returns a copy of the redirect URL to listen at, or nil.
+func (p *Provider) localRedirect() *url.URL {
+	for _, redirect := range p.redirects {
+		if u, err := url.Parse(redirect); err == nil && u.Scheme == "http" && wire.IsLoopback(u.Hostname()) {
+			return u
+		}
+	}
+	return nil
+}
+
+// listen listens at the host and port of u. If the port is 0, it sets the one that was
+// free. A browser takes either address for localhost: if this machine has both, the port
+// has to be free on both, or a neighbour could get the code.
+func (p *Provider) listen(ctx context.Context, u *url.URL) (listeners []net.Listener, err error) {
+	hosts := []string{u.Hostname()}
+	if strings.EqualFold(u.Hostname(), "localhost") {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	anyPort := u.Port() == "0"
+	for try := 1; ; try++ {
+		listeners, err = listenAt(ctx, hosts, u.Port())
+		if err == nil {
+			break
+		}
+		if !anyPort || len(hosts) == 1 || try == sharedPortTries {
+			return nil, p.errorf("local login: the redirect URL's port is not to be had: "+quiet.Describe(err), err)
+		}
+	}
+	if anyPort {
+		u.Host = net.JoinHostPort(u.Hostname(), portOf(listeners[0]))
+	}
+	return listeners, nil
+}
+
+func portOf(l net.Listener) string {
+	_, port, _ := net.SplitHostPort(l.Addr().String()) // a listener's address has one
+	return port
+}
+
+// listenAt listens on all hosts that this machine has, at one port.
+func listenAt(ctx context.Context, hosts []string, port string) (listeners []net.Listener, err error) {
+	if port == "" {
+		port = "80"
+	}
+	var config net.ListenConfig
+	for _, host := range hosts {
+		l, err := config.Listen(ctx, "tcp", net.JoinHostPort(host, port))
+		if err != nil && len(hosts) > 1 && !canListen(ctx, host) {
+			continue // a machine without IPv6, or without IPv4
+		}
+		if err != nil {
+			for _, l := range listeners {
+				_ = l.Close()
+			}
+			return nil, err
+		}
+		listeners = append(listeners, l)
+		port = portOf(l)
+	}
+	if len(listeners) == 0 {
+		return nil, errors.New("this machine has no loopback address")
+	}
+	return listeners, nil
+}
+
+func canListen(ctx context.Context, host string) bool {
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+	if err == nil {
+		_ = l.Close()
+	}
+	return err == nil
+}
+
+// localLogin is one login on this machine. It serves two addresses: one that binds the
+// login to a browser and leads it to the provider, and the redirect URL. Whoever lists
+// processes sees the first one only, and so neither state nor code challenge: with them,
+// and a code of their own, others could have this program log in as them.
+type localLogin struct {
+	p        *Provider
+	redirect *url.URL
+	start    string // the path that binds
+	secret   string // of the browser's cookie
+	state    string
+	pending  *pendingLogin
+
+	mu    sync.Mutex
+	bound bool // a browser has the cookie
+	taken bool // the callback came, or the login was given up
+
+	done   chan struct{} // closed when the two that follow are set
+	result *Login
+	err    error
+}
+
+func (p *Provider) newLocalLogin(redirect *url.URL) *localLogin {
+	l := &localLogin{p: p, redirect: redirect, start: "/" + rand.Text(), secret: rand.Text(), pending: new(pendingLogin), done: make(chan struct{})}
+	l.state = p.hash("local", l.secret)
+	l.pending.Redirect = redirect.String()
+	p.begin(l.pending)
+	return l
+}
+
+func (l *localLogin) address() string {
+	return (&url.URL{Scheme: "http", Host: l.redirect.Host, Path: l.start}).String()
+}
+
+// take reports whether nobody has taken the login before.
+func (l *localLogin) take() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	first := !l.taken
+	l.taken = true
+	return first
+}
+
+// giveUp ends the login, unless its callback has come.
+func (l *localLogin) giveUp(err error) {
+	if l.take() {
+		l.err = err
+		close(l.done)
+	}
+}
+
+// serve answers until end is called. end waits for the last page, and leaves no goroutine
+// and no port.
+func (l *localLogin) serve(listeners []net.Listener) (end func()) {
+	server := &http.Server{
+		Handler:           l,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       5 * time.Second,
+		MaxHeaderBytes:    maxQuery + 32<<10,
+		ErrorLog:          log.New(io.Discard, "", 0), // strangers send what they like
+	}
+	server.SetKeepAlivesEnabled(false)
+	var serving sync.WaitGroup
+	for _, listener := range listeners {
+		serving.Go(func() { _ = server.Serve(listener) })
+	}
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), lastPage)
+		defer cancel()
+		if server.Shutdown(ctx) != nil {
+			_ = server.Close()
+		}
+		serving.Wait()
+	}
+}
+
+// ServeHTTP answers the browser, and everybody else who sends requests to the port.
+func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	h := w.Header()
+	h.Set("Cache-Control", "no-store")
+	h.Set("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	h.Set("Referrer-Policy", "no-referrer")
+	h.Set("X-Content-Type-Options", "nosniff")
+	switch {
+	case !strings.EqualFold(strings.TrimSuffix(r.Host, ":80"), strings.TrimSuffix(l.redirect.Host, ":80")):
+		// A name of somebody else's that resolves to this machine (DNS rebinding).
+		http.Error(w, "This is another host.", http.StatusMisdirectedRequest)
+	case r.URL.Path == l.start:
+		l.bind(w, r)
+	case r.URL.Path == "/"+strings.TrimPrefix(l.redirect.Path, "/"):
+		l.callback(w, r)
+	default:
+		http.NotFound(w, r)
+	}
+}
+
+// bind leads the first browser that comes to the provider.
+func (l *localLogin) bind(w http.ResponseWriter, r *http.Request) {
+	if status := notNavigation(r); status != 0 {
+		answerShortly(w, status)
+		return
+	}
+	if r.Method != http.MethodGet {
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	l.mu.Lock()
+	first := !l.bound
+	l.bound = true
+	l.mu.Unlock()
+	if !first && !l.isBound(r) {
+		showLocal(w, r, http.StatusForbidden, localForeign)
+		return
+	}
+	l.setCookie(w, l.secret, int(l.p.opts.LoginLifetime.Seconds()))
+	w.Header().Set("Location", l.p.authURL(l.state, l.pending))
+	w.WriteHeader(http.StatusFound)
+}
+
+// cookieName is different for every login: browsers send a cookie to all ports of a host.
+func (l *localLogin) cookieName() string { return cookieName + "local-" + l.state[:8] }
+
+func (l *localLogin) setCookie(w http.ResponseWriter, value string, maxAge int) {
+	http.SetCookie(w, &http.Cookie{
+		Name: l.cookieName(), Value: value, Path: "/", MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteLaxMode,
+	})
+}
+
+func (l *localLogin) isBound(r *http.Request) bool {
+	for _, c := range r.CookiesNamed(l.cookieName()) {
+		if subtle.ConstantTimeCompare([]byte(c.Value), []byte(l.secret)) == 1 {
+			return true
+		}
+	}
+	return false
+}
+
+// callback ends the login if it is the callback of the browser that began it. A second one
+// waits for the first one's page.
+func (l *localLogin) callback(w http.ResponseWriter, r *http.Request) {
+	cb, err := l.p.callbackRequest(r)
+	if err != nil || !l.isBound(r) || subtle.ConstantTimeCompare([]byte(cb.state), []byte(l.state)) != 1 {
+		showLocal(w, r, http.StatusBadRequest, localForeign)
+		return
+	}
+	if l.take() {
+		l.result, l.err = wire.Await(context.Background(), func() (*Login, error) { return l.p.finish(r.Context(), cb, l.pending) }, nil)
+		close(l.done)
+	}
+	select {
+	case <-l.done:
+	case <-r.Context().Done():
+		return
+	}
+	l.setCookie(w, "", -1)
+	switch {
+	case l.err == nil:
+		showLocal(w, r, http.StatusOK, localDone)
+	case errors.Is(l.err, ErrAccessDenied):
+		showLocal(w, r, http.StatusOK, localDenied)
+	default:
+		showLocal(w, r, http.StatusOK, localFailed)
+	}
+}
+
+// localPage is what a page says, in English and in Chinese.
+type localPage struct{ title, text, titleZh, textZh string }
+
+var (
+	localDone    = localPage{"You are signed in", "You can close this page and go back to the program.", "登录成功", "可以关闭本页面，回到程序继续操作。"}
+	localDenied  = localPage{"You declined", "Nothing was shared. You can close this page.", "您已拒绝授权", "没有共享任何信息。可以关闭本页面。"}
+	localFailed  = localPage{"The login failed", "The program tells why. You can close this page.", "登录失败", "原因请看程序中的提示。可以关闭本页面。"}
+	localForeign = localPage{"This page belongs to no login of this browser", "Please start the login in the program again.", "此页面不属于本浏览器中的登录", "请在程序中重新开始登录。"}
+)
+
+func showLocal(w http.ResponseWriter, r *http.Request, status int, page localPage) {
+	lang, title, text := "en", page.title, page.text
+	if strings.HasPrefix(strings.ToLower(r.Header.Get("Accept-Language")), "zh") {
+		lang, title, text = "zh-CN", page.titleZh, page.textZh
+	}
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.WriteHeader(status)
+	_, _ = fmt.Fprintf(w, `<!DOCTYPE html>
+<html lang="%s">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>%s</title>
+</head>
+<body>
+<h1>%s</h1>
+<p>%s</p>
+</body>
+</html>
+`, lang, title, title, text)
+}
