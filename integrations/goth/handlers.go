@@ -50,7 +50,7 @@ func (p *Provider) BeginHandler(next http.Handler) http.Handler {
 // began last, through [Provider.BeginHandler], and deletes the cookie.
 //
 // It answers everything else itself, in plain text: 403 to a callback of another login or
-// browser, 405 to another method than GET, and what is not a navigation as
+// browser, 405 to a POST, and what is not a navigation as
 // [oauth2login.NavigationsOnly] does. gothic does not see these requests, so its session
 // is left for the login that it belongs to.
 func (p *Provider) CallbackHandler(next http.Handler) http.Handler {

@@ -213,7 +213,7 @@ func TestHandlersUnusualCallbacks(t *testing.T) {
 	}{
 		"POST":             {"POST", callback, "", http.StatusMethodNotAllowed},
 		"POST with a body": {"POST", s.url + callbackPath, params.Encode(), http.StatusMethodNotAllowed},
-		"PUT":              {"PUT", callback, "", http.StatusMethodNotAllowed},
+		"PUT":              {"PUT", callback, "", http.StatusForbidden},
 		"HEAD":             {"HEAD", callback, "", http.StatusNoContent},
 		"two states":       {"GET", s.url + callbackPath + "?" + twice.Encode(), "", http.StatusForbidden},
 		"no state":         {"GET", s.url + callbackPath + "?code=c", "", http.StatusForbidden},
