@@ -79,6 +79,21 @@ func TestUnderWay(t *testing.T) {
 	}
 }
 
+func TestNotUnderWay(t *testing.T) {
+	const lifetime = 5 * time.Minute
+	start := time.Now().Truncate(time.Second)
+	l := &pendingLogin{Expires: start.Add(lifetime).UnixMilli()}
+	for ahead, want := range map[time.Duration]string{
+		time.Hour:       "too late: the login expired 55m0s ago by this machine's clock",
+		-time.Hour:      "the login began 1h0m0s in the future of this machine's clock",
+		5 * time.Minute: "too late: the login expired 0s ago by this machine's clock",
+	} {
+		err := l.notUnderWay(start.Add(ahead), lifetime)
+		assert.EqualError(t, err, want)
+		assert.ErrorIs(t, err, ErrStateNotFound)
+	}
+}
+
 // A sealed login that has ended does not begin again when the clock is set back, used or
 // not. Its process knows that by its monotonic clock.
 func TestSealedClockSetBack(t *testing.T) {

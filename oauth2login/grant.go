@@ -75,7 +75,11 @@ func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 		if code := quiet.Code(code); code != "" {
 			text += " (" + code + ")"
 		}
-		err = p.errorf(text+"; check the client ID and the client secret"+hint, ErrClientCredentials, err)
+		check := "; check the client ID and the client secret"
+		if *p.secret.Load() == "" {
+			check = "; check the client ID: no client secret is set"
+		}
+		err = p.errorf(text+check+hint, ErrClientCredentials, err)
 	case hint != "":
 		err = p.errorf(op+": "+quiet.Describe(re)+hint, err)
 	default:

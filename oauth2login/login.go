@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/wire"
 	"golang.org/x/oauth2"
 )
 
@@ -147,7 +148,22 @@ func (p *Provider) start(w http.ResponseWriter, r *http.Request, opts []LoginOpt
 	}
 	p.setLoginCookie(w, r, at.secret, carry)
 	w.Header().Set("Cache-Control", "no-store")
+	p.warnOtherHost(r)
 	return p.authURL(at.state, l), nil
+}
+
+// warnOtherHost logs once that a login starts on another name of this machine than the one
+// that it comes back to. Other hosts may differ, behind a proxy.
+func (p *Provider) warnOtherHost(r *http.Request) {
+	here := url.URL{Host: r.Host}
+	there := url.URL{Host: p.redirectHosts[0]}
+	if p.hostHint(r) == "" || !wire.IsLoopback(here.Hostname()) || !wire.IsLoopback(there.Hostname()) {
+		return
+	}
+	p.otherHost.Do(func() {
+		p.opts.Logger.WarnContext(r.Context(), "oauth2login: the login starts on another host than that of the redirect URL; the browser keeps its cookie there",
+			"seen", r.Host, "expected", p.redirectHosts[0])
+	})
 }
 
 // The kinds of logins, whose states are redeemed under different conditions.
@@ -180,6 +196,9 @@ func (p *Provider) placed(err error, key string) error {
 		return p.errorf(quiet.Describe(err), err)
 	case p.pending.isRedeemed(key):
 		return p.errorf("callback: the login is finished already; the page was reloaded, or opened again", err)
+	}
+	if own, ok := errors.AsType[*quiet.Error](err); ok {
+		return p.errorf("callback: "+own.SafeText(), err)
 	}
 	return p.errorf(fmt.Sprintf("callback: too late: the login has expired (after %v), or the process that started it does not share its states with this one",
 		p.opts.LoginLifetime), err)

@@ -1,8 +1,10 @@
 package oauth2login_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -41,6 +43,37 @@ func testLogin(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, []string{"user:basic"}, login.Scopes)
 	assert.Empty(t, login.Nonce)
 	assert.False(t, login.Repeated)
+}
+
+// The mistake that everybody makes once is in the log before the callback fails. Behind a
+// proxy hosts may differ.
+func TestStartLoginOtherHost(t *testing.T) {
+	for _, c := range []struct {
+		redirect, host string
+		warned         bool
+	}{
+		{"http://127.0.0.1/callback", "localhost", true},
+		{"http://127.0.0.1/callback", "localhost:8080", true},
+		{"http://127.0.0.1/callback", "127.0.0.1:8080", false}, // cookies do not know ports
+		{"http://127.0.0.1/callback", "app.internal", false},
+		{"https://app.example/callback", "localhost:8080", false},
+	} {
+		var log bytes.Buffer
+		s := newSite(t, func(s *setup) {
+			s.RedirectURL, s.Logger = c.redirect, slog.New(slog.NewTextHandler(&log, nil))
+		})
+		for range 2 {
+			r := httptest.NewRequest("GET", "/login", nil)
+			r.Host = c.host
+			require.NoError(t, s.StartLogin(httptest.NewRecorder(), r))
+		}
+		if c.warned {
+			assert.Equal(t, 1, strings.Count(log.String(), "\n"), log.String())
+			assert.Contains(t, log.String(), c.host)
+		} else {
+			assert.Empty(t, log.String(), "%v", c)
+		}
+	}
 }
 
 func TestStatesAreRandom(t *testing.T) {
@@ -346,7 +379,7 @@ func TestBrowserWithoutCookies(t *testing.T) {
 func TestCallbackCauses(t *testing.T) { storedAndSealed(t, testCallbackCauses) }
 
 func testCallbackCauses(t *testing.T, kind func(*setup)) {
-	const late, finished, other = "too late: the login has expired (after 5m0s)", "the login is finished already", "another redirect URL"
+	const late, finished, other = "too late: the login ", "the login is finished already", "another redirect URL"
 	both := func(r *http.Request) { r.Host = "localhost:8080" }
 	for name, c := range map[string]struct {
 		after  time.Duration

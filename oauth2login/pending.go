@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -35,6 +36,17 @@ type pendingLogin struct {
 func (l *pendingLogin) underWay(now time.Time, lifetime, behind, ahead time.Duration) bool {
 	left := time.UnixMilli(l.Expires).Sub(now)
 	return left > -ahead && left <= lifetime+behind
+}
+
+// notUnderWay is the error where underWay is false. It tells an operator how far clocks
+// are apart.
+func (l *pendingLogin) notUnderWay(now time.Time, lifetime time.Duration) error {
+	left := time.UnixMilli(l.Expires).Sub(now)
+	text := fmt.Sprintf("too late: the login expired %v ago by this machine's clock", -left.Round(time.Second))
+	if left > lifetime {
+		text = fmt.Sprintf("the login began %v in the future of this machine's clock", (left - lifetime).Round(time.Second))
+	}
+	return quiet.New("", text, ErrStateNotFound)
 }
 
 // A place names one login under way, at one provider.
@@ -116,7 +128,10 @@ func (s *storedLogins) redeem(ctx context.Context, at place, _ string) (*pending
 	if err != nil || json.Unmarshal(value, l) != nil {
 		return nil, storeFailed(ctx, quiet.New("", "it returned what was never stored"))
 	}
-	if !l.underWay(time.Now(), s.lifetime, storeSkew, storeSkew) || !s.redeemed.first(at.key, l.Expires) {
+	if now := time.Now(); !l.underWay(now, s.lifetime, storeSkew, storeSkew) {
+		return nil, l.notUnderWay(now, s.lifetime)
+	}
+	if !s.redeemed.first(at.key, l.Expires) {
 		return nil, ErrStateNotFound
 	}
 	return l, nil
@@ -181,8 +196,11 @@ func (s *sealedLogins) keep(_ context.Context, at place, l *pendingLogin) (strin
 // set back by more than sealedSkew. What this process has sealed ends by its monotonic
 // clock as well.
 func (s *sealedLogins) redeem(_ context.Context, at place, carried string) (*pendingLogin, error) {
-	l, ok := s.open(at, carried)
-	if !ok || !s.redeemed.first(at.key, l.Expires) {
+	l, err := s.open(at, carried)
+	if err != nil {
+		return nil, err
+	}
+	if !s.redeemed.first(at.key, l.Expires) {
 		return nil, ErrStateNotFound
 	}
 	return l, nil
@@ -190,26 +208,29 @@ func (s *sealedLogins) redeem(_ context.Context, at place, carried string) (*pen
 
 func (s *sealedLogins) isRedeemed(key string) bool { return s.redeemed.has(key) }
 
-func (s *sealedLogins) open(at place, carried string) (*pendingLogin, bool) {
+func (s *sealedLogins) open(at place, carried string) (*pendingLogin, error) {
 	if len(carried) > maxSealed {
-		return nil, false
+		return nil, ErrStateNotFound
 	}
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(carried)
 	if err != nil {
-		return nil, false
+		return nil, ErrStateNotFound
 	}
 	value, err := s.keys.Open(sealed, "login", at.provider, at.kind, at.key)
 	if err != nil {
-		return nil, false
+		return nil, ErrStateNotFound
 	}
 	l := sealedLogin{pendingLogin: new(pendingLogin)}
-	if json.Unmarshal(value, &l) != nil || !l.underWay(time.Now(), s.lifetime, sealedSkew, 0) {
-		return nil, false
+	if json.Unmarshal(value, &l) != nil {
+		return nil, ErrStateNotFound
+	}
+	if now := time.Now(); !l.underWay(now, s.lifetime, sealedSkew, 0) {
+		return nil, l.notUnderWay(now, s.lifetime)
 	}
 	if l.Process == s.process && s.uptime() >= s.lifetime+time.Duration(l.Uptime)*time.Millisecond {
-		return nil, false
+		return nil, ErrStateNotFound
 	}
-	return l.pendingLogin, true
+	return l.pendingLogin, nil
 }
 
 // encode is json.Marshal without HTML escapes, which make six bytes of one.

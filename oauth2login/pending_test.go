@@ -184,6 +184,9 @@ func TestSealedExpires(t *testing.T) {
 				want = oauth2login.ErrAccessDenied
 			}
 			assert.ErrorIs(t, err, want, after)
+			if after == 24*time.Hour {
+				assert.ErrorContains(t, err, "callback: too late: the login expired 23h55m0s ago by this machine's clock")
+			}
 		}, sealedWith("1"))
 	}
 }

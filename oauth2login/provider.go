@@ -152,6 +152,7 @@ type Provider struct {
 	sending             sending
 	results             results
 	readOnly            sync.Once // the warning of a store that cannot be written
+	otherHost           sync.Once // the warning of a login on another host
 	style               styleMemory
 	tokenURL, deviceURL *url.URL
 	http                *http.Client // for API calls

@@ -82,12 +82,13 @@ func finishWith(p *shangcloud.Provider, cookie *http.Cookie, state string) (*oau
 var ownWords = regexp.MustCompile(strings.ReplaceAll(`^(?:shangcloud|oauth2login: [a-z0-9.:-]+): (?:`+strings.Join([]string{
 	`callback: [A-Za-z_ ,;:=-]{1,120}`,
 	`callback: too late: the login has expired \(after [0-9hms]+\), [a-z ]+`,
+	`callback: (?:too late: )?the login (?:expired|began) [0-9hms]{1,20} [a-z ]+ this machine's clock`,
 	`callback: the browser sent no cookie(?:; [a-z ]+ \(seen "[a-z.]*", expected "app\.example"\))?; [a-z ,]+ [0-9hms]+`,
 	`the login came back with (?:an unknown error|CODE)`,
 	`[a-z ]+: status \d{3}(?: CODE)?`,
 	`[a-z ]+: the token endpoint refused: status \d{3}(?: CODE)?`,
-	`[a-z ]+: the client credentials were refused(?: \(CODE\))?; check the client ID and the client secret`,
-	`[a-z ]+: unusable answer: [A-Za-z0-9_ ,-]{1,40}`,
+	`[a-z ]+: the client credentials were refused(?: \(CODE\))?; check the client ID(?: and the client secret|: no client secret is set)`,
+	`[a-z ]+: unusable answer: [A-Za-z0-9_ ,;-]{1,90}`,
 	`[a-z ]+: the request failed`,
 }, "|")+`)$`, "CODE", `(?:invalid_(?:request|client|grant|scope|token)|unauthorized_client|insufficient_scope|unsupported_(?:grant|response)_type|`+
 	`access_denied|server_error|temporarily_unavailable|authorization_pending|slow_down|expired_token|bad_(?:refresh_token|verification_code)|`+

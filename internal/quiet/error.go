@@ -8,6 +8,7 @@ package quiet
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -99,7 +100,10 @@ func describeCall(err error) string {
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
 		return "timed out"
 	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok { // its text quotes the certificate
+	if cert, ok := errors.AsType[*tls.CertificateVerificationError](err); ok { // its text quotes the certificate
+		if invalid, ok := errors.AsType[x509.CertificateInvalidError](cert); ok && invalid.Reason == x509.Expired {
+			return "the server's certificate has expired or is not valid yet, by this machine's clock"
+		}
 		return "the server's certificate is not valid for its name, or not trusted"
 	}
 	if op, ok := errors.AsType[*net.OpError](err); ok {

@@ -86,6 +86,7 @@ func TestDescribe(t *testing.T) {
 		"canceled":          {fmt.Errorf("hush: %w", context.Canceled), "given up by the caller"},
 		"deadline":          {fmt.Errorf("hush: %w", context.DeadlineExceeded), "timed out"},
 		"timeout":           {&net.OpError{Op: "hush", Err: os.ErrDeadlineExceeded}, "timed out"},
+		"old certificate":   {&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired, Detail: "hush"}}, "the server's certificate has expired or is not valid yet, by this machine's clock"},
 		"certificate":       {&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: new(x509.Certificate), Host: "hush"}}, "the server's certificate is not valid for its name, or not trusted"},
 		"connection":        {fmt.Errorf("hush: %w", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), "dial tcp: " + syscall.ECONNREFUSED.Error()},
 		"name":              {fmt.Errorf("hush: %w", &net.DNSError{Err: "no such host", Name: "host"}), "lookup host: no such host"},

@@ -31,6 +31,9 @@ const codingOverhead = 64 << 10
 // maxCodings is how many codings of a body are undone. Each takes memory.
 const maxCodings = 2
 
+// gzipMagic begins every gzip body (RFC 1952, section 2.3.1), and no JSON or form.
+var gzipMagic = []byte{0x1f, 0x8b}
+
 // ErrUnusable is in the chain of the error for an answer that is not what it should be.
 var ErrUnusable = errors.New("unusable answer")
 
@@ -63,11 +66,14 @@ func Read(res *http.Response, limit int64) (*Answer, error) {
 	case int64(len(body)) > limit && a.OK():
 		return nil, Unusable(fmt.Sprintf("longer than %d bytes", limit))
 	}
+	if bytes.HasPrefix(body, gzipMagic) {
+		return nil, Unusable("gzip without the header Content-Encoding; perhaps a proxy compresses answers")
+	}
 	a.Body = body[:min(int64(len(body)), limit)]
 	return a, nil
 }
 
-var errDamaged = Unusable("not in the coding that its header names")
+var errDamaged = Unusable("not in the coding that its header names; perhaps a proxy changes answers")
 
 // decoder undoes the content codings of a body (RFC 9110, section 8.4), the last one
 // first.
@@ -77,12 +83,12 @@ func decoder(res *http.Response, limit int64) (io.Reader, error) {
 		return r == ',' || r == ' ' || r == '\t'
 	})
 	if len(codings) > maxCodings {
-		return nil, Unusable("in too many content codings")
+		return nil, Unusable("in too many content codings; perhaps a proxy compresses answers")
 	}
 	for _, coding := range slices.Backward(codings) {
 		decode, known := decoders[coding]
 		if !known {
-			return nil, Unusable("in an unknown content coding")
+			return nil, Unusable("in an unknown content coding; perhaps a proxy compresses answers")
 		}
 		bounded := bufio.NewReader(io.LimitReader(from, limit+codingOverhead))
 		if _, err := bounded.Peek(1); err != nil {

@@ -89,6 +89,7 @@ func TestRead(t *testing.T) {
 		"bomb in a bomb":          {200, "gzip, gzip", gzipped(gzipped(bomb)), none},
 		"three codings":           {200, "gzip, gzip, gzip", gzipped(gzipped(gzipped("zipped"))), none},
 		"an unknown coding":       {200, "br", "zipped", none},
+		"gzip without a header":   {200, "", gzipped("zipped")[:8], none},
 	} {
 		t.Run(name, func(t *testing.T) {
 			res := &http.Response{StatusCode: c.status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader(c.body))}
