@@ -65,8 +65,8 @@ func WithBaseURL(baseURL string) APIOption {
 }
 
 // NewAPI returns a client of the API that sends its requests through a copy of hc, which
-// has to authorize them: [oauth2.Config.Client] and [Provider.Client] make such clients.
-// The copy follows no redirect, which would take the token along.
+// has to authorize them: [oauth2.Config.Client] and [oauth2login.Provider.Client] make
+// such clients. The copy follows no redirect, which would take the token along.
 //
 // If the transport of hc is not x/oauth2's own but one around it, an error of the token
 // source can't be told from one of the connection, and matches

@@ -1,32 +1,24 @@
 // Package shangcloud adds login with ShangCloud, and the ShangCloud API, to
-// applications built on [golang.org/x/oauth2].
+// applications built on [golang.org/x/oauth2]. It is not another OAuth client: x/oauth2
+// is. Its types go in and come out.
 //
-// It is not another OAuth client: x/oauth2 is. The package brings what x/oauth2
-// leaves to every application (one-time states, a login bound to the browser that
-// started it, PKCE, refresh that loses nothing, the platform's API) and takes and
-// returns x/oauth2's own types.
+// Package oauth2login is the engine, for any provider of x/oauth2. This package is
+// ShangCloud on top of it: the endpoint, the platform's two quirks, and the API.
 //
-// # Two layers
+// # Three ways in
 //
-// Package oauth2login is the engine: it logs users in with any provider of x/oauth2.
-// This package is ShangCloud on top of it: the endpoint, the platform's two quirks, and
-// the API. Types and errors of a login are those of oauth2login.
+//   - [New] makes a [Provider] that logs users in on any router: [Provider.StartLogin] in
+//     the handler of the login link, [Provider.FinishLogin] in that of the redirect URL.
+//     [Provider.DeviceLogin] is for programs without a browser.
+//   - [oauth2login.New] does the same for every row of a table of providers, of which
+//     ShangCloud is one.
+//   - An application that uses plain x/oauth2 adds [Endpoint] to its table, and asks
+//     [NewAPI] with the client of [oauth2.Config.Client] who the user is. State, cookie
+//     and PKCE are the application's then.
 //
-// # Ways in
-//
-// An application with a table of x/oauth2 providers adds [Endpoint] to it, and asks
-// [NewAPI] with the client of [oauth2.Config.Client] who the user is. State, cookie and
-// PKCE stay the application's business, or that of [oauth2login.New] for every row.
-//
-// A [Provider] runs a whole browser login in two calls on any router:
-// [Provider.StartLogin] in the handler of the login link, [Provider.FinishLogin] in that
-// of the redirect URL. [Provider.DeviceLogin] is for programs without a browser.
-//
-// # What is guaranteed
-//
-// See the package documentation of oauth2login. What is not: whether a mail address is
-// verified is unknown, and a token is not an identity. Ask [API.UserInfo], and key
-// accounts by [UserInfo.ID].
+// Package oauth2login says what is guaranteed. Whether a mail address is verified is
+// unknown, and a token is not an identity: ask [API.UserInfo], and key accounts by
+// [UserInfo.ID].
 package shangcloud
 
 import (

@@ -13,8 +13,8 @@
 // modernc.org/sqlite are tested. The two stores can share a pool, and they can be in
 // different databases.
 //
-// Tokens are stored as JSON. [github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore.Encrypted]
-// encrypts them before they reach the database.
+// Tokens are stored as JSON. tokenstore.Encrypted encrypts them before they reach the
+// database.
 //
 // docs/sql.md describes the lock on a token, what each call costs, what happens while
 // the database is down, and the settings for PgBouncer.

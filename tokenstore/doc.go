@@ -6,7 +6,7 @@
 //   - [Encrypted] encrypts the tokens of any other store.
 //
 // Packages sqlstore and redisstore keep the tokens of a web application. A store of your
-// own has the methods of [oauth2login.TokenStore], and LockToken if several processes
+// own has the methods of oauth2login.TokenStore, and LockToken if several processes
 // share it. Package tokenstoretest tests it. [Marshal] and [Unmarshal] turn tokens into
 // JSON without losing the granted scope and the ID token.
 //

@@ -1,4 +1,4 @@
-// Package statetest tests stores of login states against the contract of [state.Store]:
+// Package statetest tests stores of login states against the contract of state.Store:
 //
 //	func TestStore(t *testing.T) {
 //		statetest.Run(t, statetest.Backend{

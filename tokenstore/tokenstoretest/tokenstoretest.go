@@ -1,5 +1,5 @@
 // Package tokenstoretest tests token stores against the contract of
-// [oauth2login.TokenStore] and, if they implement it, of [oauth2login.TokenLocker]:
+// oauth2login.TokenStore and, if they implement it, of oauth2login.TokenLocker:
 //
 //	func TestStore(t *testing.T) {
 //		tokenstoretest.Run(t, tokenstoretest.Backend{
