@@ -144,7 +144,7 @@ var (
 		},
 	}
 	chinese = &texts{
-		Lang: "zh-CN", Test: "测试平台：并非真实账号",
+		Lang: "zh-CN", Test: "模拟平台：并非真实账号",
 		Consent: "使用 ShangCloud 登录", Asks: "应用", Requests: "请求获得以下权限：",
 		Device: "设备上的应用", Compare: "请确认设备上显示的是此代码，再继续：",
 		As: "选择登录用户", Nobody: "还没有用户，请先用 AddUser 添加。", Allow: "允许", Deny: "拒绝",

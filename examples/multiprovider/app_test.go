@@ -810,7 +810,7 @@ func TestLanguages(t *testing.T) {
 	}
 	b.lang = "zh-TW,zh;q=0.9,en;q=0.8"
 	assert.Contains(t, b.get(s.url).body, "使用 GitHub 登录")
-	assert.Contains(t, b.get(s.url+"/login/google").body, "Google 的替身")
+	assert.Contains(t, b.get(s.url+"/login/google").body, "Google 的模拟平台")
 	assert.Contains(t, b.signIn(s, "google", 0).body, chinese.OnlyOne)
 	assert.Contains(t, b.link(s, "github", 0).body, chinese.Notice[noticeLinked])
 
@@ -822,7 +822,7 @@ func TestLanguages(t *testing.T) {
 	assert.Contains(t, page.body, chinese.Start.Text)
 	assert.Contains(t, page.body, `/login/github?next=`)
 	consent := other.get(s.url + "/login/google")
-	assert.Contains(t, consent.body, "Google 的替身")
+	assert.Contains(t, consent.body, "Google 的模拟平台")
 	link := regexp.MustCompile(`href="(/authorize\?[^"]*lang=en[^"]*)"`).FindStringSubmatch(consent.body)
 	require.NotNil(t, link)
 	consent = other.get(origin(consent.Request.URL.String()) + link[1])

@@ -80,7 +80,7 @@ var english = texts{
 var chinese = texts{
 	Lang: "zh-CN", OtherLang: "en", OtherName: "English",
 	AppName: "ShangCloud 演示", SignIn: "使用 ShangCloud 登录", SignOut: "退出登录", Home: "返回首页",
-	PlatformIs: "平台：", DemoPlatform: "本程序内置的演示平台，数据不会离开这台电脑",
+	PlatformIs: "平台：", DemoPlatform: "本程序内置的模拟平台，数据不会离开这台电脑",
 	UseReal: "要连接真实平台，请设置 SHANGCLOUD_CLIENT_ID 和 SHANGCLOUD_CLIENT_SECRET。",
 
 	Welcome:     text{"体验 ShangCloud 登录", "一个用 Go 编写的小型网页应用，演示完整的登录流程。源代码供你阅读和复制。"},
