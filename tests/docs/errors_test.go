@@ -2,21 +2,27 @@ package docs
 
 import (
 	"bufio"
+	"bytes"
+	"compress/gzip"
 	"context"
 	"database/sql"
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -45,10 +51,13 @@ type site struct {
 	options  oauth2login.Options
 	request  func(*http.Request) // changes the callback
 	cookies  bool                // the browser sends them
+	host     string              // where the login starts
+	unshared bool                // the login ends on another machine, with a state store of its own
+	log      bytes.Buffer        // of options.Logger
 }
 
 func newSite(t *testing.T) *site {
-	s := &site{platform: shangcloudtest.NewServer(t), cookies: true}
+	s := &site{platform: shangcloudtest.NewServer(t), cookies: true, host: "127.0.0.1:8080"}
 	s.platform.AddClient(shangcloudtest.Client{
 		ID: "app", Secret: "s3cret", RedirectURIs: []string{"http://127.0.0.1/callback"}, Scopes: []string{"user:basic"},
 	})
@@ -57,7 +66,7 @@ func newSite(t *testing.T) *site {
 		ClientID: "app", ClientSecret: "s3cret", RedirectURL: "http://127.0.0.1:8080/callback",
 		Endpoint: shangcloud.EndpointAt(s.platform.URL),
 	}
-	s.options.Logger = slog.New(slog.DiscardHandler)
+	s.options.Logger = slog.New(slog.NewTextHandler(&s.log, nil))
 	s.request = func(*http.Request) {}
 	return s
 }
@@ -72,7 +81,7 @@ func (s *site) provider(t *testing.T) *shangcloud.Provider {
 // start begins a login and returns the callback that the user comes back with.
 func (s *site) start(p *shangcloud.Provider) (*http.Request, error) {
 	w := httptest.NewRecorder()
-	if err := p.StartLogin(w, httptest.NewRequest(http.MethodGet, "/login", nil)); err != nil {
+	if err := p.StartLogin(w, httptest.NewRequest(http.MethodGet, "http://"+s.host+"/login", nil)); err != nil {
 		return nil, err
 	}
 	back, err := s.platform.Approve(w.Header().Get("Location"), 10001)
@@ -99,6 +108,11 @@ func (s *site) logIn() error {
 	if err != nil {
 		return err
 	}
+	if s.unshared {
+		if p, err = shangcloud.New(&s.conf, &s.options); err != nil {
+			return err
+		}
+	}
 	login, err := p.FinishLogin(httptest.NewRecorder(), r)
 	if err != nil {
 		return err
@@ -108,46 +122,91 @@ func (s *site) logIn() error {
 }
 
 // A mistake is a wrong setting, or what else goes wrong, and the error that comes of it.
+// Wrong settings are explained in the READMEs, all others there or in docs/trouble.md.
 type mistake struct {
-	name string
-	make func(*testing.T, *site) error
+	name    string
+	setting bool
+	make    func(*testing.T, *site) error
 }
 
-// setting is a mistake in the settings of a site.
-func setting(name string, spoil func(*site)) mistake {
-	return mistake{name, func(_ *testing.T, s *site) error {
+// inSettings is a mistake that is made in the settings of a site.
+func inSettings(name string, spoil func(*site)) mistake {
+	return mistake{name, true, func(_ *testing.T, s *site) error {
 		spoil(s)
 		return s.logIn()
 	}}
 }
 
+// elsewhere is a mistake that nothing of the site's settings is to blame for.
+func elsewhere(name string, spoil func(*site)) mistake {
+	m := inSettings(name, spoil)
+	m.setting = false
+	return m
+}
+
 var mistakes = []mistake{
-	setting("no client ID", func(s *site) { s.conf.ClientID = "" }),
-	setting("a line feed in the secret", func(s *site) { s.conf.ClientSecret += "\n" }),
-	setting("http", func(s *site) { s.conf.RedirectURL = "http://app.example/callback" }),
-	setting("wrong secret", func(s *site) { s.conf.ClientSecret = "wrong" }),
-	setting("localhost", func(s *site) {
-		s.cookies = false
-		s.request = func(r *http.Request) { r.Host = "localhost:8080" }
+	inSettings("no client ID", func(s *site) { s.conf.ClientID = "" }),
+	inSettings("no secret", func(s *site) { s.conf.ClientSecret = "" }),
+	inSettings("wrong secret", func(s *site) { s.conf.ClientSecret = "wrong" }),
+	inSettings("localhost", func(s *site) { s.cookies, s.host = false, "localhost:8080" }),
+	inSettings("cookies blocked", func(s *site) { s.cookies = false }),
+	inSettings("wrong scope", func(s *site) { s.conf.Scopes = []string{"mmo"} }),
+	inSettings("wrong redirect URL", func(s *site) { s.conf.RedirectURL += "/" }),
+	inSettings("http for https", func(s *site) { s.conf.RedirectURL = "http://app.example/callback" }),
+	inSettings("http for the platform", func(s *site) { s.conf.Endpoint = shangcloud.EndpointAt("http://staging.example") }),
+	{"no table", true, func(t *testing.T, s *site) error {
+		var err error
+		s.options.States, err = sqlstore.NewStates(openDB(t, "sqlite", filepath.Join(t.TempDir(), "app.db")), sqlstore.SQLite, sqlstore.Config{})
+		require.NoError(t, err)
+		return s.logIn()
+	}},
+	{"no table of tokens", true, func(t *testing.T, s *site) error {
+		tokens, err := sqlstore.NewTokens(openDB(t, "sqlite", filepath.Join(t.TempDir(), "app.db")), sqlstore.SQLite, sqlstore.Config{})
+		require.NoError(t, err)
+		return s.provider(t).StoredTokens(tokens.User("10001")).SetToken(t.Context(), &oauth2.Token{AccessToken: "a"})
+	}},
+	{"Redis without a password", true, func(t *testing.T, s *site) error {
+		s.options.States = redisstore.NewStates(redisAt(t, lockedRedis(t)))
+		return s.logIn()
+	}},
+	{"a read-only token file", true, readOnlyFile},
+	inSettings("the platform is down", func(s *site) { s.conf.Endpoint.TokenURL = "http://127.0.0.1:1/oauth/token" }),
+	inSettings("the platform is unknown", func(s *site) {
+		s.options.HTTPClient = &http.Client{Transport: unknownHost{}}
 	}),
-	setting("another browser", func(s *site) {
+	{"Redis is down", true, func(t *testing.T, s *site) error {
+		s.options.States = redisstore.NewStates(redisAt(t, "127.0.0.1:1"))
+		return s.logIn()
+	}},
+	{"the database is down", true, func(t *testing.T, s *site) error {
+		var err error
+		s.options.States, err = sqlstore.NewStates(openDB(t, "pgx", "postgres://app@127.0.0.1:1/app?sslmode=disable"), sqlstore.PostgreSQL, sqlstore.Config{})
+		require.NoError(t, err)
+		return s.logIn()
+	}},
+	{"the clock is an hour ahead", true, func(t *testing.T, _ *site) error { return betweenClocks(t, 0, time.Hour) }},
+	{"the clock is an hour behind", true, func(t *testing.T, _ *site) error { return betweenClocks(t, time.Hour, 0) }},
+	inSettings("a proxy gzips", func(s *site) {
+		var zipped bytes.Buffer
+		z := gzip.NewWriter(&zipped)
+		_, _ = io.WriteString(z, `{"access_token":"a","token_type":"Bearer"}`)
+		_ = z.Close()
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: http.StatusOK, Body: zipped.String()})
+	}),
+	inSettings("a proxy compresses", func(s *site) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: http.StatusOK, Header: http.Header{"Content-Encoding": {"br"}}, Body: "?"})
+	}),
+	inSettings("somebody else answers", func(s *site) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: http.StatusOK, Body: "<html>Please pay"})
+	}),
+	inSettings("states that are not shared", func(s *site) { s.unshared = true }),
+
+	elsewhere("a line feed in the secret", func(s *site) { s.conf.ClientSecret += "\n" }),
+	elsewhere("another browser", func(s *site) {
 		s.cookies = false
 		s.request = func(r *http.Request) { r.AddCookie(&http.Cookie{Name: "session", Value: "1"}) }
 	}),
-	setting("another application's state", func(s *site) {
-		s.request = func(r *http.Request) {
-			q := r.URL.Query()
-			q.Set("state", "unknown")
-			r.URL.RawQuery = q.Encode()
-		}
-	}),
-	{"a machine that does not share states", func(t *testing.T, s *site) error {
-		r, err := s.start(s.provider(t))
-		require.NoError(t, err)
-		_, err = s.provider(t).FinishLogin(httptest.NewRecorder(), r)
-		return err
-	}},
-	{"a reload", func(t *testing.T, s *site) error {
+	{"a reload", false, func(t *testing.T, s *site) error {
 		p := s.provider(t)
 		r, err := s.start(p)
 		require.NoError(t, err)
@@ -156,24 +215,16 @@ var mistakes = []mistake{
 		_, err = p.FinishLogin(httptest.NewRecorder(), httptest.NewRequest(http.MethodGet, r.URL.String(), nil))
 		return err
 	}},
-	setting("fetch", func(s *site) { s.request = func(r *http.Request) { r.Header.Set("Sec-Fetch-Mode", "cors") } }),
-	setting("wrong scope", func(s *site) { s.conf.Scopes = []string{"mmo"} }),
-	setting("no scope for variables", func(*site) {}),
-	{"no table", func(t *testing.T, s *site) error {
-		db, err := sql.Open("sqlite", filepath.Join(t.TempDir(), "app.db"))
-		require.NoError(t, err)
-		t.Cleanup(func() { _ = db.Close() })
-		s.options.States, err = sqlstore.NewStates(db, sqlstore.SQLite, sqlstore.Config{})
-		require.NoError(t, err)
-		return s.logIn()
-	}},
-	{"Redis without a password", func(t *testing.T, s *site) error {
-		client := redis.NewClient(&redis.Options{Addr: lockedRedis(t), ContextTimeoutEnabled: true})
-		t.Cleanup(func() { _ = client.Close() })
-		s.options.States = redisstore.NewStates(client)
-		return s.logIn()
-	}},
-	{"a token file for everybody", func(t *testing.T, s *site) error {
+	elsewhere("another application's state", func(s *site) {
+		s.request = func(r *http.Request) {
+			q := r.URL.Query()
+			q.Set("state", "unknown")
+			r.URL.RawQuery = q.Encode()
+		}
+	}),
+	elsewhere("fetch", func(s *site) { s.request = func(r *http.Request) { r.Header.Set("Sec-Fetch-Mode", "cors") } }),
+	elsewhere("no scope for variables", func(*site) {}),
+	{"a token file for everybody", false, func(t *testing.T, s *site) error {
 		if runtime.GOOS == "windows" {
 			return errors.New("is open to others") // Windows has no modes
 		}
@@ -184,34 +235,100 @@ var mistakes = []mistake{
 		_, err = s.provider(t).StoredTokens(file).Token()
 		return err
 	}},
-	setting("the platform is down", func(s *site) { s.conf.Endpoint.TokenURL = "http://127.0.0.1:1/oauth/token" }),
-	setting("the platform is unknown", func(s *site) {
-		s.options.HTTPClient = &http.Client{Transport: unknownHost{}}
-	}),
-	setting("the platform is slow", func(s *site) {
+	elsewhere("the platform is slow", func(s *site) {
 		s.options.Timeout = time.Second
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Hang: true})
 	}),
-	setting("somebody else answers", func(s *site) {
-		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: http.StatusOK, Body: "<html>Please pay"})
-	}),
-	{"another host", func(t *testing.T, s *site) error {
+	{"another certificate", false, func(t *testing.T, s *site) error {
+		server := httptest.NewTLSServer(s.platform)
+		t.Cleanup(server.Close)
+		s.conf.Endpoint = shangcloud.EndpointAt(server.URL)
+		server.Config.ErrorLog = log.New(io.Discard, "", 0)
+		return s.logIn()
+	}},
+	{"another host", false, func(t *testing.T, s *site) error {
 		p := s.provider(t)
 		_, err := p.Client(oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "a"})).Get("https://api.other.example/") //nolint:bodyclose
 		return err
 	}},
-	{"a revoked login", func(t *testing.T, s *site) error {
+	{"a revoked login", false, func(t *testing.T, s *site) error {
 		access, refresh := s.platform.Issue("app", 10001)
 		s.platform.Revoke(10001)
 		_, err := s.provider(t).TokenSource(&oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now()}).Token()
 		return err
 	}},
-	{"after Shutdown", func(t *testing.T, s *site) error {
+	{"after Shutdown", false, func(t *testing.T, s *site) error {
 		p := s.provider(t)
 		require.NoError(t, p.Shutdown(t.Context()))
 		_, err := p.TokenSource(&oauth2.Token{AccessToken: "a", RefreshToken: "r", Expiry: time.Now()}).Token()
 		return err
 	}},
+}
+
+func openDB(t *testing.T, driver, dsn string) *sql.DB {
+	t.Helper()
+	db, err := sql.Open(driver, dsn)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = db.Close() })
+	return db
+}
+
+func redisAt(t *testing.T, address string) *redis.Client {
+	client := redis.NewClient(&redis.Options{Addr: address, ContextTimeoutEnabled: true, MaxRetries: -1})
+	t.Cleanup(func() { _ = client.Close() })
+	return client
+}
+
+// betweenClocks is the error of a login that starts on one machine and ends on another.
+// first and second are by how much their clocks are ahead of the clock that begins in
+// every bubble.
+func betweenClocks(t *testing.T, first, second time.Duration) error {
+	platform := shangcloudtest.New()
+	t.Cleanup(func() { _ = platform.Close() })
+	machine := func() *shangcloud.Provider {
+		p, err := shangcloud.New(&oauth2.Config{
+			ClientID: "app", ClientSecret: "s3cret", RedirectURL: "https://app.example/callback",
+		}, &oauth2login.Options{StateKeys: [][]byte{[]byte("a key that all of the machines know")[:32]}, HTTPClient: &http.Client{Transport: platform.Transport()}})
+		require.NoError(t, err)
+		return p
+	}
+	start := httptest.NewRecorder()
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(first)
+		require.NoError(t, machine().StartLogin(start, httptest.NewRequest(http.MethodGet, "/login", nil)))
+	})
+	to, err := url.Parse(start.Header().Get("Location"))
+	require.NoError(t, err)
+	r := httptest.NewRequest(http.MethodGet, "/callback?code=c&state="+to.Query().Get("state"), nil)
+	r.AddCookie(start.Result().Cookies()[0])
+	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(second)
+		_, err = machine().FinishLogin(httptest.NewRecorder(), r)
+	})
+	return err
+}
+
+// readOnlyFile refreshes a token whose file can't be written. It returns what the log says.
+func readOnlyFile(t *testing.T, s *site) error {
+	if runtime.GOOS == "windows" {
+		return errors.New("the token store can't be written") // Windows has no modes
+	}
+	dir := t.TempDir()
+	path := filepath.Join(dir, "token.json")
+	_, refresh := s.platform.Issue("app", 10001)
+	text, err := tokenstore.Marshal(&oauth2.Token{AccessToken: "a", RefreshToken: refresh, Expiry: time.Now()})
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+	require.NoError(t, os.Chmod(dir, 0o555))
+	t.Cleanup(func() { _ = os.Chmod(dir, 0o755) })
+	if os.Geteuid() == 0 {
+		return readOnlyFileOfNobody(t, s, path)
+	}
+	file, err := tokenstore.NewFile(path)
+	require.NoError(t, err)
+	_, err = s.provider(t).StoredTokens(file).Token()
+	require.NoError(t, err, "the token is refreshed all the same")
+	return errors.New(s.log.String())
 }
 
 // unknownHost is a network whose resolver does not know the host.
@@ -261,11 +378,11 @@ func refuseAll(conn io.ReadWriteCloser) {
 
 var quoted = regexp.MustCompile("`([^`]+)`")
 
-// errorTexts returns, for each row of the table "If it does not work", the texts that an
-// error has. A row may name several errors; then they stand between commas.
+// errorTexts returns, for each row of a table of errors, the texts that an error has. A row
+// may name several errors; then they stand between commas.
 func errorTexts(t *testing.T, page, title string) (rows [][]string) {
 	t.Helper()
-	_, section, found := strings.Cut(read(t, page), "\n## "+title+"\n")
+	_, section, found := strings.Cut(read(t, page), title+"\n")
 	require.True(t, found)
 	section, _, _ = strings.Cut(section, "\n## ")
 	for _, line := range strings.Split(section, "\n") {
@@ -281,45 +398,56 @@ func errorTexts(t *testing.T, page, title string) (rows [][]string) {
 			rows = append(rows, texts)
 		}
 	}
+	require.NotEmpty(t, rows)
 	return rows
 }
 
-func holds(text string, parts []string) bool {
-	for _, part := range parts {
-		if !strings.Contains(text, part) {
-			return false
+// explains reports whether one line of a log has all texts of a row.
+func explains(row []string, log string) bool {
+	for line := range strings.Lines(log) {
+		all := true
+		for _, text := range row {
+			all = all && strings.Contains(line, text)
+		}
+		if all {
+			return true
 		}
 	}
-	return true
+	return false
 }
 
-// Each mistake leads to an error that the READMEs name, and each error that they name
-// exists.
-func TestErrorsOfTheREADMEs(t *testing.T) {
-	found := make(map[string]string)
+// Each wrong setting leaves a line in the log that the README explains, and each other
+// mistake one that docs/trouble.md explains. Each error that they explain exists.
+func TestErrorsOfThePages(t *testing.T) {
+	logged := make(map[string]string)
 	for _, m := range mistakes {
 		t.Run(m.name, func(t *testing.T) {
-			err := m.make(t, newSite(t))
+			s := newSite(t)
+			err := m.make(t, s)
 			require.Error(t, err)
-			found[m.name] = err.Error()
+			logged[m.name] = s.log.String() + "\n" + err.Error()
 		})
 	}
-	for page, title := range map[string]string{"README.md": "If it does not work", "README.zh-CN.md": "排查问题"} {
-		t.Run(page, func(t *testing.T) {
-			rows := errorTexts(t, page, title)
-			require.NotEmpty(t, rows)
-			explained := make(map[string]bool)
-			for _, row := range rows {
+	for _, of := range []struct{ readme, title, trouble, rest string }{
+		{"README.md", "## If it does not work", "docs/trouble.md", "# What else the log says"},
+		{"README.zh-CN.md", "## 排查问题", "docs/trouble.zh-CN.md", "# 日志中的其他错误"},
+	} {
+		t.Run(of.readme, func(t *testing.T) {
+			settings, rest := errorTexts(t, of.readme, of.title), errorTexts(t, of.trouble, of.rest)
+			for _, m := range mistakes {
+				rows := settings
+				if !m.setting {
+					rows = slices.Concat(settings, rest)
+				}
+				assert.True(t, slices.ContainsFunc(rows, func(row []string) bool { return explains(row, logged[m.name]) }),
+					"%s: not explained: %s", m.name, logged[m.name])
+			}
+			for _, row := range slices.Concat(settings, rest) {
 				real := false
-				for name, text := range found {
-					if holds(text, row) {
-						explained[name], real = true, true
-					}
+				for _, log := range logged {
+					real = real || explains(row, log)
 				}
 				assert.True(t, real, "no error says %q", row)
-			}
-			for name, text := range found {
-				assert.True(t, explained[name], "%s: not explained: %s", name, text)
 			}
 		})
 	}

@@ -6,6 +6,7 @@ import (
 	_ "github.com/alexedwards/scs/v2"
 	_ "github.com/gin-gonic/gin"
 	_ "github.com/go-chi/chi/v5/middleware"
+	_ "github.com/gorilla/sessions"
 	_ "github.com/jackc/pgx/v5/stdlib"
 	_ "github.com/labstack/echo/v5/middleware"
 	_ "github.com/markbates/goth/gothic"

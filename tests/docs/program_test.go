@@ -22,10 +22,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wholeProgram returns the main.go of README.md.
-func wholeProgram(t *testing.T) string {
+// wholeProgram returns the main.go of a README.
+func wholeProgram(t *testing.T, page string) string {
 	t.Helper()
-	for _, b := range blocksOf(t, "README.md", "go") {
+	for _, b := range blocksOf(t, page, "go") {
 		if b.isFile() && b.name() == "main.go" {
 			return b.code
 		}
@@ -34,8 +34,42 @@ func wholeProgram(t *testing.T) string {
 	return ""
 }
 
-// The README's program logs a user in, says who it is, and ends in good order.
+// endOfProgram returns the function of docs/clusters.md that ends a program in good order.
+func endOfProgram(t *testing.T) string {
+	t.Helper()
+	for _, b := range blocksOf(t, "docs/clusters.md", "go") {
+		if strings.HasPrefix(b.code, "func serve(") {
+			return b.code
+		}
+	}
+	require.Fail(t, "there is no such block")
+	return ""
+}
+
+// The READMEs' program logs a user in and says who it is.
 func TestProgram(t *testing.T) {
+	for page, texts := range map[string][3]string{
+		"README.md":       {"You are user 10001.", "You are not logged in. Please start again at /login.", "Please try again in a minute."},
+		"README.zh-CN.md": {"你是用户 10001。", "未登录，请从 /login 重新开始。", "请稍后再试。"},
+	} {
+		t.Run(page, func(t *testing.T) {
+			code := wholeProgram(t, page)
+			stop := os.Kill
+			if page == "README.md" { // once with the end of docs/clusters.md
+				const listen = `http.ListenAndServe("127.0.0.1:8080", a.routes())`
+				require.Contains(t, code, listen)
+				code = strings.Replace(code, "log.Fatal("+listen+")", `if err := serve("127.0.0.1:8080", a.routes(), provider); err != nil { log.Fatal(err) }`, 1)
+				code = strings.Replace(code, "import (", "import (\n\"context\"; \"os/signal\"; \"syscall\"; \"time\"\n", 1) + endOfProgram(t)
+				stop = syscall.SIGTERM
+			}
+			runProgram(t, code, stop, texts)
+		})
+	}
+}
+
+// runProgram runs a README's program as it is printed, at another address and another
+// platform. texts are its answers if all is well, with status 403, and with status 503.
+func runProgram(t *testing.T, code string, stop os.Signal, texts [3]string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	address := listener.Addr().String()
@@ -45,8 +79,7 @@ func TestProgram(t *testing.T) {
 	platform.AddUser(shangcloudtest.User{ID: 10001})
 	platform.AutoApprove(10001)
 
-	// The program as it is printed, at another address and another platform.
-	code := strings.ReplaceAll(wholeProgram(t), "127.0.0.1:8080", address)
+	code = strings.ReplaceAll(code, "127.0.0.1:8080", address)
 	const secret = `os.Getenv("SHANGCLOUD_CLIENT_SECRET"),`
 	require.Contains(t, code, secret)
 	code = strings.Replace(code, secret, secret+"\nEndpoint: shangcloud.EndpointAt(\""+platform.URL+"\"),", 1)
@@ -67,13 +100,16 @@ func TestProgram(t *testing.T) {
 	jar, err := cookiejar.New(nil)
 	require.NoError(t, err)
 	browser := &http.Client{Jar: jar}
-	assert.Eventually(t, func() bool { return open(browser, "http://"+address+"/") == "200 You are user 10001." }, 20*time.Second, 50*time.Millisecond)
-	assert.Equal(t, "403 You are not logged in. Please start again at /login.\n", open(browser, "http://"+address+"/callback?error=access_denied&state=x"))
+	assert.Eventually(t, func() bool { return open(browser, "http://"+address+"/") == "200 "+texts[0] }, 20*time.Second, 50*time.Millisecond)
+	assert.Equal(t, "403 "+texts[1]+"\n", open(browser, "http://"+address+"/callback?error=access_denied&state=x"))
 	platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: http.StatusBadGateway})
-	assert.Equal(t, "503 Please try again in a minute.\n", open(browser, "http://"+address+"/login"))
+	assert.Equal(t, "503 "+texts[2]+"\n", open(browser, "http://"+address+"/login"))
 
-	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
-	require.NoError(t, cmd.Wait(), log.String())
+	require.NoError(t, cmd.Process.Signal(stop))
+	err = cmd.Wait()
+	if stop != os.Kill {
+		require.NoError(t, err, log.String())
+	}
 	assert.Contains(t, log.String(), "status 502")
 	assert.NotContains(t, log.String(), "s3cret")
 }
@@ -90,31 +126,4 @@ func open(browser *http.Client, address string) string {
 		return err.Error()
 	}
 	return strings.Fields(res.Status)[0] + " " + string(body)
-}
-
-// The commands of "Install" make a module of which the README's program is a part.
-func TestInstall(t *testing.T) {
-	top, err := filepath.Abs(root)
-	require.NoError(t, err)
-	dir := t.TempDir()
-	write(t, filepath.Join(dir, "app", "main.go"), wholeProgram(t))
-	write(t, filepath.Join(dir, "app", "more.go"), `package main
-
-import (
-	_ "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
-	_ "github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore"
-)
-`)
-	require.NoError(t, os.Symlink(top, filepath.Join(dir, "shangcloud-oauth2")))
-	var commands strings.Builder
-	for _, b := range blocksOf(t, "README.md", "sh") {
-		if strings.HasPrefix(b.code, "go mod edit") {
-			commands.WriteString(b.code)
-		}
-	}
-	require.Equal(t, 3, strings.Count(commands.String(), "\n"))
-	cmd := exec.Command("sh", "-ec", "go mod init app.example\n"+commands.String()+"go mod tidy\ngo vet ./...\n")
-	cmd.Dir = filepath.Join(dir, "app")
-	out, err := cmd.CombinedOutput()
-	require.NoError(t, err, string(out))
 }

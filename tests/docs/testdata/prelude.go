@@ -13,6 +13,7 @@ import (
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	gothshangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
@@ -21,6 +22,7 @@ import (
 	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
 	"github.com/labstack/echo/v5"
+	"github.com/markbates/goth"
 	"github.com/redis/go-redis/v9"
 	"golang.org/x/oauth2"
 	_ "modernc.org/sqlite"
@@ -32,7 +34,6 @@ var (
 	id, secret       = "app", "s3cret"
 	dsn, key, oldKey = "", make([]byte, 32), make([]byte, 32)
 	mux              = http.NewServeMux()
-	callback         = http.NotFoundHandler()
 	w                = http.ResponseWriter(httptest.NewRecorder())
 	r                = httptest.NewRequest("GET", "/", nil)
 	conf             = &oauth2.Config{}
@@ -48,6 +49,8 @@ var (
 	provider         = newProvider()
 	user             = &shangcloud.UserInfo{ID: 10001}
 	token            = issue()
+	p                = gothshangcloud.New(provider)
+	gothUser         goth.User
 	login            = &oauth2login.Login{Token: token, ReturnTo: "/"}
 	src              = provider.TokenSource(token)
 	api              = provider.API(src)

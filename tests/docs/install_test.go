@@ -1,0 +1,74 @@
+//go:build unix
+
+package docs
+
+import (
+	"bytes"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/mod/module"
+	"golang.org/x/mod/zip"
+)
+
+const rootModule = "github.com/YearnstudioHorizon/shangcloud-oauth2"
+
+var (
+	getCommand = regexp.MustCompile(`(?m)^go get (\S+)@(\S+)`)
+	required   = regexp.MustCompile(regexp.QuoteMeta(rootModule) + ` v[0-9.]+`)
+)
+
+// publish makes a module proxy of files in dir that has the module at path in the given
+// version, as it is in this tree: https://go.dev/ref/mod#goproxy-protocol
+func publish(t *testing.T, dir, path, version string) {
+	t.Helper()
+	source := filepath.Join(root, strings.TrimPrefix(path, rootModule))
+	escaped, err := module.EscapePath(path)
+	require.NoError(t, err)
+	at := filepath.Join(dir, filepath.FromSlash(escaped), "@v")
+	mod, err := os.ReadFile(filepath.Join(source, "go.mod"))
+	require.NoError(t, err)
+	write(t, filepath.Join(at, "list"), version+"\n")
+	write(t, filepath.Join(at, version+".info"), fmt.Sprintf(`{"Version":%q}`, version))
+	write(t, filepath.Join(at, version+".mod"), required.ReplaceAllString(string(mod), rootModule+" "+version))
+	var archive bytes.Buffer
+	require.NoError(t, zip.CreateFromDir(&archive, module.Version{Path: path, Version: version}, source))
+	write(t, filepath.Join(at, version+".zip"), archive.String())
+}
+
+// In an empty directory the commands of "Install" get the modules, and then the README's
+// program and test are built from them. No other version of the modules is at hand. The
+// translation has the same commands and the same code.
+func TestInstall(t *testing.T) {
+	const page = "README.md"
+	proxy, app := t.TempDir(), t.TempDir()
+	got := getCommand.FindAllStringSubmatch(read(t, page), -1)
+	require.Len(t, got, 3)
+	commands := "go mod init app.example\n"
+	for _, command := range got {
+		publish(t, proxy, command[1], command[2])
+		commands += command[0] + "\n"
+	}
+	for _, b := range blocksOf(t, page, "go") {
+		if b.isFile() {
+			write(t, filepath.Join(app, b.name()), b.code)
+		}
+	}
+	write(t, filepath.Join(app, "more.go"), "package main\n\nimport (\n\t_ \""+got[1][1]+"\"\n\t_ \""+got[2][1]+"\"\n)\n")
+	known, err := goTool(".", "env", "GOMODCACHE", "GOPROXY")
+	require.NoError(t, err)
+	modcache, upstream, _ := strings.Cut(strings.TrimSpace(known), "\n")
+	cmd := exec.Command("sh", "-ec", commands+"go mod tidy\ngo test .\n")
+	cmd.Dir = app
+	cmd.Env = append(os.Environ(), "GOMODCACHE="+t.TempDir(), "GOSUMDB=off",
+		"GOFLAGS=-modcacherw -trimpath", // so that the build cache knows packages of other module caches
+		"GOPROXY=file://"+proxy+",file://"+filepath.Join(modcache, "cache", "download")+","+upstream)
+	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, string(out))
+}

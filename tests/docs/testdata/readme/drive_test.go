@@ -1,0 +1,318 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
+	"github.com/alexedwards/scs/v2"
+	"github.com/gin-gonic/gin"
+	"github.com/go-chi/chi/v5"
+	"github.com/gorilla/sessions"
+	"github.com/labstack/echo/v5"
+	"github.com/markbates/goth/gothic"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+	_ "modernc.org/sqlite"
+)
+
+// The parts of the README, in its order. The last one is of docs/clusters.md.
+const (
+	routers = iota
+	openTokens
+	saveToken
+	useToken
+	several
+	plain
+	gothRow
+	device
+	redisStates
+	partCount
+)
+
+// parts are added by the files that are made of the parts. Each returns what it defines.
+var (
+	parts []func() map[string]any
+	ran   [partCount]bool
+)
+
+func run(t *testing.T, part int) map[string]any {
+	t.Helper()
+	require.Len(t, parts, partCount, "the README has other parts than this test knows")
+	ran[part] = true
+	if platform != nil {
+		access, refresh := platform.Issue(id, uid, shangcloud.ScopeUserBasic, shangcloud.ScopeVariables)
+		token = &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now().Add(time.Hour)}
+		login.Token = token
+	}
+	defined := parts[part]()
+	if err := defined["err"]; err != nil {
+		require.NoError(t, err.(error))
+	}
+	return defined
+}
+
+// What an application has already where the README shows a part of it.
+var (
+	ctx        = context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Transport: toPlatform{}})
+	id, secret = "app", "s3cret"
+	platform   *shangcloudtest.Server // nil in a second process
+	base       string                 // of the platform
+	shared     = &oauth2login.Options{HTTPClient: &http.Client{Transport: toPlatform{}}}
+	conf       = &oauth2.Config{ClientID: id, ClientSecret: secret, RedirectURL: home + "/callback"}
+
+	a        *app
+	provider *shangcloud.Provider
+	mux      = http.NewServeMux()
+	router   = chi.NewRouter()
+	engine   = newEngine()
+	e        = echo.New()
+	callback http.Handler
+
+	w      *httptest.ResponseRecorder
+	r      = httptest.NewRequest("GET", "/", nil)
+	uid    = int64(10001)
+	user   = &shangcloud.UserInfo{ID: uid}
+	token  *oauth2.Token
+	login  = &oauth2login.Login{}
+	tokens *sqlstore.Tokens
+)
+
+const home = "https://app.example"
+
+func newEngine() *gin.Engine {
+	gin.SetMode(gin.ReleaseMode)
+	return gin.New()
+}
+
+func TestMain(m *testing.M) {
+	base = os.Getenv("PLATFORM")
+	if base == "" {
+		startPlatform()
+	}
+	conf.Endpoint = shangcloud.EndpointAt(base)
+	provider = newProvider(home + "/callback")
+	a = &app{provider, scs.New()}
+	code := m.Run()
+	if platform != nil && code == 0 {
+		for part, done := range ran {
+			if !done {
+				log.Fatalf("part %d was not run", part)
+			}
+		}
+	}
+	os.Exit(code)
+}
+
+func startPlatform() {
+	var err error
+	if platform, err = shangcloudtest.Start(""); err != nil {
+		log.Fatal(err)
+	}
+	base = platform.URL
+	platform.AddClient(shangcloudtest.Client{ID: id, Secret: secret,
+		RedirectURIs: []string{home + "/callback", home + "/callback/github", home + "/auth/shangcloud/callback"}})
+	platform.AddUser(shangcloudtest.User{ID: uid, Nickname: "小明"})
+	platform.SetVariable(uid, "theme", "dark")
+	platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
+	platform.Handle("/user", http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { // api.github.com
+		user, ok := platform.UserOf(strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "), shangcloud.ScopeUserBasic)
+		if !ok {
+			w.WriteHeader(http.StatusUnauthorized)
+			return
+		}
+		fmt.Fprintf(w, `{"id":%d}`, user.ID)
+	}))
+}
+
+func newProvider(redirect string) *shangcloud.Provider {
+	p, err := shangcloud.New(&oauth2.Config{ClientID: id, ClientSecret: secret, RedirectURL: redirect,
+		Endpoint: shangcloud.EndpointAt(base)}, shared)
+	if err != nil {
+		log.Fatal(err)
+	}
+	return p
+}
+
+// toPlatform sends to the platform what is meant for ShangCloud and for GitHub. It allows
+// device logins as soon as they begin.
+type toPlatform struct{}
+
+var githubPaths = map[string]string{"/login/oauth/authorize": "/oauth/authorize", "/login/oauth/access_token": "/oauth/token"}
+
+func (toPlatform) RoundTrip(req *http.Request) (*http.Response, error) {
+	to, err := url.Parse(base)
+	if err != nil {
+		return nil, err
+	}
+	req = req.Clone(req.Context())
+	req.URL.Scheme, req.URL.Host, req.Host = to.Scheme, to.Host, to.Host
+	if path := githubPaths[req.URL.Path]; path != "" {
+		req.URL.Path = path
+	}
+	res, err := http.DefaultTransport.RoundTrip(req)
+	if err != nil || req.URL.Path != "/oauth/device_authorization" {
+		return res, err
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil, err
+	}
+	res.Body = io.NopCloser(bytes.NewReader(body))
+	var answer struct {
+		UserCode string `json:"user_code"`
+	}
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return nil, err
+	}
+	return res, platform.ApproveDevice(answer.UserCode, uid)
+}
+
+// logIn opens a login page as a browser does and comes back from the platform. finish, if
+// not nil, gets the way back instead of site.
+func logIn(t *testing.T, site http.Handler, page string, finish func(http.ResponseWriter, *http.Request)) *httptest.ResponseRecorder {
+	t.Helper()
+	start, end := httptest.NewRecorder(), httptest.NewRecorder()
+	site.ServeHTTP(start, httptest.NewRequest("GET", home+page, nil))
+	require.Contains(t, []int{http.StatusFound, http.StatusTemporaryRedirect}, start.Code, start.Body)
+	to, err := url.Parse(start.Header().Get("Location"))
+	require.NoError(t, err)
+	if path := githubPaths[to.Path]; path != "" {
+		to.Path = path
+	}
+	back, err := platform.Approve(to.String(), uid)
+	require.NoError(t, err)
+	r := httptest.NewRequest("GET", back, nil)
+	for _, cookie := range start.Result().Cookies() {
+		r.AddCookie(cookie)
+	}
+	if finish == nil {
+		finish = site.ServeHTTP
+	}
+	finish(end, r)
+	return end
+}
+
+func TestRouters(t *testing.T) {
+	run(t, routers)
+	router.Get("/callback", a.callback)
+	engine.GET("/callback", gin.WrapF(a.callback))
+	e.GET("/callback", echo.WrapHandler(http.HandlerFunc(a.callback)))
+	for name, handler := range map[string]http.Handler{"chi": router, "gin": engine, "Echo": e} {
+		t.Run(name, func(t *testing.T) {
+			end := logIn(t, a.sessions.LoadAndSave(handler), "/login?next=/album", nil)
+			assert.Equal(t, "/album", end.Header().Get("Location"), end.Body)
+		})
+	}
+}
+
+// A token is saved by one process and used by two others. The access token has expired by
+// then, and a refresh token works once: so the second process finds what the first saved.
+func TestTokens(t *testing.T) {
+	if platform == nil {
+		tokens = run(t, openTokens)["tokens"].(*sqlstore.Tokens)
+		assert.Equal(t, "dark", run(t, useToken)["theme"])
+		return
+	}
+	t.Chdir(t.TempDir())
+	tokens = run(t, openTokens)["tokens"].(*sqlstore.Tokens)
+	run(t, saveToken)
+	for range 2 {
+		platform.ExpireTokens()
+		program, err := os.Executable()
+		require.NoError(t, err)
+		second := exec.Command(program, "-test.run=^TestTokens$")
+		second.Env = append(os.Environ(), "PLATFORM="+base)
+		out, err := second.CombinedOutput()
+		require.NoError(t, err, "%s", out)
+	}
+	ran[useToken] = true
+	require.NoError(t, a.provider.StoredTokens(tokens.User("10001")).Delete(t.Context()))
+	w = httptest.NewRecorder()
+	assert.ErrorIs(t, parts[useToken]()["err"].(error), oauth2login.ErrLoginRequired)
+	assert.Equal(t, "/login", w.Header().Get("Location"))
+}
+
+func TestSeveralProviders(t *testing.T) {
+	defined := run(t, several)
+	github, hc := defined["github"].(*oauth2login.Provider), defined["hc"].(*http.Client)
+	start := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		assert.NoError(t, github.StartLogin(w, r))
+	})
+	logIn(t, start, "/login/github", func(w http.ResponseWriter, r *http.Request) {
+		assert.Equal(t, "/callback/github", r.URL.Path)
+		login, err := github.FinishLogin(w, r)
+		require.NoError(t, err)
+		assert.NotEmpty(t, login.Token.AccessToken)
+	})
+	res, err := hc.Get("https://api.github.com/user")
+	require.NoError(t, err)
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	require.NoError(t, err)
+	assert.Equal(t, `{"id":10001}`, string(body))
+}
+
+func TestPlain(t *testing.T) {
+	defined := run(t, plain)
+	assert.Equal(t, uid, defined["user"].(*shangcloud.UserInfo).ID)
+	conf := defined["conf"].(*oauth2.Config)
+	back, err := platform.Approve(conf.AuthCodeURL("state"), uid)
+	require.NoError(t, err)
+	query, err := url.Parse(back)
+	require.NoError(t, err)
+	tok, err := conf.Exchange(ctx, query.Query().Get("code"))
+	require.NoError(t, err)
+	assert.True(t, tok.Valid())
+}
+
+func TestGoth(t *testing.T) {
+	cookies := sessions.NewCookieStore(make([]byte, 32))
+	cookies.Options = &sessions.Options{Path: "/", MaxAge: 300, HttpOnly: true, SameSite: http.SameSiteLaxMode}
+	gothic.Store = cookies
+	provider = newProvider(home + "/auth/shangcloud/callback")
+	callback = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		user, err := gothic.CompleteUserAuth(w, r)
+		if err != nil {
+			loginFailed(w, err)
+			return
+		}
+		fmt.Fprint(w, user.UserID)
+	})
+	run(t, gothRow)
+	assert.Equal(t, "10001", logIn(t, mux, "/auth/shangcloud", nil).Body.String())
+}
+
+func TestDevice(t *testing.T) {
+	login := run(t, device)["login"].(*oauth2login.Login)
+	assert.True(t, login.Token.Valid())
+}
+
+// A login starts on one machine and ends on another.
+func TestRedisStates(t *testing.T) {
+	if os.Getenv("REDIS") == "" {
+		ran[redisStates] = true
+		t.Skip("there is no Redis")
+	}
+	one := &app{run(t, redisStates)["provider"].(*shangcloud.Provider), scs.New()}
+	two := &app{run(t, redisStates)["provider"].(*shangcloud.Provider), scs.New()}
+	end := logIn(t, one.routes(), "/login?next=/album", two.routes().ServeHTTP)
+	assert.Equal(t, "/album", end.Header().Get("Location"), end.Body)
+}
