@@ -240,7 +240,7 @@ func ExampleProvider_DeviceLogin() {
 		return platform.ApproveDevice(d.UserCode, 10001) // in the example, the user is quick
 	})
 	switch {
-	case errors.Is(err, oauth2login.ErrAccessDenied), errors.Is(err, oauth2login.ErrDeviceLoginExpired):
+	case errors.Is(err, oauth2login.ErrAccessDenied), errors.Is(err, oauth2login.ErrLoginExpired):
 		fmt.Println("Not logged in.")
 	case err != nil:
 		log.Fatal(err)

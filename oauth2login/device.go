@@ -44,7 +44,7 @@ const (
 // if the provider names no time, an hour at most. An overloaded or unreachable provider
 // does not end the login; it is asked less often.
 //
-// Errors: [ErrAccessDenied]; [ErrDeviceLoginExpired]; what prompt returned;
+// Errors: [ErrAccessDenied]; [ErrLoginExpired]; what prompt returned;
 // [ErrUnavailable] if the first request fails, or an answer is unusable;
 // [*oauth2.RetrieveError] if the provider refuses the application; the error of ctx.
 // Each call is a login of its own.
@@ -71,7 +71,7 @@ func (p *Provider) deviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAu
 	if err != nil {
 		return nil, p.callFailed(ctx, op, err)
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, device.Expiry, ErrDeviceLoginExpired)
+	ctx, cancel := context.WithDeadlineCause(ctx, device.Expiry, ErrLoginExpired)
 	defer cancel()
 	shown := *device
 	shown.DeviceCode = ""
@@ -91,8 +91,8 @@ func (p *Provider) deviceFailed(ctx context.Context, op string, err error) error
 	switch {
 	case refused && re.ErrorCode == "access_denied":
 		return p.errorf(op+": the user denied access", ErrAccessDenied, err)
-	case refused && re.ErrorCode == "expired_token", errors.Is(context.Cause(ctx), ErrDeviceLoginExpired):
-		return p.errorf(op+": the user did not finish it in time", ErrDeviceLoginExpired, err)
+	case refused && re.ErrorCode == "expired_token", errors.Is(context.Cause(ctx), ErrLoginExpired):
+		return p.errorf(op+": the user did not finish it in time", ErrLoginExpired, err)
 	case !refused && ctx.Err() != nil:
 		return p.errorf(op+": given up by the caller", context.Cause(ctx), err)
 	}

@@ -65,7 +65,7 @@ func TestDeviceLoginEnds(t *testing.T) {
 		"denied": {func(s *site, _ context.CancelFunc, d *oauth2.DeviceAuthResponse) error {
 			return s.platform.DenyDevice(d.UserCode)
 		}, oauth2login.ErrAccessDenied, 5 * time.Second},
-		"nobody answers": {func(*site, context.CancelFunc, *oauth2.DeviceAuthResponse) error { return nil }, oauth2login.ErrDeviceLoginExpired, 15 * time.Minute},
+		"nobody answers": {func(*site, context.CancelFunc, *oauth2.DeviceAuthResponse) error { return nil }, oauth2login.ErrLoginExpired, 15 * time.Minute},
 		"given up": {func(_ *site, cancel context.CancelFunc, _ *oauth2.DeviceAuthResponse) error {
 			time.AfterFunc(time.Minute+time.Millisecond, cancel)
 			return nil
@@ -160,7 +160,7 @@ func TestDevicePolls(t *testing.T) {
 		"lost connections":    {[]poll{fail(io.ErrUnexpectedEOF), fail(errors.New("reset")), granted}, []int{5, 15, 35}, nil, nil},
 		"no answer":           {[]poll{mute, granted}, []int{5, 25}, nil, nil},
 		"denied":              {[]poll{wait, answers(400, `{"error":"access_denied"}`)}, []int{5, 10}, oauth2login.ErrAccessDenied, &refused},
-		"expired":             {[]poll{answers(400, `{"error":"expired_token"}`)}, []int{5}, oauth2login.ErrDeviceLoginExpired, &refused},
+		"expired":             {[]poll{answers(400, `{"error":"expired_token"}`)}, []int{5}, oauth2login.ErrLoginExpired, &refused},
 		"unknown code":        {[]poll{answers(400, `{"error":"invalid_grant"}`)}, []int{5}, nil, &refused},
 		"redirected":          {[]poll{answers(307, "", "Location", "https://evil.example/")}, []int{5}, oauth2login.ErrUnavailable, &refused},
 		"HTML":                {[]poll{answers(200, "<html>")}, []int{5}, oauth2login.ErrUnavailable, nil},
@@ -248,7 +248,7 @@ func TestDevicePlatformGone(t *testing.T) {
 		p, times := deviceServer(t, aDevice, fail(io.ErrUnexpectedEOF))
 		start := time.Now()
 		_, err := p.DeviceLogin(t.Context(), noPrompt)
-		assert.ErrorIs(t, err, oauth2login.ErrDeviceLoginExpired)
+		assert.ErrorIs(t, err, oauth2login.ErrLoginExpired)
 		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 		assert.Equal(t, 10*time.Minute, time.Since(start))
 		assert.Less(t, len(*times), 20, "less and less often")

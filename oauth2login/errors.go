@@ -44,8 +44,8 @@ var (
 	// ErrAccessDenied means that the user said no.
 	ErrAccessDenied = errors.New("oauth2login: the user denied access")
 
-	// ErrDeviceLoginExpired means that the user did not finish a device login in time.
-	ErrDeviceLoginExpired = errors.New("oauth2login: the user did not finish the login in time")
+	// ErrLoginExpired means that the user did not finish a device or local login in time.
+	ErrLoginExpired = errors.New("oauth2login: the user did not finish the login in time")
 
 	// ErrStateStore is a state store that failed. The login is refused: answer 503.
 	ErrStateStore = errors.New("oauth2login: the state store failed")

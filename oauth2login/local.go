@@ -40,7 +40,7 @@ const (
 // the address, and web pages can send requests to it. They end nothing.
 //
 // The login ends when ctx does, and after Options.LoginLifetime. Errors:
-// [ErrAccessDenied]; [ErrDeviceLoginExpired]; what open returned; the errors of
+// [ErrAccessDenied]; [ErrLoginExpired]; what open returned; the errors of
 // [Provider.FinishLogin] for the exchange; the error of ctx. If the code is on its way to
 // the provider by then, its answer is waited for. Each call is a login of its own.
 func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
@@ -58,7 +58,7 @@ func (p *Provider) localLogin(ctx context.Context, open func(address string) err
 	if redirect == nil {
 		return nil, p.errorf("local login: RedirectURL is not plain http on 127.0.0.1, [::1] or localhost")
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.LoginLifetime, ErrDeviceLoginExpired)
+	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.LoginLifetime, ErrLoginExpired)
 	defer cancel()
 	listeners, err := p.listen(ctx, redirect)
 	if err != nil {
@@ -90,8 +90,8 @@ func (p *Provider) localLogin(ctx context.Context, open func(address string) err
 }
 
 func (p *Provider) localGivenUp(ctx context.Context) error {
-	if errors.Is(context.Cause(ctx), ErrDeviceLoginExpired) {
-		return p.errorf("local login: the user did not finish it in time", ErrDeviceLoginExpired)
+	if errors.Is(context.Cause(ctx), ErrLoginExpired) {
+		return p.errorf("local login: the user did not finish it in time", ErrLoginExpired)
 	}
 	return p.errorf("local login: "+quiet.Describe(ctx.Err()), ctx.Err())
 }

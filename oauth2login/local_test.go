@@ -166,7 +166,7 @@ func TestLocalLoginForeignCode(t *testing.T) {
 func TestLocalLoginExpires(t *testing.T) {
 	s := newSite(t, atLoopback, func(s *setup) { s.LoginLifetime = time.Second })
 	_, err := s.LocalLogin(t.Context(), func(string) error { return nil })
-	assert.ErrorIs(t, err, oauth2login.ErrDeviceLoginExpired)
+	assert.ErrorIs(t, err, oauth2login.ErrLoginExpired)
 	assert.ErrorContains(t, err, "the user did not finish it in time")
 }
 

@@ -40,7 +40,7 @@ func classOf(err error) string {
 		{nil, "ok"},
 		{ErrAccessDenied, "denied"},
 		{ErrStateNotFound, "late"},
-		{ErrDeviceLoginExpired, "late"},
+		{ErrLoginExpired, "late"},
 		{ErrWrongBrowser, "browser"},
 		{ErrBadCallback, "malformed"},
 		{ErrClientCredentials, "credentials"},

@@ -259,7 +259,7 @@ func TestDeviceLoginInTime(t *testing.T) {
 		s := newServer(t)
 		begin := time.Now()
 		_, err := s.newProvider("device", secret).DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return nil })
-		assert.ErrorIs(t, err, oauth2login.ErrDeviceLoginExpired)
+		assert.ErrorIs(t, err, oauth2login.ErrLoginExpired)
 		assert.LessOrEqual(t, time.Since(begin), 5*time.Minute+5*time.Second)
 	})
 }
