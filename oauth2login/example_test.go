@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"time"
 
@@ -131,6 +132,42 @@ func ExampleTokenSource_Delete() {
 	// Output:
 	// 303
 	// true
+}
+
+// A program on a command line logs in through the browser of its machine. Port 0 in the
+// redirect URL is any free port.
+func ExampleProvider_LocalLogin() {
+	platform, err := shangcloudtest.Start("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer platform.Close()
+	platform.AddClient(shangcloudtest.Client{ID: "tool", RedirectURIs: []string{"http://127.0.0.1/callback"}})
+	platform.AddUser(shangcloudtest.User{ID: 10001})
+	platform.AutoApprove(10001)
+	provider, err := oauth2login.New(&oauth2.Config{
+		ClientID: "tool", RedirectURL: "http://127.0.0.1:0/callback", Endpoint: shangcloud.EndpointAt(platform.URL),
+	}, &oauth2login.Options{EarlyRefresh: -1}) // a short program refreshes nothing behind its back
+	if err != nil {
+		log.Fatal(err)
+	}
+
+	login, err := provider.LocalLogin(context.Background(), func(address string) error {
+		fmt.Println("Your browser opens", address[:len("http://127.0.0.1:")]+"…")
+		jar, _ := cookiejar.New(nil) // the browser of this example
+		_, err := (&http.Client{Jar: jar}).Get(address)
+		return err
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Println(login.Scopes)
+	if err := provider.Shutdown(context.Background()); err != nil {
+		log.Fatal(err)
+	}
+	// Output:
+	// Your browser opens http://127.0.0.1:…
+	// [user:basic]
 }
 
 // A grant that this package does not know, over its transport: with a time-out, without
