@@ -1,7 +1,6 @@
 package browser
 
 import (
-	"io"
 	"net/http"
 	"strings"
 	"testing"
@@ -28,11 +27,7 @@ func TestBrowserLooksAhead(t *testing.T) {
 				case r.Request.URL.Path == "/":
 					r.Header.Set("Speculation-Rules", `"`+rules+`"`)
 				case r.Request.URL.Path == rules:
-					r.StatusCode = 200
-					r.Header = http.Header{"Content-Type": {"application/speculationrules+json"}}
-					r.Body.Close()
-					r.ContentLength = -1
-					r.Body = io.NopCloser(strings.NewReader(`{"` + how + `":[{"where":{"href_matches":"/login*"},"eagerness":"immediate"}]}`))
+					replace(r, "application/speculationrules+json", `{"`+how+`":[{"where":{"href_matches":"/login*"},"eagerness":"immediate"}]}`)
 				case r.Request.URL.Path == "/login" && r.Request.Header.Get("Sec-Purpose") != "":
 					ahead <- r
 				}

@@ -155,7 +155,7 @@ func TestNginxFloodOfStarts(t *testing.T) {
 func startAll(t *testing.T, address string) []*http.Cookie {
 	t.Helper()
 	transport := newTransport(t)
-	transport.MaxConnsPerHost = 50
+	transport.MaxConnsPerHost, transport.MaxIdleConnsPerHost = 50, 50
 	answers := make(chan []*http.Cookie, flood)
 	for range flood {
 		go func() {

@@ -143,6 +143,14 @@ func newSiteBehind(t *testing.T, serveApp func(*testing.T, string, http.Handler)
 	return s
 }
 
+// replace gives an answer of the application another body, and no other headers.
+func replace(r *http.Response, contentType, body string) {
+	r.Body.Close()
+	r.StatusCode, r.ContentLength = http.StatusOK, -1
+	r.Header = http.Header{"Content-Type": {contentType}}
+	r.Body = io.NopCloser(strings.NewReader(body))
+}
+
 // newTransport accepts the tests' certificate. Every host is this machine.
 func newTransport(t *testing.T) *http.Transport {
 	t.Helper()
