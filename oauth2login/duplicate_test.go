@@ -185,6 +185,68 @@ func TestRepeatedCallbackFlood(t *testing.T) {
 	})
 }
 
+// 64 callbacks over HTTP, the first ten of which the browser gives up: it shows the answer
+// to another one.
+func TestRepeatedCallbackOverHTTP(t *testing.T) { storedAndSealed(t, testRepeatedCallbackOverHTTP) }
+
+func testRepeatedCallbackOverHTTP(t *testing.T, kind func(*setup)) {
+	exchange := make(chan struct{})
+	s, b := newSite(t, kind, func(c *setup) {
+		c.Timeout = time.Minute
+		c.HTTPClient = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
+			<-exchange
+			return http.DefaultTransport.RoundTrip(r)
+		})}
+	}), newBrowser(t)
+	arrived, left := make(chan struct{}, 65), make(chan struct{}, 65)
+	app := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		if _, err := s.FinishLogin(w, r); err != nil {
+			w.WriteHeader(http.StatusBadRequest)
+		}
+		left <- struct{}{}
+	}))
+	defer app.Close()
+	back := b.request("GET", authorize(t, b.start(t, s)))
+	statuses := make(chan int, 65)
+	send := func(ctx context.Context, cookie string) {
+		r, err := http.NewRequestWithContext(ctx, "GET", app.URL+back.URL.RequestURI(), nil)
+		require.NoError(t, err)
+		r.Header.Set("Cookie", cookie)
+		go func() {
+			answer, err := http.DefaultTransport.RoundTrip(r)
+			if err != nil {
+				assert.ErrorIs(t, err, context.Canceled)
+				return
+			}
+			answer.Body.Close()
+			statuses <- answer.StatusCode
+		}()
+		<-arrived
+	}
+
+	ctx, cancel := context.WithCancel(t.Context())
+	for range 10 {
+		send(ctx, back.Header.Get("Cookie"))
+	}
+	cancel()
+	for range 9 { // one is in the exchange
+		<-left
+	}
+	for range 54 {
+		send(t.Context(), back.Header.Get("Cookie"))
+	}
+	send(t.Context(), "another=browser")
+	assert.Equal(t, http.StatusBadRequest, <-statuses, "another browser")
+	close(exchange)
+	got := map[int]int{}
+	for range 54 {
+		got[<-statuses]++
+	}
+	assert.Equal(t, map[int]int{http.StatusOK: 3, http.StatusBadRequest: 51}, got)
+	assert.Equal(t, 1, s.tokenRequests())
+}
+
 // Of five callbacks the newest three have gone away when the exchange ends: the others get
 // its result.
 func TestRepeatedCallbackCancelled(t *testing.T) {

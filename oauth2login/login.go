@@ -296,7 +296,7 @@ func (p *Provider) configFor(l *pendingLogin) *oauth2.Config {
 // A state is redeemed only by the browser that StartLogin answered, and for its provider.
 // Once the state is redeemed, the exchange goes on when the browser goes away. It takes
 // at most Options.Timeout. If the same browser repeats its callback meanwhile, or in the
-// 5 seconds after, it gets the same result, with Login.Repeated set.
+// 5 seconds after, it gets the same result, with Login.Repeated set, three times at most.
 //
 // The error tells what to say to the user:
 //
