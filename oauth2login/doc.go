@@ -10,7 +10,8 @@
 //
 // [New] makes a [Provider] for each row of the application's table. [Provider.StartLogin]
 // is for the handler of the login link and [Provider.FinishLogin] for that of the redirect
-// URL, on any router. [Provider.DeviceLogin] logs in on another device.
+// URL, on any router. [Provider.DeviceLogin] logs in on another device,
+// [Provider.LocalLogin] through the browser of this machine.
 //
 // [Provider.TokenSource] keeps a token in memory, [Provider.StoredTokens] in a
 // [TokenStore]. [Provider.Client] sends tokens to named origins only. [Provider.Shutdown]
