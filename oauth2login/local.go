@@ -338,7 +338,7 @@ type localPage struct{ title, text, titleZh, textZh string }
 
 var (
 	localDone    = localPage{"You are signed in", "You can close this page and go back to the program.", "登录成功", "可以关闭本页面，回到程序继续操作。"}
-	localDenied  = localPage{"You declined", "Nothing was shared. You can close this page.", "您已拒绝授权", "没有共享任何信息。可以关闭本页面。"}
+	localDenied  = localPage{"You declined", "Nothing was shared. You can close this page.", "你已拒绝授权", "没有共享任何信息。可以关闭本页面。"}
 	localFailed  = localPage{"The login failed", "The program tells why. You can close this page.", "登录失败", "原因请看程序中的提示。可以关闭本页面。"}
 	localForeign = localPage{"This page belongs to no login of this browser", "Please start the login in the program again.", "此页面不属于本浏览器中的登录", "请在程序中重新开始登录。"}
 )
