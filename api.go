@@ -98,8 +98,8 @@ func NewAPI(hc *http.Client, opts ...APIOption) *API {
 // [oauth2login.ErrLoginRequired] if StatusCode is 401: the platform does not accept the
 // token, nor the refreshed one if there is a [oauth2login.TokenSource].
 //
-// Package fmt prints the fields, the body included, if an APIError stands in an
-// unexported field of a struct.
+// Package fmt cannot call methods of a value in an unexported field of a struct. For an
+// APIError there, it prints all fields, the body included.
 type APIError struct {
 	// StatusCode is that of the answer. It is 200 where the platform reports a failure
 	// in the body only, as it can for variables.

@@ -82,8 +82,9 @@ func (p *Provider) parseCallback(q url.Values) (callback, error) {
 	return cb, nil
 }
 
-// plainOrEmpty drops an ornament that is not plain text. Azure sends line ends in its
-// descriptions, and others send GBK. Nothing depends on these texts.
+// plainOrEmpty returns s, or "" if s is too long or not plain text. It is for optional
+// parameters that nothing depends on. Azure sends line breaks in its error descriptions,
+// and other providers send GBK.
 func plainOrEmpty(s string) string {
 	if len(s) > maxParam || !isPlainText(s) {
 		return ""

@@ -40,11 +40,12 @@ const (
 	cookieName = "oauth2login-"
 )
 
-// A loginCookie is the cookie of a login under way. Its value is
-// provider.started.secret or, of a sealed login, provider.started.secret.carry.
+// A loginCookie is the cookie of a pending login. Its value is provider.started.secret.
+// For a sealed login it is provider.started.secret.carry, where carry is the encrypted
+// login.
 type loginCookie struct {
 	slot int // the number in its name
-	size int // what it adds to the header that brings it back
+	size int // how many bytes it adds to a Cookie header
 
 	// provider and started prove nothing. They decide which login is dropped. The order
 	// of cookies can't: it is that in which their names were first used (RFC 6265,

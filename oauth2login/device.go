@@ -190,9 +190,9 @@ func isOverloaded(status int) bool {
 	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
 }
 
-// pollOnce asks for the token once. Package clientcredentials is x/oauth2's way to send a
-// single request with a grant type of one's own. The request has the whole time-out, and
-// only that ends it: a token may be on its way.
+// pollOnce asks for the token once. It uses package clientcredentials because that package
+// of x/oauth2 sends a single request with any grant type. The end of ctx does not cancel
+// the request, because its answer may contain the token. Only the time-out does.
 func (p *Provider) pollOnce(ctx context.Context, deviceCode, verifier string) (*oauth2.Token, error) {
 	conf := p.OAuth2()
 	grant := clientcredentials.Config{

@@ -34,8 +34,8 @@ const (
 	unclearLifetime = time.Hour
 )
 
-// redeemCode exchanges a code, once. The request has the whole time-out, and only that
-// ends it.
+// redeemCode exchanges a code, once. The end of ctx does not cancel the request. Only the
+// time-out does.
 func (p *Provider) redeemCode(ctx context.Context, code string, l *pendingLogin) (*oauth2.Token, error) {
 	conf := p.configFor(l)
 	var opts []oauth2.AuthCodeOption
@@ -329,8 +329,9 @@ func isZero(number string) bool {
 	return err == nil && f == 0
 }
 
-// seconds reads a number, or a string that holds one: whole seconds, at least one and at
-// most as many as most. Anything else is assumed.
+// seconds converts a JSON number, or a string that contains one, to whole seconds. The
+// result is at least one second and at most the parameter most. If raw contains no finite
+// number, seconds returns assumed.
 func seconds(raw json.RawMessage, assumed, most time.Duration) time.Duration {
 	text := string(raw)
 	if s, err := strconv.Unquote(text); err == nil {

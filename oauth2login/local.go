@@ -305,8 +305,8 @@ func (l *localLogin) isBound(r *http.Request) bool {
 	return false
 }
 
-// callback ends the login if it is the callback of the browser that began it. A second one
-// waits for the first one's page.
+// callback finishes the login if r comes from the browser that began it. A repeated
+// callback waits for the first, and gets the same page.
 func (l *localLogin) callback(w http.ResponseWriter, r *http.Request) {
 	cb, err := l.p.callbackRequest(r)
 	if err != nil || !l.isBound(r) || subtle.ConstantTimeCompare([]byte(cb.state), []byte(l.state)) != 1 {

@@ -194,8 +194,8 @@ func TestStartLoginPort0(t *testing.T) {
 	assert.ErrorContains(t, err, "port 0 is for LocalLogin only")
 }
 
-// strangers are what reaches a port on this machine besides the login's own browser. state
-// is that of the login.
+// strangers returns requests that may reach the login's port, but are not part of the
+// login: from other browsers, other pages or other programs. state is the login's state.
 func strangers(state string) map[string]*http.Request {
 	to := func(method, target string, headers ...string) *http.Request {
 		u := mustParse("http://127.0.0.1:0" + target)

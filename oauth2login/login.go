@@ -81,9 +81,10 @@ func WithScopes(scopes ...string) LoginOption {
 	return func(l *pendingLogin) { l.Scopes = slices.Clone(scopes) }
 }
 
-// WithRedirectURL picks one of the redirect URLs of the oauth2.Config and of
-// [WithRedirectURLs]; any other one is an error. An application that serves several
-// hosts picks by the host that it knows. Never pass an URL made from a request.
+// WithRedirectURL selects the redirect URL of this login. It must be the URL of the
+// oauth2.Config or one of [WithRedirectURLs]. Any other URL is an error. An
+// application that serves several hosts selects from its own list of hosts. Never pass a
+// URL built from a request.
 func WithRedirectURL(url string) LoginOption {
 	return func(l *pendingLogin) { l.Redirect = url }
 }
@@ -409,8 +410,9 @@ func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, c 
 		p.hostHint(r), p.cookieLife()), ErrNoCookies)
 }
 
-// hostHint names another host as a possible cause of a missing cookie: localhost is not
-// 127.0.0.1. Cookies do not know ports. Behind a proxy another host is normal.
+// hostHint explains a missing cookie if r came to a host of no redirect URL. For cookies,
+// localhost and 127.0.0.1 are different hosts, and ports do not matter. It is only a hint:
+// behind a proxy, r.Host may differ for a good reason.
 func (p *Provider) hostHint(r *http.Request) string {
 	hostname := func(host string) string { return strings.ToLower((&url.URL{Host: host}).Hostname()) }
 	if r.Host == "" || slices.ContainsFunc(p.redirectHosts, func(host string) bool { return hostname(host) == hostname(r.Host) }) {

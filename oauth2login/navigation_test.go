@@ -184,8 +184,8 @@ func testReturnTo(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, "/", login.ReturnTo)
 }
 
-// TestRequestsOfNobody are those that no user asked for: link previews, and browsers
-// that look ahead. They start no login and burn no state.
+// TestRequestsOfNobody sends requests that no user made on purpose, such as link previews
+// and prefetches. They start no login and use up no state.
 func TestRequestsOfNobody(t *testing.T) {
 	store := &countingStore{Store: state.NewMemory(0)}
 	s, b := newSite(t, func(c *setup) { c.States = store }), newBrowser(t)

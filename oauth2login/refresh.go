@@ -278,9 +278,10 @@ func (f *flight) stored(h *held) *held {
 	return nil
 }
 
-// refreshAndSave sends the refresh token of h and saves the answer. A refused refresh
-// token may have been used by another process: then its new token is in the store, or
-// will be soon if there is no lock.
+// refreshAndSave sends the refresh token of h and saves the answer. If the platform
+// refuses the refresh token, another process may have used it. Then refreshAndSave looks
+// for that process's new token in the store. Without a lock, the new token may arrive
+// there a little later.
 func (f *flight) refreshAndSave(h *held) (*held, error) {
 	if err := f.checkRefreshable(h); err != nil {
 		return nil, err
@@ -305,8 +306,8 @@ func (f *flight) refreshAndSave(h *held) (*held, error) {
 	return nil, err
 }
 
-// refresh sends the refresh token of h. The request has the whole time-out, and only that
-// ends it. If the answer has no refresh token, x/oauth2 keeps the old one.
+// refresh sends the refresh token of h. No caller can cancel the request: it ends with the
+// answer or at the time-out. If the answer has no refresh token, x/oauth2 keeps the old one.
 func (f *flight) refresh(h *held) (*held, error) {
 	p := f.source.p
 	ctx, cancel := context.WithTimeout(context.Background(), p.opts.Timeout)

@@ -240,8 +240,8 @@ func (shared *session) current(s *TokenSource) *held {
 	return h
 }
 
-// join returns a token to hand out, an error, or the flight to wait for and what is in
-// force until it ends.
+// join returns a token to hand out, an error, or a flight to wait for. With a flight it
+// also returns the current token, which stays in use until the flight ends.
 func (shared *session) join(s *TokenSource, rejected *oauth2.Token) (*held, *flight, error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()

@@ -1243,8 +1243,8 @@ func TestSetTokenInMemoryDuringManyCalls(t *testing.T) {
 	})
 }
 
-// What one source has saved, removed or replaced, another source on the same store does
-// not write again.
+// Two sources on one store have an unsaved token. Once the first source has deleted or
+// replaced it, the second source does not save it any more.
 func TestUnsavedTokenOfTwoSources(t *testing.T) {
 	for name, change := range map[string]func(ctx context.Context, src *oauth2login.TokenSource, next *oauth2.Token) error{
 		"logged out": func(ctx context.Context, src *oauth2login.TokenSource, _ *oauth2.Token) error { return src.Delete(ctx) },

@@ -95,12 +95,12 @@ func (t *Tokens) Format(f fmt.State, _ rune) {
 }
 
 // User returns the store of one user's token. The key is the application's name for the
-// user, of any bytes. With an empty key every call is an error. The stores of one user from
-// one Tokens are equal (==).
+// user, and may contain any bytes. If it is empty, every call on the store returns an
+// error. Stores that one Tokens returns for the same key are equal (==).
 func (t *Tokens) User(key string) UserTokens { return UserTokens{t, key} }
 
 // UserTokens is the store of one user's token, made by [Tokens.User]. It is safe for
-// concurrent use. With its zero value every call is an error.
+// concurrent use. Every call on the zero value returns an error.
 type UserTokens struct {
 	tokens *Tokens
 	user   string

@@ -51,14 +51,14 @@ func (s *Tokens) tryOn(ctx context.Context, key string, hold time.Duration) (*he
 	return h, nil
 }
 
-// tryPostgres takes an advisory lock of the session, which outlives the commit of a
-// save. The open transaction keeps a pooler from giving the session to another client,
-// and lets the server end the session when it hears nothing for hold. At READ
-// COMMITTED, the holder reads what was committed before its statement, not only what
-// was committed before it had the lock.
+// tryPostgres takes an advisory lock of the session. Such a lock stays when a save
+// commits. The session keeps a transaction open for two reasons: a pooler cannot give the
+// session to another client, and the server ends the session if the client is silent for
+// hold. At READ COMMITTED, each statement sees all earlier commits. A stricter level would
+// keep showing the state from before the lock.
 //
-// Drivers can send several statements at once if there are no arguments. The number of
-// rows is that of the last statement.
+// Without arguments, drivers can send several statements in one call. RowsAffected is then
+// that of the last statement: 1 if the lock was free.
 func (s *Tokens) tryPostgres(ctx context.Context, h *held, key string, hold time.Duration) (bool, error) {
 	lock := s.postgresLock(key)
 	timeout := fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, units(hold, time.Millisecond))

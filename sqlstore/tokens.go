@@ -80,12 +80,13 @@ func (s *Tokens) Schema() string { return s.table.schema() }
 func (s *Tokens) CreateTable(ctx context.Context) error { return s.table.createTable(ctx) }
 
 // User returns the store of one user's token. The key is the application's name for
-// the user: 1 to [MaxKey] bytes of any value, compared byte for byte. With another key
-// every call is an error. The stores of one user from one Tokens are equal (==).
+// the user. It has 1 to [MaxKey] bytes of any value, and is compared byte for byte. If it
+// is empty or too long, every call on the store returns an error. Stores that one Tokens
+// returns for the same key are equal (==).
 func (s *Tokens) User(key string) UserTokens { return UserTokens{s, key} }
 
 // UserTokens is the store of one user's token, made by [Tokens.User]. It is safe for
-// concurrent use. With its zero value every call is an error.
+// concurrent use. Every call on the zero value returns an error.
 type UserTokens struct {
 	tokens *Tokens
 	key    string

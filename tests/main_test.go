@@ -176,8 +176,8 @@ func ends(t testing.TB, f func()) {
 	assert.Less(t, time.Since(begin), patience)
 }
 
-// patient returns a context for a call that just has to succeed. Without a deadline, calls
-// of sqlstore end after 10 seconds.
+// patient returns a context for a call that has to succeed, however slow the machine is.
+// Without a deadline in the context, sqlstore would give up after 10 seconds.
 func patient(t testing.TB) context.Context { return timeout(t, patience) }
 
 func timeout(t testing.TB, d time.Duration) context.Context {

@@ -449,8 +449,8 @@ func (s *site) refreshed(t testing.TB, but string, limit time.Duration) {
 	}
 }
 
-// awaitRefreshes waits until there were so many refreshes: what takes a fast machine a
-// third of the time takes others longer.
+// awaitRefreshes waits until there were at least enough refreshes. On a slow machine they
+// may need longer than the test's planned duration.
 func (s *site) awaitRefreshes(t testing.TB, enough int) {
 	t.Helper()
 	require.Eventually(t, func() bool {

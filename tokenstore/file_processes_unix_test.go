@@ -354,8 +354,8 @@ func TestFile_shared_by_processes(t *testing.T) {
 //   - while its refresh request is under way and has not reached the platform, and
 //   - as soon as the new token is in the file, while the lock may still be held,
 //
-// and starts another. All that the platform has granted has been saved by then. See
-// TestFile_killed_before_the_save for the other case.
+// and starts another. In both cases every token that the platform has granted is already
+// saved. TestFile_killed_before_the_save covers a death between grant and save.
 func TestFile_processes_are_killed(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)

@@ -108,8 +108,8 @@ func lockTemp(ctx context.Context, path string) (*temp, error) {
 	return nil, err
 }
 
-// replace makes t the file at path. The lock on t ends afterwards, so a waiting writer
-// finds that t is no longer the temporary file.
+// replace renames t to path, and only then releases the lock on t. So a writer that gets
+// the lock next can see that t is no longer the temporary file: see lockTemp.
 func (t *temp) replace(_ context.Context, path string) error {
 	err := os.Rename(t.Name(), path)
 	if errors.Is(err, syscall.EBUSY) {

@@ -79,8 +79,8 @@ http {
 	var log strings.Builder
 	cmd := exec.Command(nginx, "-e", "stderr", "-p", dir, "-c", filepath.Join(dir, "nginx.conf"))
 	cmd.Stdout, cmd.Stderr = &log, &log
-	// nginx takes over the socket, as it does in an upgrade. Nobody else can take the port,
-	// and requests wait until nginx has started.
+	// nginx inherits the listening socket, as it does when its binary is upgraded. So no
+	// other process can take the port, and requests wait until nginx has started.
 	cmd.ExtraFiles = []*os.File{socket}
 	cmd.Env = []string{"NGINX=3;"}
 	require.NoError(t, cmd.Start())

@@ -116,8 +116,8 @@ func TestGothicOtherErrorsOfTheCallback(t *testing.T) {
 	}
 }
 
-// TestGothicRequestsOfNobody: a link preview, and a browser that looks ahead, use up no
-// login, and begin none in the place of the one under way.
+// TestGothicRequestsOfNobody: link previews and prefetches neither use up the pending
+// login nor replace it with a new one.
 func TestGothicRequestsOfNobody(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)

@@ -151,9 +151,10 @@ func RetryAfter(h http.Header, now time.Time) time.Duration {
 	return 0
 }
 
-// DecodeObject reads body, one JSON object and nothing else, into the struct that v
-// points to. Each of names, the members that matter, may occur once, in exactly this
-// spelling: encoding/json ignores case and takes the last one.
+// DecodeObject decodes body into the struct that v points to. body must be a single JSON
+// object. names lists the members that must not be ambiguous: each may occur at most
+// once, and only in this spelling. encoding/json alone would ignore case and use the last
+// duplicate.
 func DecodeObject(body []byte, v any, names ...string) error {
 	if !utf8.Valid(body) {
 		return Unusable("not UTF-8")

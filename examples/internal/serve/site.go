@@ -29,9 +29,11 @@ type Site struct {
 	platform *shangcloudtest.Server // nil: the real one
 }
 
-// Start listens where conf.RedirectURL leads. With the flag -addr it listens there, and
-// changes the redirect URL. An https redirect URL leads to a proxy in front, and stays as
-// it is. If Start fails, it ends the program and says why.
+// Start listens on the host of conf.RedirectURL. The flag -addr names another address,
+// which then replaces the host in the redirect URL.
+//
+// An https redirect URL belongs to a proxy in front, and does not change. Start then
+// listens on -addr, or on defaultAddr. If Start fails, it logs the error and exits.
 func Start(conf *oauth2.Config) *Site {
 	addr := flag.String("addr", "", "`host:port` to listen on; port 0 is a free one")
 	flag.Parse()

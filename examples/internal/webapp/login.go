@@ -39,8 +39,8 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 }
 
-// loginFailed says what became of a login. The texts of this library's errors
-// hold no secrets: they can be logged.
+// loginFailed answers a callback whose login failed, with a page or a redirect. The
+// library's error texts contain no secrets, so they can be logged.
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 	t := textsFor(r)
 	switch {

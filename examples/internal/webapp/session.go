@@ -183,8 +183,8 @@ func (ss *sessions) restore(id string) *session {
 	return s
 }
 
-// makeRoom drops what has ended and, if that is not enough, the oldest session.
-// The caller holds ss.mu.
+// makeRoom makes room for one session if there are maxSessions. It removes all expired
+// sessions. If there are none, it removes the oldest session. The caller holds ss.mu.
 func (ss *sessions) makeRoom() {
 	if len(ss.byID) < maxSessions {
 		return
