@@ -88,7 +88,7 @@ func TestDescribe(t *testing.T) {
 		"timeout":           {&net.OpError{Op: "hush", Err: os.ErrDeadlineExceeded}, "timed out"},
 		"old certificate":   {&tls.CertificateVerificationError{Err: x509.CertificateInvalidError{Reason: x509.Expired, Detail: "hush"}}, "the server's certificate has expired or is not valid yet, by this machine's clock"},
 		"certificate":       {&tls.CertificateVerificationError{Err: x509.HostnameError{Certificate: new(x509.Certificate), Host: "hush"}}, "the server's certificate is not valid for its name, or not trusted"},
-		"connection":        {fmt.Errorf("hush: %w", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), "dial tcp: " + syscall.ECONNREFUSED.Error()},
+		"connection":        {fmt.Errorf("hush: %w", &net.OpError{Op: "dial", Net: "tcp", Err: syscall.EACCES}), "dial tcp: " + syscall.EACCES.Error()},
 		"name":              {fmt.Errorf("hush: %w", &net.DNSError{Err: "no such host", Name: "host"}), "lookup host: no such host"},
 		"path":              {fmt.Errorf("hush: %w", &fs.PathError{Op: "open", Path: "p", Err: fs.ErrNotExist}), "open p: file does not exist"},
 		"link":              {fmt.Errorf("hush: %w", &os.LinkError{Op: "rename", Old: "a", New: "b", Err: fs.ErrExist}), "rename a b: file already exists"},
