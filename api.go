@@ -66,10 +66,11 @@ func WithBaseURL(baseURL string) APIOption {
 
 // NewAPI returns a client of the API that sends its requests through a copy of hc, which
 // has to authorize them: [oauth2.Config.Client] and [oauth2login.Provider.Client] make
-// such clients. The copy follows no redirect, which would take the token along.
+// such clients. The copy follows no redirects: they would send the token to another
+// address.
 //
-// If the transport of hc is not x/oauth2's own but one around it, an error of the token
-// source can't be told from one of the connection, and matches
+// If the transport of hc is a wrapper around that of x/oauth2, NewAPI can't tell an error
+// of the token source from one of the connection. Then both match
 // [oauth2login.ErrUnavailable].
 func NewAPI(hc *http.Client, opts ...APIOption) *API {
 	a := &API{http: wire.Client(hc), base: DefaultBaseURL}
@@ -145,8 +146,8 @@ func (e APIError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"StatusCode": e.StatusCode, "Code": quiet.Code(e.Code)})
 }
 
-// UserInfo is a ShangCloud user. Nickname, Email and AvatarURL are ornaments: each is
-// empty if the platform sends no text.
+// UserInfo is a ShangCloud user. Nickname, Email and AvatarURL are optional: each is
+// empty if the platform's answer has no such string.
 type UserInfo struct {
 	ID        int64 // above zero; tell accounts apart by it
 	Nickname  string
@@ -241,7 +242,8 @@ type variableRequest struct {
 	Value  string `json:"value"`
 }
 
-// variable returns the value in the answer, or nil: the answer to a change may be empty.
+// variable returns the value in the answer, or nil if there is none. The answer to a
+// change may be empty.
 func (a *API) variable(ctx context.Context, op string, v variableRequest) (*string, error) {
 	// encoding/json would replace what is not UTF-8.
 	if !utf8.ValidString(v.Key) || !utf8.ValidString(v.Value) {
@@ -305,8 +307,8 @@ func (a *API) Call(ctx context.Context, path string, body, answer any) error {
 	return nil
 }
 
-// refusal is what an answer with a successful status may still bring: "a failure can come
-// as status 200 with a non-empty error string" (official SDKs).
+// refusal is the error that an answer with a successful status can contain: "a failure
+// can come as status 200 with a non-empty error string" (official SDKs).
 type refusal struct {
 	Error string `json:"error"`
 }
@@ -324,7 +326,8 @@ func decode(op string, body []byte, v interface{ refused() bool }, names ...stri
 	return nil
 }
 
-// failed explains why a call failed; a refusal explains itself.
+// failed returns the error of a call that failed with err. An [*APIError] is returned
+// unchanged.
 func (a *API) failed(ctx context.Context, op string, err error) error {
 	if refusal, ok := err.(*APIError); ok {
 		return refusal
@@ -332,8 +335,8 @@ func (a *API) failed(ctx context.Context, op string, err error) error {
 	return wire.Failed(ctx, where, op, err)
 }
 
-// isRead marks a call that changes nothing: it is repeated on a new connection if the
-// server closes an idle one at the moment of the call.
+// isRead marks a call that changes nothing. If the server closes an idle connection just
+// as the call is sent, net/http repeats the call on a new connection.
 const isRead = true
 
 // post sends one call and returns the body of a successful answer.
@@ -350,7 +353,7 @@ func (a *API) post(ctx context.Context, op, path string, in []byte, isRead bool)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept-Encoding", "identity")
 	if isRead {
-		req.Header["Idempotency-Key"] = []string{} // for net/http only: an empty one is not sent
+		req.Header["Idempotency-Key"] = []string{} // tells net/http that it may repeat the call; an empty list is not sent
 	}
 	res, err := a.http.Do(req)
 	if err != nil {
@@ -378,7 +381,8 @@ func (a *API) limit() time.Duration {
 // codePattern is what error codes look like.
 var codePattern = regexp.MustCompile(`^[a-z_]{1,64}$`)
 
-// newAPIError reads what it can of a refusal, whose form the platform does not document.
+// newAPIError reads as much of a refusal as it can. The platform does not document the
+// form.
 func newAPIError(op string, status int, body []byte) *APIError {
 	e := &APIError{StatusCode: status, Body: body, op: op}
 	var known struct {

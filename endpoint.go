@@ -1,11 +1,11 @@
-// Package shangcloud adds login with ShangCloud, and the ShangCloud API, to
-// applications built on [golang.org/x/oauth2]. It is not another OAuth client: x/oauth2
-// is. Its types go in and come out.
+// Package shangcloud adds login with ShangCloud, and the ShangCloud API, to applications
+// built on [golang.org/x/oauth2]. It does not replace x/oauth2: its functions take and
+// return the types of x/oauth2.
 //
 // Package oauth2login is the engine, for any provider of x/oauth2. This package is
 // ShangCloud on top of it: the endpoint, the platform's two quirks, and the API.
 //
-// # Three ways in
+// # Three ways to use it
 //
 //   - [New] makes a [Provider] that logs users in on any router: [Provider.StartLogin] in
 //     the handler of the login link, [Provider.FinishLogin] in that of the redirect URL.
@@ -16,9 +16,9 @@
 //     [NewAPI] with the client of [oauth2.Config.Client] who the user is. State, cookie
 //     and PKCE are the application's then.
 //
-// Package oauth2login says what is guaranteed. Whether a mail address is verified is
-// unknown, and a token is not an identity: ask [API.UserInfo], and key accounts by
-// [UserInfo.ID].
+// For the guarantees, see package oauth2login. A token is not an identity: call
+// [API.UserInfo], and identify accounts by [UserInfo.ID]. It is unknown whether the mail
+// address of a user is verified.
 package shangcloud
 
 import (

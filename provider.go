@@ -13,8 +13,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// assumedLifetime is that of a token whose answer does not say when it expires. The
-// platform's reference clients need a numeric expires_in, so it most likely sends one.
+// assumedLifetime is the lifetime of a token if the platform does not send one. Most
+// likely it does: its reference clients need a numeric expires_in.
 const assumedLifetime = time.Hour
 
 // Provider is one application's login with ShangCloud: an [oauth2login.Provider] and the
@@ -24,14 +24,15 @@ type Provider struct {
 	baseURL string
 }
 
-// New makes a Provider from an oauth2.Config, which it copies. shared may be nil. Without
-// an Endpoint the config gets [Endpoint], without Scopes [ScopeUserBasic]; an Endpoint
-// of another deployment comes from [EndpointAt]. An error names the field that is wrong.
+// New makes a Provider from an oauth2.Config, which it copies. shared may be nil. If the
+// config has no Endpoint, New uses [Endpoint]. If it has no Scopes, New uses
+// [ScopeUserBasic]. For another deployment, set the Endpoint to that of [EndpointAt]. An
+// error names the field that is wrong.
 //
-// It sets the platform's two quirks: client ID and secret are sent in HTTP Basic as they
-// are, since ShangCloud is known to accept this form only, and a token without a lifetime
-// is taken to live for an hour. Options in row come later and win. All else is
-// [oauth2login.New].
+// New sets two options for the platform. The client ID and the secret are sent in HTTP
+// Basic without percent-encoding, the only form that ShangCloud is known to accept. A
+// token without a lifetime is assumed to live for an hour. Options in row override both.
+// For everything else see [oauth2login.New].
 func New(conf *oauth2.Config, shared *oauth2login.Options, row ...oauth2login.ProviderOption) (*Provider, error) {
 	if conf == nil {
 		return nil, errors.New("shangcloud: the oauth2.Config is nil")
@@ -72,7 +73,7 @@ func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*oauth2l
 
 // DeviceLogin logs a user in with a code on another device: see
 // [oauth2login.Provider.DeviceLogin]. The platform's game clients use it as public
-// clients; whether a client with a secret may is unknown.
+// clients. It is unknown whether a client with a secret may use it.
 func (p *Provider) DeviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAuthResponse) error) (*oauth2login.Login, error) {
 	return p.Provider.DeviceLogin(ctx, prompt)
 }

@@ -7,14 +7,14 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// earlyExpiry is how long before its time the platform's reference SDK takes a token for
-// expired.
+// earlyExpiry is how long before its Expiry a token counts as expired, as in the
+// platform's reference SDK.
 const earlyExpiry = 60 * time.Second
 
-// Expired reports whether tok is to be refreshed before it is used: it is nil or empty,
-// or expires within 60 seconds, as in the platform's reference SDK. A token with a zero
-// Expiry does not expire, unless it has an ExpiresIn: then nobody knows since when it
-// counts, and it is expired.
+// Expired reports whether tok must be refreshed before use: it is nil or empty, or it
+// expires within 60 seconds, as in the platform's reference SDK. A token with a zero
+// Expiry does not expire. But if it has an ExpiresIn, it counts as expired, because
+// nobody knows when it was issued.
 func Expired(tok *oauth2.Token) bool {
 	if tok == nil || tok.AccessToken == "" {
 		return true
@@ -23,7 +23,8 @@ func Expired(tok *oauth2.Token) bool {
 		return tok.ExpiresIn != 0
 	}
 	now, due := time.Now(), tok.Expiry.Add(-earlyExpiry)
-	// Round(0) takes the monotonic clock away: of both clocks, the later one counts.
+	// Round(0) removes the reading of the monotonic clock. The token is expired if either
+	// clock says so.
 	return !now.Before(due) || !now.Round(0).Before(due.Round(0))
 }
 

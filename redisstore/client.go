@@ -21,14 +21,14 @@ const callLimit = 10 * time.Second
 // An Option changes a store. See [WithPrefix].
 type Option func(*client)
 
-// WithPrefix sets the beginning of all keys. Stores have nothing in common if neither
-// prefix begins with the other. The prefix of tokens in a Cluster has no braces.
+// WithPrefix sets the beginning of all keys. Two stores share no keys if neither prefix
+// begins with the other. In a Cluster, the prefix of tokens must not contain braces.
 func WithPrefix(prefix string) Option { return func(c *client) { c.prefix = prefix } }
 
-// client is what both stores are made of.
+// client is the common part of States and Tokens.
 type client struct {
-	// Package fmt does not follow an atomic.Pointer, whatever the verb: the client
-	// knows a password.
+	// The client knows a password. Package fmt does not follow an atomic.Pointer, so no
+	// verb prints it.
 	redis  atomic.Pointer[redis.UniversalClient]
 	kind   string // "states" or "tokens", for errors
 	prefix string
@@ -71,14 +71,14 @@ func (c *client) sendOnce(ctx context.Context, args ...any) (any, error) {
 	return cmd.Result()
 }
 
-// onceCmd is a command that go-redis does not repeat after a network error: it may have
-// been carried out. Redirects of a Cluster are followed.
+// onceCmd is a command that go-redis does not repeat after a network error, because the
+// server may have executed it. Redirects of a Cluster are followed.
 type onceCmd struct{ *redis.Cmd }
 
 func (onceCmd) NoRetry() bool { return true }
 
 // do runs a call and returns as soon as ctx is done. go-redis alone does so only with
-// ContextTimeoutEnabled. No answer (redis.Nil) is nil without an error.
+// ContextTimeoutEnabled. If Redis has no value (redis.Nil), do returns nil and no error.
 func (c *client) do(ctx context.Context, op string, call func(context.Context) (any, error)) (any, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, c.failed(op, err, err)
@@ -120,8 +120,7 @@ func inBackground(ctx context.Context, call func(context.Context) (any, error)) 
 	}
 }
 
-// text returns an answer that is a string. Another answer comes from something else than
-// a Redis server.
+// text returns answer as a string. If it has another type, the server is not Redis.
 func (c *client) text(op string, answer any) (string, error) {
 	s, ok := answer.(string)
 	if !ok {

@@ -24,12 +24,14 @@ const (
 	// unlockLimit is how long unlock may take. If it fails, the lock ends by itself.
 	unlockLimit = 3 * time.Second
 
-	// unknown stands for the stored value before it was loaded. No token is like it.
+	// unknown stands for the stored value before it was loaded. No stored token equals
+	// it.
 	unknown = "?"
 )
 
-// saveScript saves a token if the lock is still the caller's, or if nobody has saved
-// another one since the caller loaded it. The last comparison lets the script run twice.
+// saveScript saves a token if the caller still has the lock, or if nobody has saved
+// another token since the caller loaded it. The comparison with ARGV[3] lets the script
+// succeed when it is sent twice.
 //
 // KEYS: token, lock. ARGV: the caller's lock, the loaded value, the new value.
 const saveScript = `if redis.call('GET', KEYS[2]) ~= ARGV[1] then
@@ -43,12 +45,13 @@ return 'OK'`
 const unlockScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`
 
-// maxLockAge is how old a lock may be when its holder gets it. The server counts from when
-// it gave the lock, and its answer may take seconds. An older one is given back: it would
-// end before its holder expects.
+// maxLockAge is how old a lock may be when its holder gets it. Its time starts when the
+// server sets it, and the answer may take seconds. An older lock is given back, because
+// it would end before its holder expects.
 const maxLockAge = 2 * time.Second
 
-// errLost is a save by a former holder of the lock.
+// errLost is the error of a save after the lock has ended and another process has changed
+// the token.
 var errLost = errors.New("the lock has ended, and another process has saved or deleted the token since")
 
 // Tokens keeps users' tokens in Redis, one key for each user of one provider. [NewTokens]
@@ -72,9 +75,9 @@ type Tokens struct {
 type heldLock struct {
 	value string
 
-	// known is the stored value as the holder knows it: the first one that was loaded,
-	// or the last one that was saved. Later loads may be another goroutine's, when the
-	// lock has expired. nil: not loaded yet.
+	// known is the stored value as the holder knows it: the first one that was loaded, or
+	// the last one that was saved. Later loads do not count. When the lock has expired,
+	// they may be another goroutine's. If nil, no value was loaded yet.
 	known atomic.Pointer[string]
 }
 
@@ -124,8 +127,9 @@ func (u UserTokens) check() error {
 	return nil
 }
 
-// tokenKey and lockKey are in one slot of a Cluster, by the text in braces. It is never
-// empty, even if the user's key begins with a brace.
+// tokenKey and lockKey are in the same slot of a Cluster, because the text in braces is
+// the same. This text begins with "u:", so it is not empty if the user's key begins with
+// a brace.
 func (u UserTokens) tokenKey() string { return u.tokens.prefix + "{u:" + u.user + "}" }
 func (u UserTokens) lockKey() string  { return u.tokenKey() + ":lock" }
 
@@ -231,8 +235,8 @@ func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock f
 	}), nil
 }
 
-// tryLock takes the lock if it is free. After an error the server may have given it all the
-// same, so it is given back.
+// tryLock takes the lock if it is free. After an error, the server may have set the lock
+// nevertheless, so tryLock gives it back.
 func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Duration) (bool, error) {
 	t := u.tokens
 	if err := ctx.Err(); err != nil {
@@ -240,7 +244,7 @@ func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Durat
 	}
 	sent := time.Now()
 	answer, err := t.do(ctx, "lock", func(ctx context.Context) (any, error) {
-		// Sent again after a lost answer, it would find its own lock.
+		// If go-redis sent it again after a lost answer, it would find its own lock.
 		return t.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
 	})
 	if err != nil {

@@ -14,8 +14,9 @@ import (
 // documentation. Only its game clients request the last two.
 var allScopes = []string{"user:basic", "var:io", "mmo", "openid", "profile"}
 
-// Client is an application that is registered in the developer console. It prints without
-// its secret, except where it stands in an unexported field of a struct.
+// Client is an application that is registered in the developer console. Package fmt
+// prints it without its secret. The exception is a Client in an unexported field of a
+// struct.
 type Client struct {
 	ID string
 

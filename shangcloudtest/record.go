@@ -16,8 +16,8 @@ const (
 )
 
 // Request is a request that the server received. Its fields contain tokens and secrets,
-// so that tests can compare them. Printing and JSON show only method and path, except where
-// it stands in an unexported field of a struct.
+// so that tests can compare them. Package fmt and JSON show only method and path. The
+// exception is package fmt for a Request in an unexported field of a struct.
 type Request struct {
 	Method   string
 	Path     string

@@ -34,8 +34,9 @@ type Server struct {
 	*internals
 }
 
-// internals are behind a pointer: package fmt prints its address, where it prints a Server
-// by value and calls no method, as in a template or for %w.
+// internals are behind a pointer. Sometimes package fmt prints a Server by value without
+// calling its methods, as in a template or for %w. It then prints only the pointer's
+// address.
 type internals struct {
 	settings atomic.Pointer[Settings]
 	record   recorder

@@ -7,21 +7,23 @@ import (
 	"time"
 )
 
-// clockStep is how far back the clock may be set before a lease counts as one of the
-// future, and so as over.
+// clockStep is how far in the future a lease may begin, because the clock may be set
+// back. A lease that begins later counts as ended.
 const clockStep = time.Minute
 
-// maxLeaseAge is how old a lease may be when its holder gets it. A lease counts from its
-// statement, and a busy disk may take seconds for it. An older one is given back: it would
-// end before its holder expects.
+// maxLeaseAge is how old a lease may be when its holder gets it. The time of a lease
+// starts with its SQL statement, which may take seconds on a busy disk. An older lease is
+// given back, because it would end before its holder expects.
 const maxLeaseAge = 2 * time.Second
 
-// sqliteLease sets the statements of SQLite's lock, and returns the one that creates
-// its table. SQLite has no lock that ends with a connection, so a row says who has the
-// lock and until when. All processes that share a file share the machine's clock.
+// sqliteLease sets the statements of SQLite's lock, and returns the statement that
+// creates its table. SQLite has no lock that ends with a connection. So a row says who
+// has the lock and until when. All processes that share a file use the clock of the same
+// machine.
 func (s *tokenStatements) sqliteLease(name tableName) (create string) {
 	locks := name.quoted(SQLite, "_lock")
-	// The time is that of the statement: the call may have waited for other writers.
+	// The statement itself reads the clock, because the call may have waited for other
+	// writers.
 	leased := fmt.Sprintf(`until > %s AND since <= %s + %d`, sqliteNow, sqliteNow, clockStep.Milliseconds())
 	s.leased = `SELECT COUNT(*) FROM ` + locks + ` WHERE user_key = ? AND ` + leased
 	s.lease = `INSERT INTO ` + locks + ` (user_key, owner, since, until) VALUES (?, ?, ` + sqliteNow + `, ` + sqliteNow + ` + ?) ` +
@@ -39,7 +41,7 @@ func (s *tokenStatements) sqliteLease(name tableName) (create string) {
 // tryLease tries to lock key in SQLite. It returns nil if another process holds the
 // lock.
 func (s *Tokens) tryLease(ctx context.Context, key string, hold time.Duration) (*held, error) {
-	// Looking costs less than trying: it keeps no writer from writing.
+	// A read costs less than an attempt to lock, and does not block writers.
 	n, err := read(ctx, s.table, func() (n int, err error) {
 		err = s.table.db.QueryRowContext(ctx, s.stmts.leased, []byte(key)).Scan(&n)
 		return n, err

@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// longestHold bounds what a caller may ask for. It fits into the settings of all
-	// databases.
+	// longestHold caps the lifetime of a lock. The time-out settings of all databases
+	// accept it.
 	longestHold = 24 * time.Hour
 
-	// statementLimit ends a statement on the lock's connection. It is shorter than the
-	// time for saving a token, so that another connection can be tried.
+	// statementLimit is the time-out of a statement on the lock's connection. It is
+	// shorter than the time for saving a token, so that another connection can be tried.
 	statementLimit = 3 * time.Second
 
 	// releaseLimit is how long a release may take before unlock returns without it.
@@ -33,10 +33,10 @@ type lostError struct{ cause error }
 func (e *lostError) Error() string { return errLost.Error() + ": " + e.cause.Error() }
 func (e *lostError) Unwrap() error { return e.cause }
 
-// turn is the queue of those in this process who want the lock of one user. Only the
+// turn is the queue of the calls in this process that want the lock of one user. Only the
 // first in the queue asks the database.
 type turn struct {
-	taken chan none // holds an element while it is somebody's turn
+	taken chan none // holds an element while a call has its turn
 	users int       // in the queue, the first included; guarded by Tokens.mu
 	held  *held     // the lock, while it is held; guarded by Tokens.mu
 }
@@ -101,8 +101,8 @@ func (s *Tokens) lock(ctx context.Context, key string, hold time.Duration) (unlo
 		leave(t.taken)
 		leaveQueue()
 	})
-	// The database ends the lock of a process that falls silent. This ends the lock,
-	// and frees the connection, of a caller who does.
+	// If this process stops responding, the database ends the lock. If only the caller
+	// does, this timer ends the lock and frees the connection.
 	lifetime := time.AfterFunc(hold, end)
 	return func() {
 		lifetime.Stop()
@@ -110,8 +110,8 @@ func (s *Tokens) lock(ctx context.Context, key string, hold time.Duration) (unlo
 	}, nil
 }
 
-// acquire tries to get the lock until ctx is done. Between two tries it keeps no
-// connection: with many waiting users, the pool would be empty.
+// acquire tries to get the lock until ctx is done. Between two attempts it keeps no
+// connection. Otherwise many waiting users would use up the pool.
 func (s *Tokens) acquire(ctx context.Context, key string, hold time.Duration) (*held, error) {
 	try := s.tryConn
 	if s.table.dialect == SQLite {
@@ -152,8 +152,9 @@ func onHeld[T any](ctx context.Context, h *held, f func(context.Context, querier
 		if h.over != nil {
 			return v, h.over
 		}
-		// Drivers close the connection to end a statement. Without ctx, a caller who
-		// gives up does not end the lock, which may be another caller's.
+		// The statement must not end with the caller's ctx. To cancel a statement,
+		// drivers close the connection. That would end the lock, which may be another
+		// caller's.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
 		defer cancel()
 		v, err = f(ctx, h.conn)
@@ -183,7 +184,7 @@ func (h *held) giveBack() {
 	})
 }
 
-// end ends the lock. It is called once, with a place in busy.
+// end ends the lock. It is called once, by a caller who has put an element into busy.
 func (h *held) end(ctx context.Context) {
 	defer leave(h.busy)
 	if h.slot != nil {

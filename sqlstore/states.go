@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	// Every sweepPuts-th Put removes at most sweepRows expired rows. That is more rows
-	// than were put since, so that their number falls, and few enough to be fast.
+	// Every sweepPuts-th Put removes at most sweepRows expired rows. sweepRows is greater
+	// than sweepPuts, so that the number of expired rows falls. It is small, so that a
+	// sweep is fast.
 	sweepPuts  = 100
 	sweepRows  = 400
 	sweepLimit = time.Second
@@ -24,9 +25,9 @@ const (
 // by any number of processes.
 //
 // A login costs one statement when it starts and one when the browser returns. With
-// [MySQL], the second is a transaction of two statements, because MySQL cannot delete
-// a row and return it in one. Rows expire by the database's clock; every hundredth Put
-// of a process removes expired ones. A call without a deadline ends after 10 seconds.
+// [MySQL], the second is a transaction of two statements, because MySQL cannot delete and
+// return a row in one statement. Rows expire by the database's clock. Every hundredth Put
+// of a process removes expired rows. A call without a deadline ends after 10 seconds.
 //
 // While the database is down, every call is an error. So is a Take whose outcome is
 // unknown: the login is refused, and the user starts again. See docs/sql.md.
@@ -47,7 +48,7 @@ func NewStates(db *sql.DB, dialect Dialect, c Config) (*States, error) {
 	}
 	s := &States{table: t}
 	s.stmts, t.create = newStateStatements(dialect, t.name)
-	// A random start: processes that end soon remove expired rows, too.
+	// The count starts at random, so that short-lived processes also remove expired rows.
 	s.puts.Store(rand.Uint64N(sweepPuts))
 	return s, nil
 }
@@ -143,8 +144,8 @@ func (s *States) takeRow(ctx context.Context, key []byte) (row takenRow, err err
 }
 
 // takeInTransaction is for MySQL. The row is locked before it is read, so the second
-// of two transactions does not find it. At READ COMMITTED, a missing row locks no gap
-// that others want to insert into.
+// of two transactions does not find it. At READ COMMITTED, the search for a missing row
+// does not lock a gap, which would block the inserts of others.
 func (s *States) takeInTransaction(ctx context.Context, key []byte) (row takenRow, err error) {
 	tx, err := s.table.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {

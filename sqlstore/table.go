@@ -19,12 +19,12 @@ const (
 	// callLimit ends a call whose context has no deadline.
 	callLimit = 10 * time.Second
 
-	// conflictRetries limits how often a call is repeated that the database rolled
+	// conflictRetries limits how often a call is repeated after the database rolled it
 	// back because of a conflict with another transaction.
 	conflictRetries = 5
 
-	// Attempts are repeated after 5, 10, 20, … 200 ms, less a random part of up to
-	// one half: processes that wait for the same thing do not stay in step.
+	// The pauses between attempts are 5, 10, 20, … 200 ms. Each is shortened by a random
+	// part of up to one half, so that waiting processes do not try at the same moments.
 	firstPause   = 5 * time.Millisecond
 	longestPause = 200 * time.Millisecond
 )
@@ -121,8 +121,8 @@ func read[T any](ctx context.Context, t *table, f func() (T, error)) (T, error) 
 	return promptly(ctx, nil, func() (T, error) { return retry(ctx, t, f) })
 }
 
-// write runs f, which changes something. SQLite has one writer at a time. The
-// writers of one process wait in a queue; without it they would find the file busy.
+// write runs f, which changes something. SQLite has one writer at a time. The writers of
+// one process wait in a queue. Without the queue they would find the file locked.
 func write[T any](ctx context.Context, t *table, f func() (T, error)) (T, error) {
 	return promptly(ctx, nil, func() (v T, err error) {
 		if t.dialect == SQLite {
@@ -152,9 +152,9 @@ func retry[T any](ctx context.Context, t *table, f func() (T, error)) (T, error)
 	}
 }
 
-// promptly runs f and returns its result, or the error of ctx as soon as ctx is done:
-// some drivers ignore the context while they wait. A later result goes to late,
-// unless late is nil.
+// promptly runs f and returns its result, or the error of ctx as soon as ctx is done.
+// Some drivers ignore the context while they wait. If f returns later, its result is
+// passed to late, unless late is nil.
 func promptly[T any](ctx context.Context, late func(T, error), f func() (T, error)) (v T, err error) {
 	type result struct {
 		v   T
@@ -198,7 +198,7 @@ func rest(ctx context.Context, attempt int) bool {
 	}
 }
 
-// enter takes a place in c, and waits for one until ctx is done.
+// enter puts an element into c. It waits for room until ctx is done.
 func enter(ctx context.Context, c chan none) error {
 	select {
 	case c <- none{}:

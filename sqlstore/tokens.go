@@ -19,9 +19,9 @@ import (
 // provider. It is safe for concurrent use, by any number of processes.
 //
 // The lock on a token is the database's own. It ends when its holder's connection
-// ends, and after the time that its holder asked for if the holder falls silent. In
-// PostgreSQL, MySQL and MariaDB a held lock takes one connection of the pool; a
-// process that waits takes none. Locks leave a quarter of the pool to other calls.
+// ends. If the holder stops responding, it ends after the time that the holder asked for.
+// In PostgreSQL, MySQL and MariaDB a held lock takes one connection of the pool. A
+// waiting process takes none. Locks leave a quarter of the pool to other calls.
 //
 // A load and a save are one statement each. A call without a deadline ends after 10
 // seconds. See docs/sql.md for the lock and for failures of the database.

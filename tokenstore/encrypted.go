@@ -14,7 +14,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// sealedPrefix begins what is stored in place of an access token.
+// sealedPrefix begins the text that is stored in place of an access token.
 const sealedPrefix = "sealed-v1."
 
 // Keys encrypt tokens for [Encrypted]. They are made by [NewKeys] and safe for
@@ -38,8 +38,8 @@ func NewKeys(keys ...[]byte) (*Keys, error) {
 }
 
 // ReadingPlaintext returns keys that also load tokens that are not encrypted yet. Saving
-// encrypts them. Use it while an existing store changes over, and no longer: whoever can
-// write to the store can then plant a token of their own.
+// encrypts them. Use it only while an existing store changes over to encryption: during
+// that time, anyone who can write to the store can plant a token of their own.
 func (k *Keys) ReadingPlaintext() *Keys {
 	if k == nil {
 		return nil
@@ -59,8 +59,8 @@ func (k *Keys) Format(f fmt.State, verb rune) { quiet.Format(f, verb, "tokenstor
 // field. The result is an [oauth2login.TokenLocker] if store is one. Results for equal
 // stores (==), the same keys, provider and user are equal.
 //
-// An old value that is put back into the inner store can't be told from the right one.
-// See docs/tokens.md.
+// Encrypted can't detect that an old value was put back into the inner store. See
+// docs/tokens.md.
 func Encrypted(store oauth2login.TokenStore, keys *Keys, provider, user string) oauth2login.TokenStore {
 	e := encrypted{store, keys, provider, user}
 	if _, ok := store.(oauth2login.TokenLocker); ok {
@@ -147,9 +147,9 @@ func (e encryptedLocker) LockToken(ctx context.Context, hold time.Duration) (unl
 	return e.inner.(oauth2login.TokenLocker).LockToken(ctx, hold)
 }
 
-// open undoes SaveToken.
+// open decrypts the text that SaveToken stored.
 func (e encrypted) open(text string) (*oauth2.Token, error) {
-	// The decoder skips line ends. No store adds any, so they are refused.
+	// The decoder ignores line breaks. No store adds any, so a text with one is refused.
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err == nil && !strings.ContainsAny(text, "\r\n") {
 		var data []byte

@@ -29,9 +29,9 @@ const (
 // [NewFile]. It is safe for concurrent use by any number of goroutines and processes
 // of one machine.
 //
-// The file holds JSON, readable for its owner only. A program that is killed at any
-// moment leaves the old token or the new one, whole. Beside the file stand path+".tmp"
-// during a save, and path+".lock", which is empty and stays.
+// The file contains JSON, and only its owner can read it. A program that is killed at any
+// moment leaves the old token or the new one, complete. During a save there is also the
+// file path+".tmp". The lock is on path+".lock", which is empty and is not removed.
 //
 // A file or a directory that is not safe is refused with an [*UnsafeFileError].
 // See docs/tokens.md for what that means, for the lock, and for systems without owners,
@@ -44,8 +44,8 @@ type File struct {
 	// system. The one inside holds an element.
 	locking, saving chan struct{}
 
-	// rest is when this File may take the lock again. The goroutine inside locking
-	// owns it.
+	// rest is the earliest time at which this File may take the lock again. Only the
+	// goroutine inside locking uses it.
 	rest time.Time
 }
 
@@ -90,7 +90,7 @@ func NewFile(path string, opts ...FileOption) (*File, error) {
 	return f, nil
 }
 
-// UnsafeFileError is a token file, a file beside it, or its directory, that others
+// UnsafeFileError reports a token file, a file beside it, or its directory, that others
 // could read or replace.
 type UnsafeFileError struct {
 	Path   string      // the file or the directory
@@ -107,8 +107,8 @@ func unsafeFile(path string, info fs.FileInfo, reason, remedy string) error {
 	return &UnsafeFileError{path, info.Mode(), reason, remedy}
 }
 
-// fileError begins all errors of this file. The texts of its causes are those of the
-// operating system and of this package: they contain paths, but no token.
+// fileError makes all errors of a File. The texts of their causes come from the operating
+// system and from this package. They contain paths, but no token.
 func fileError(text string, err error) error {
 	if err == nil {
 		return quiet.New(where, "file: "+text)
@@ -160,8 +160,8 @@ func (f *File) ready(ctx context.Context) error {
 	return nil
 }
 
-// checkRoot refuses what "sudo program" would do to a user's files: root's files in
-// the user's directory would shut the user out.
+// checkRoot refuses to work as root in another user's directory, as "sudo program" would.
+// Files of root in that directory would lock the user out.
 func (f *File) checkRoot() error {
 	if f.volume || os.Geteuid() != 0 {
 		return nil
@@ -199,9 +199,10 @@ func (f *File) read(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// openChecked opens a file. It must be a regular file of this user, and pass check.
+// openChecked opens a file. The file must be a regular one, belong to this user, and pass
+// check.
 func openChecked(path string, open func() (*os.File, error), check func(string, fs.FileInfo) error) (*os.File, error) {
-	// To open a pipe or a device may wait, or have an effect.
+	// Opening a pipe or a device may block or have side effects.
 	if info, err := os.Lstat(path); err == nil {
 		if err := checkKind(path, info); err != nil {
 			return nil, err
@@ -228,10 +229,11 @@ func openChecked(path string, open func() (*os.File, error), check func(string, 
 	return file, nil
 }
 
-// SaveToken implements [oauth2login.TokenStore]. It replaces the file. After an error
-// that says so, the old token is still there. A nil token is an error.
+// SaveToken implements [oauth2login.TokenStore]. It replaces the file. If an error means
+// that the old token is still there, its text says so. A nil token is an error.
 //
-// A save that has begun does not stop for ctx: the disk can't be told to give up.
+// The end of ctx does not stop a save that has begun: writing to a disk can't be
+// cancelled.
 func (f *File) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	if err := f.ready(ctx); err != nil {
 		return err
@@ -302,7 +304,8 @@ func (f *File) remove(ctx context.Context) error {
 	if err := f.checkReplaceable(); err != nil {
 		return err
 	}
-	// The lock of the temporary file keeps out writers, who would lose it.
+	// The lock on the temporary file keeps writers out. Otherwise discard would remove
+	// their file.
 	tmp, tmpErr := f.createTemp(ctx)
 	err := removeFile(ctx, f.path)
 	if tmpErr != nil {
@@ -316,9 +319,9 @@ func (f *File) remove(ctx context.Context) error {
 }
 
 // LockToken implements [oauth2login.TokenLocker] with flock(2), on Windows with
-// LockFileEx. Such a lock has no lifetime, so hold is ignored: the lock ends with
-// unlock, or when its process ends. A stopped process keeps it. The lock outlives ctx.
-// A second call of unlock does nothing.
+// LockFileEx. Such a lock has no lifetime, so hold is ignored. The lock ends with unlock,
+// or when its process ends. A process that is stopped but not ended keeps it. The end of
+// ctx does not end the lock. A second call of unlock does nothing.
 func (f *File) LockToken(ctx context.Context, _ time.Duration) (unlock func(), err error) {
 	if err := f.ready(ctx); err != nil {
 		return nil, err
@@ -333,12 +336,12 @@ func (f *File) LockToken(ctx context.Context, _ time.Duration) (unlock func(), e
 	}
 	begin := time.Now()
 	return sync.OnceFunc(func() {
-		// Close is not enough: a process that is just being started may have
-		// inherited the file.
+		// Close alone would not end the lock: a child process that is just being started
+		// may have inherited the file.
 		unlockFile(file)
 		file.Close()
-		// Other processes poll every maxPoll. They would never get the lock if
-		// goroutines of this one took it again at once.
+		// Other processes poll every maxPoll. If goroutines of this process took the lock
+		// again at once, the others would never get it.
 		end := time.Now()
 		f.rest = end.Add(min(end.Sub(begin), maxPoll))
 		<-f.locking

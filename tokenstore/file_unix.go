@@ -18,7 +18,8 @@ const (
 	noFollow  = syscall.O_NOFOLLOW
 )
 
-// lockKind matters where one file carries two locks. Here each has its own.
+// lockKind is used on Windows only, where one file has two locks. Here each lock has a
+// file of its own.
 type lockKind struct{}
 
 var tokenLock lockKind
@@ -72,8 +73,8 @@ func (f *File) createTemp(ctx context.Context) (*temp, error) {
 			return t, nil
 		}
 		t.discard()
-		// A leftover that others can read is made anew. If the new file is as
-		// bad, the file system does not keep modes.
+		// A leftover file that others can read is removed and created again. If the new
+		// file is no better, the file system does not store modes.
 		if _, unsafe := errors.AsType[*UnsafeFileError](err); !unsafe || remade {
 			return nil, err
 		}

@@ -16,8 +16,8 @@ const (
 	noFollow  = 0
 )
 
-// lockKind is the byte of the lock file that a lock is on. An open file can't be
-// renamed here, so the temporary file can't carry its own lock.
+// lockKind is the byte of the lock file that is locked. Windows can't rename an open
+// file, so the temporary file can't have a lock of its own.
 type lockKind uint32
 
 const (
@@ -58,8 +58,8 @@ func unlockFile(file *os.File) {
 	_, _, _ = unlockFileEx.Call(file.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(at)))
 }
 
-// insist repeats do for 2 seconds, or until ctx is done, while another process (a virus
-// scanner, for example) has the file open in a way that forbids it.
+// insist repeats do while another process, such as a virus scanner, has the file open in
+// a way that makes do fail. It stops after 2 seconds, or when ctx is done.
 func insist(ctx context.Context, do func() error) error {
 	end := time.Now().Add(2 * time.Second)
 	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {

@@ -34,9 +34,9 @@ func Marshal(tok *oauth2.Token) ([]byte, error) {
 	return data, nil
 }
 
-// Unmarshal undoes [Marshal]. It also reads what encoding/json made of an
-// [oauth2.Token]. Anything else than one JSON object with members of the right types
-// is an error, which quotes nothing of data.
+// Unmarshal decodes what [Marshal] returned. It also reads an [oauth2.Token] that
+// encoding/json encoded. data must be one JSON object whose members have the right types.
+// Errors quote nothing of data.
 func Unmarshal(data []byte) (*oauth2.Token, error) {
 	s := &stored{Token: new(oauth2.Token)}
 	// null leaves s nil.

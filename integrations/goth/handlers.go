@@ -13,30 +13,34 @@ import (
 )
 
 const (
-	// cookieName is that of the login's cookie, after the prefix. One name for all
-	// logins: gothic knows one login of a browser, too.
+	// cookieName is the name of the login's cookie, without the prefix __Host-. All
+	// logins use the same name, because gothic too keeps only one login for each browser.
 	cookieName = "goth-login"
 
-	// gothicSession is gothic.SessionName. Applications that use goth without gothic
-	// need not import it.
+	// gothicSession has the value of gothic.SessionName. It is copied so that
+	// applications that use goth without gothic need not import gothic.
 	gothicSession = "_gothic_session"
 
-	// cookieLife is longer than a login may take (Options.LoginLifetime), so that a late
-	// callback is told so by Authorize.
+	// cookieLife is longer than a login may take (Options.LoginLifetime). So a late
+	// callback still has its cookie, and Authorize reports that it is late.
 	cookieLife = 90 * time.Minute
 )
 
-// BeginHandler goes around the handler of the login link, gothic.BeginAuthHandler for
-// example. When next redirects to a provider, it sets a cookie that belongs to the state
-// in the redirect. [Provider.CallbackHandler] then demands that cookie.
+// BeginHandler wraps the handler of the login link, for example gothic.BeginAuthHandler.
+// When next redirects to a provider, BeginHandler sets a cookie that belongs to the state
+// in the redirect. [Provider.CallbackHandler] then requires that cookie.
 //
-// On https its name begins with __Host-: unlike gothic's session, a sibling subdomain can't
-// set it. If the redirect URL of p is plain http, as on loopback, it has no prefix.
+// If the redirect URL of p is https, the cookie's name begins with __Host-. So a sibling
+// subdomain can't set it, as it can set gothic's session. If the redirect URL is plain
+// http, as on loopback, the name has no prefix.
 //
-// There is no cookie, and so no login, for a redirect without a state, or with the very
-// state of the login request: whoever made the link knows it. next does not see gothic's
-// session of before: goth's example tries to complete that in the handler of the login
-// link, where it could be a planted one. Requests that are not navigations are refused, as
+// BeginHandler sets no cookie if the redirect has no state, or the same state as the
+// login request: whoever made the login link would know that state. Without the cookie
+// the login fails.
+//
+// next does not see the gothic session that the browser sends. goth's example tries to
+// complete that session in the handler of the login link, but an attacker may have
+// planted it. Requests that are not navigations are refused, as
 // [oauth2login.NavigationsOnly] does.
 func (p *Provider) BeginHandler(next http.Handler) http.Handler {
 	return oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -45,14 +49,14 @@ func (p *Provider) BeginHandler(next http.Handler) http.Handler {
 	}))
 }
 
-// CallbackHandler goes around the handler of the redirect URL, which calls
-// gothic.CompleteUserAuth. It passes on only callbacks of the login that this browser
+// CallbackHandler wraps the handler of the redirect URL, which calls
+// gothic.CompleteUserAuth. It passes on only the callback of the login that this browser
 // began last, through [Provider.BeginHandler], and deletes the cookie.
 //
-// It answers everything else itself, in plain text: 403 to a callback of another login or
-// browser, 405 to a POST, and what is not a navigation as
-// [oauth2login.NavigationsOnly] does. gothic does not see these requests, so its session
-// is left for the login that it belongs to.
+// It answers all other requests itself, in plain text. A callback of another login or
+// browser gets status 403, and a POST gets 405. Requests that are not navigations are
+// refused as by [oauth2login.NavigationsOnly]. gothic does not see any of these requests,
+// so its session is kept for its own login.
 func (p *Provider) CallbackHandler(next http.Handler) http.Handler {
 	return oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -104,7 +108,7 @@ func (p *Provider) refusal(r *http.Request) string {
 	return "Not logged in: this browser did not begin this login, or has begun another one since. Please start again."
 }
 
-// beginning sets the cookie when the answer's header is complete.
+// beginning is a ResponseWriter that sets the cookie just before the header is written.
 type beginning struct {
 	http.ResponseWriter
 	p     *Provider
@@ -125,8 +129,8 @@ func (w *beginning) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// cookieValue belongs to one state, which is random. With the prefix nobody else can set
-// it, so it needs no secret of its own.
+// cookieValue is a hash of the state, which is random. With the prefix __Host- no other
+// host can set the cookie, so the value needs no secret of its own.
 func cookieValue(state string) string {
 	sum := sha256.Sum256([]byte(state))
 	return base64.RawURLEncoding.EncodeToString(sum[:])

@@ -49,9 +49,9 @@ type Provider struct {
 
 var _ goth.Provider = (*Provider)(nil)
 
-// New makes a provider for [goth.UseProviders], with the name "shangcloud". All that
-// is set in p holds: scopes, state store, deployment, HTTP client. A nil p panics:
-// it is an error of [shangcloud.New] that nobody looked at.
+// New makes a provider for [goth.UseProviders], with the name "shangcloud". It uses all
+// settings of p: scopes, state store, deployment, HTTP client. It panics if p is nil,
+// which means that an error of [shangcloud.New] was ignored.
 func New(p *shangcloud.Provider) *Provider {
 	if p == nil {
 		panic("gothshangcloud: New needs a provider")
@@ -69,15 +69,15 @@ func New(p *shangcloud.Provider) *Provider {
 // Name is the name that goth knows p by.
 func (p *Provider) Name() string { return *p.name.Load() }
 
-// SetName changes the name, where there are two applications or deployments of
-// ShangCloud. Call it before [goth.UseProviders], which notes the name.
+// SetName changes the name, for programs with two applications or deployments of
+// ShangCloud. Call it before [goth.UseProviders], which registers p under its name.
 func (p *Provider) SetName(name string) { p.name.Store(&name) }
 
-// Debug does nothing: there is nothing to be shown that is not a secret.
+// Debug does nothing: everything that it could print is secret.
 func (p *Provider) Debug(bool) {}
 
-// BeginAuth starts a login, which can be finished within 5 minutes. The state is
-// random, followed by a dot and the one given, if that is not empty.
+// BeginAuth starts a login, which can be finished within 5 minutes. The state of the
+// login is random. If the parameter state is not empty, it is appended after a dot.
 //
 // The error is that of [shangcloud.Provider.StartLogin]: it matches
 // [oauth2login.ErrStateStore] if the login could not be remembered.
@@ -103,11 +103,11 @@ func (p *Provider) BeginAuth(state string) (goth.Session, error) {
 	return newSession(stored{authURL, browser.Header.Get("Cookie")}), nil
 }
 
-// RefreshTokenAvailable is true: ShangCloud's answers carry refresh tokens.
+// RefreshTokenAvailable returns true: ShangCloud's answers contain refresh tokens.
 func (p *Provider) RefreshTokenAvailable() bool { return true }
 
-// RefreshToken returns a new token, with the refresh token that is in force from now
-// on: where the platform rotates them, the old one must not be used again, by nobody.
+// RefreshToken returns a new token. Use its refresh token from now on. If the platform
+// rotates refresh tokens, nobody may use the old one again.
 //
 // The error matches [oauth2login.ErrLoginRequired] if the platform refused the refresh
 // token or there is none, and [oauth2login.ErrUnavailable] if the platform is at fault.
@@ -115,16 +115,16 @@ func (p *Provider) RefreshToken(refreshToken string) (*oauth2.Token, error) {
 	return p.p.TokenSource(&oauth2.Token{RefreshToken: refreshToken}).Token()
 }
 
-// answer is what StartLogin and FinishLogin write to. Only its header matters: what
-// they set as a cookie is kept in the session.
+// answer is the ResponseWriter for StartLogin and FinishLogin. It keeps the header only:
+// the session stores the cookie that they set.
 type answer http.Header
 
 func (a answer) Header() http.Header         { return http.Header(a) }
 func (a answer) Write(b []byte) (int, error) { return len(b), nil }
 func (a answer) WriteHeader(int)             {}
 
-// request is what StartLogin and FinishLogin see of a browser. They do not look at
-// its address.
+// request returns a browser's request for StartLogin and FinishLogin. They do not use its
+// address.
 func request(query string) *http.Request {
 	return &http.Request{Method: http.MethodGet, URL: &url.URL{Path: "/", RawQuery: query}, Header: make(http.Header)}
 }

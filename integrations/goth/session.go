@@ -15,30 +15,30 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// stateSeparator stands between our part of a state and the application's. It does
-// not occur in ours.
+// stateSeparator separates this package's part of a state from the application's. It does
+// not occur in this package's part.
 const stateSeparator = "."
 
 // Session is one login, from the redirect to ShangCloud to the user's data. It is
 // made by [Provider.BeginAuth] or [Provider.UnmarshalSession] and safe for concurrent
 // use. The zero value is no login: GetAuthURL, Authorize and FetchUser refuse it.
 //
-// It prints as its type. Marshal and String, by goth's convention, give what a store
-// has to keep.
+// Package fmt prints only its type. Marshal and String return the data that a store has
+// to keep, by goth's convention.
 type Session struct {
-	// Package fmt does not follow an atomic.Pointer, whatever the verb, wherever the
-	// Session stands.
+	// Package fmt does not follow an atomic.Pointer. So no verb prints the session, not
+	// even as a field of another struct.
 	login atomic.Pointer[stored] // nil: none
 	token atomic.Pointer[oauth2.Token]
 }
 
 var _ goth.Session = (*Session)(nil)
 
-// stored is a session between two requests: no tokens. Names are goth's, where
-// it has one.
+// stored is the part of a session that is kept between two requests. It contains no
+// tokens. Its fields have the names that goth uses, if there are any.
 type stored struct {
 	AuthURL string
-	Cookie  string // what StartLogin gave the browser, as a Cookie header has it
+	Cookie  string // the cookies of StartLogin, as a Cookie header
 }
 
 func newSession(login stored) *Session {
@@ -47,7 +47,7 @@ func newSession(login stored) *Session {
 	return s
 }
 
-// stored is the zero value for no login.
+// stored returns the stored part of s, or the zero value if s has no login.
 func (s *Session) stored() stored {
 	if login := s.login.Load(); login != nil {
 		return *login
@@ -64,8 +64,8 @@ func (s *Session) GetAuthURL() (string, error) {
 	return authURL, nil
 }
 
-// Marshal returns s for a store, without tokens: a session that was stored has to be
-// authorized. It holds the secret that finishes this one login.
+// Marshal returns s as text for a store, without tokens: a session that is loaded again
+// has to be authorized. The text contains the secret that finishes this login.
 func (s *Session) Marshal() string {
 	b, err := json.Marshal(s.stored())
 	if err != nil {
@@ -74,17 +74,18 @@ func (s *Session) Marshal() string {
 	return string(b)
 }
 
-// String is Marshal, by goth's convention. Package fmt does not use it.
+// String is the same as Marshal, by goth's convention. Package fmt does not call it.
 func (s *Session) String() string { return s.Marshal() }
 
 // Format prints the type only, whatever the verb.
 func (s *Session) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, "gothshangcloud.Session") }
 
-// MarshalJSON gives an empty object: s is stored with Marshal, and JSON ends in logs.
+// MarshalJSON returns an empty object, because JSON is often logged. To store s, use
+// Marshal.
 func (s *Session) MarshalJSON() ([]byte, error) { return []byte("{}"), nil }
 
-// UnmarshalSession reads what [Session.Marshal] returned. It takes no tokens from
-// anywhere: a session that was tampered with is still one that has to be authorized.
+// UnmarshalSession reads what [Session.Marshal] returned. It never reads tokens from
+// data, so a forged session still has to be authorized.
 func (p *Provider) UnmarshalSession(data string) (goth.Session, error) {
 	var v stored
 	if err := json.Unmarshal([]byte(data), &v); err != nil {
@@ -93,13 +94,12 @@ func (p *Provider) UnmarshalSession(data string) (goth.Session, error) {
 	return newSession(v), nil
 }
 
-// Authorize redeems the login, which works once, and then the authorization code in
-// params, the parameters of the callback. It returns the access token; FetchUser
-// returns all there is. provider has to be the one that s was begun with.
+// Authorize finishes the login, which works once, and exchanges the authorization code.
+// params are the parameters of the callback. It returns the access token only: FetchUser
+// returns all tokens. provider must be the one that began s.
 //
-// The errors are those of [shangcloud.Provider.FinishLogin]. With gothic, an error of
-// the callback comes out of CompleteUserAuth as it is; [oauth2login.ErrAccessDenied] is
-// a user's No.
+// The errors are those of [shangcloud.Provider.FinishLogin]. gothic.CompleteUserAuth
+// returns them unchanged. [oauth2login.ErrAccessDenied] means that the user refused.
 func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string, error) {
 	p, ok := provider.(*Provider)
 	if !ok || p == nil {
@@ -112,7 +112,7 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 	q := make(url.Values)
 	// RFC 6749, section 4.1.2 and 4.1.2.1; RFC 9207.
 	for _, name := range []string{"state", "code", "error", "error_description", "error_uri", "iss"} {
-		if values, ok := params.(url.Values); ok { // of gothic: FinishLogin sees what is repeated, or empty
+		if values, ok := params.(url.Values); ok { // gothic passes these; FinishLogin then also sees repeated and empty parameters
 			if values.Has(name) {
 				q[name] = values[name]
 			}
@@ -122,8 +122,9 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 	}
 	if len(q["state"]) == 1 {
 		got := q.Get("state")
-		// FinishLogin sees to our part. This is for the application's, which not
-		// everyone who uses goth without gothic compares.
+		// FinishLogin checks this package's part of the state. This comparison covers the
+		// application's part too, because not every application that uses goth without
+		// gothic does.
 		if subtle.ConstantTimeCompare([]byte(got), []byte(stateOf(authURL))) != 1 {
 			return "", oauth2login.ErrWrongBrowser
 		}

@@ -20,12 +20,13 @@ import (
 
 // FetchUser asks ShangCloud who logged in. It needs [shangcloud.ScopeUserBasic].
 //
-// UserID is the user's ID in decimal, Name and NickName are both the nickname.
-// RawData is the platform's answer, with the ID as an int64, which no float64 rounds,
-// and without nulls, which encoding/gob, the format of gorilla's sessions, refuses.
+// UserID is the user's ID in decimal. Name and NickName are both the nickname. RawData is
+// the platform's answer, with two changes. The ID is an int64, because a float64 could
+// round it. Null members are left out, because encoding/gob, the format of gorilla's
+// sessions, refuses them.
 //
-// A session that has not been authorized is an error; so is an answer without a user
-// ID. With an error the user is the zero one, without tokens. Errors are those of
+// A session that has not been authorized is an error. So is an answer without a user ID.
+// With an error, the returned user is the zero value, without tokens. Errors are those of
 // [shangcloud.API.UserInfo].
 func (p *Provider) FetchUser(session goth.Session) (goth.User, error) {
 	s, ok := session.(*Session)
@@ -54,7 +55,8 @@ func (p *Provider) FetchUser(session goth.Session) (goth.User, error) {
 	}, nil
 }
 
-// userInfo is [shangcloud.API.UserInfo], and all members of the answer besides.
+// userInfo returns the result of [shangcloud.API.UserInfo], and all members of the
+// answer.
 func (p *Provider) userInfo(ctx context.Context, tok *oauth2.Token) (*shangcloud.UserInfo, map[string]any, error) {
 	client := p.p.Client(oauth2.StaticTokenSource(tok))
 	t := &tap{base: client.Transport, to: p.base}
@@ -72,8 +74,8 @@ func (p *Provider) userInfo(ctx context.Context, tok *oauth2.Token) (*shangcloud
 	return info, raw, nil
 }
 
-// tap sends an API's request to the deployment at the address to, and keeps the body
-// of the answer, as far as it is read. It serves one request.
+// tap is a transport for one request. It sends the request to the deployment with the
+// base URL to, and keeps a copy of the answer's body as it is read.
 type tap struct {
 	base http.RoundTripper
 	to   string

@@ -1,8 +1,8 @@
 // Package quiet makes errors and values that print no secret.
 //
 // Errors of net/http, of x/oauth2, and of other people's code can quote what a server
-// sent, and so a token or a client secret. An [Error] keeps such errors as causes for
-// errors.Is and errors.As, and prints its own words only.
+// sent, for example a token or a client secret. An [Error] keeps such errors as causes
+// for errors.Is and errors.As, but prints only its own text.
 package quiet
 
 import (
@@ -39,10 +39,10 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() []error { return e.causes }
 
-// SafeText is the text without the place, for errors that wrap this one.
+// SafeText returns the text without where. It is for errors that wrap this one.
 func (e *Error) SafeText() string { return e.text }
 
-// Placed returns the outermost error in the chain of err that names its place.
+// Placed returns the outermost Error in the chain of err whose where is not empty.
 func Placed(err error) (*Error, bool) {
 	e, ok := errors.AsType[*Error](err)
 	for ok && e.where == "" {
@@ -72,13 +72,13 @@ func Format(f fmt.State, verb rune, text string) {
 	_, _ = io.WriteString(f, text)
 }
 
-// Unknown is what Describe returns for an error whose text nothing is known about.
+// Unknown is what Describe returns for an error that it does not recognize.
 const Unknown = "the request failed"
 
 // Describe returns harmless words for any error.
 //
-// It trusts the outermost error only if that vouches for its text with a method
-// SafeText, as the errors of this module's stores do.
+// If an error in the chain has a method SafeText, Describe uses the text of that method.
+// The errors of this module's stores have it.
 func Describe(err error) string {
 	if safe, ok := errors.AsType[interface {
 		error
@@ -124,9 +124,9 @@ func describeCall(err error) string {
 	return Unknown
 }
 
-// DescribeForeign is Describe for errors of the application's own code. Where nothing
-// is known about the text, it names the type of the innermost error: that tells an
-// operator where to look.
+// DescribeForeign is Describe for errors of the application's own code. If Describe does
+// not recognize the error, DescribeForeign names the type of the innermost error. That
+// tells an operator where to look.
 func DescribeForeign(err error) string {
 	if text := Describe(err); text != Unknown {
 		return text
@@ -148,8 +148,8 @@ func refusal(re *oauth2.RetrieveError) string {
 	return text
 }
 
-// Code returns code if a standard, or a well-known provider, defines it. Any other
-// code may be anything, for example a token that a hostile server sends back.
+// Code returns code if a standard or a well-known provider defines it, and otherwise "".
+// An unknown code may be anything, for example a token that a hostile server sends back.
 func Code(code string) string {
 	switch code {
 	case "invalid_request", "invalid_client", "invalid_grant", "unauthorized_client", "unsupported_grant_type",

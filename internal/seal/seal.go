@@ -45,9 +45,9 @@ type keyID [keyIDSize]byte
 // Keys is a list of keys. The first key seals, all of them open. Keys are safe for
 // concurrent use.
 //
-// Each place has its own key, derived with HKDF and SHA-256. Random nonces are safe
-// for 2³² messages under one key (NIST SP 800-38D, section 8.3), so this limit
-// applies to each place alone.
+// A place says where sealed data belongs: see [Keys.Seal]. Each place has its own key,
+// derived with HKDF and SHA-256. Random nonces are safe for 2³² messages under one key
+// (NIST SP 800-38D, section 8.3), so this limit applies to each place separately.
 type Keys struct {
 	first keyID
 	byID  map[keyID][]byte

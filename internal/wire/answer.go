@@ -24,23 +24,24 @@ import (
 // maxRetryAfter caps what a server can ask for with Retry-After.
 const maxRetryAfter = 24 * time.Hour
 
-// codingOverhead is how much longer than its content a compressed body may be. Without a
-// limit a server could send parts without content for ever.
+// codingOverhead is how many bytes longer than the limit of its content a compressed body
+// may be. Without it, a server could send compressed blocks without content for ever.
 const codingOverhead = 64 << 10
 
-// maxCodings is how many codings of a body are undone. Each takes memory.
+// maxCodings caps how many content codings of a body are decoded. Each takes memory.
 const maxCodings = 2
 
 // gzipMagic begins every gzip body (RFC 1952, section 2.3.1), and no JSON or form.
 var gzipMagic = []byte{0x1f, 0x8b}
 
-// ErrUnusable is in the chain of the error for an answer that is not what it should be.
+// ErrUnusable is in the chain of an error for an answer that is malformed, ambiguous or
+// too long.
 var ErrUnusable = errors.New("unusable answer")
 
 // Unusable returns an error that matches ErrUnusable. The text must not quote the answer.
 func Unusable(text string) error { return quiet.New("", "unusable answer: "+text, ErrUnusable) }
 
-// Answer is an answer that was read to its end.
+// Answer is an answer whose body was read completely, or up to a limit.
 type Answer struct {
 	Status int
 	Header http.Header
@@ -48,8 +49,8 @@ type Answer struct {
 }
 
 // Read reads and closes the body of res, up to limit bytes. A longer body is an error
-// if the status is a successful one, and is cut otherwise. Read undoes gzip and deflate,
-// which some proxies apply without being asked.
+// if the status is a successful one. Otherwise the body is cut. Read decodes gzip and
+// deflate, which some proxies apply without being asked.
 func Read(res *http.Response, limit int64) (*Answer, error) {
 	defer res.Body.Close()
 	a := &Answer{Status: res.StatusCode, Header: res.Header}
@@ -75,7 +76,7 @@ func Read(res *http.Response, limit int64) (*Answer, error) {
 
 var errDamaged = Unusable("not in the coding that its header names; perhaps a proxy changes answers")
 
-// decoder undoes the content codings of a body (RFC 9110, section 8.4), the last one
+// decoder decodes the content codings of a body (RFC 9110, section 8.4), the last one
 // first.
 func decoder(res *http.Response, limit int64) (io.Reader, error) {
 	from := io.Reader(res.Body)
@@ -92,7 +93,7 @@ func decoder(res *http.Response, limit int64) (io.Reader, error) {
 		}
 		bounded := bufio.NewReader(io.LimitReader(from, limit+codingOverhead))
 		if _, err := bounded.Peek(1); err != nil {
-			return bounded, nil // nothing is nothing in every coding
+			return bounded, nil // an empty body needs no decoding
 		}
 		var err error
 		if from, err = decode(bounded); isDamaged(err) {
@@ -121,7 +122,8 @@ func inflate(from *bufio.Reader) (io.Reader, error) {
 	return flate.NewReader(from), nil
 }
 
-// isDamaged reports whether a body is not in the coding that it should be in.
+// isDamaged reports whether err means that the body is not valid data of its content
+// coding.
 func isDamaged(err error) bool {
 	_, corrupt := errors.AsType[flate.CorruptInputError](err)
 	return corrupt || errors.Is(err, gzip.ErrChecksum) || errors.Is(err, gzip.ErrHeader) ||

@@ -16,37 +16,38 @@ import (
 )
 
 const (
-	// maxDrain is how much of an answer is read to keep its connection before the
-	// request is repeated.
+	// maxDrain caps how much of an answer is read and discarded before the request is
+	// repeated, so that the connection can be reused.
 	maxDrain = 64 << 10
 
 	// maxResends caps how often net/http resends a request with a token.
 	maxResends = 3
 )
 
-// A Source returns tokens within a context and replaces those that were rejected.
+// A Source returns tokens, and replaces those that the server rejected.
 type Source interface {
 	// Token returns a token that is valid now.
 	Token(ctx context.Context) (*oauth2.Token, error)
-	// Replace returns another token for one that was answered with 401, or the same
-	// one if there is no other.
+	// Replace returns another token after the server rejected one with status 401. If
+	// there is no other, it returns the same one.
 	Replace(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error)
-	// Accepted reports that the server took tok.
+	// Accepted tells the source that the server accepted tok.
 	Accepted(tok *oauth2.Token)
 }
 
-// Bearer is oauth2.Transport for named origins, with the request's context.
+// Bearer is like oauth2.Transport, but it sends tokens to Origins only, and Source gets
+// the request's context.
 type Bearer struct {
 	Source  Source
 	Base    http.RoundTripper
-	Limit   time.Duration // of a request whose context has no deadline
-	Where   string        // the place in errors: see package quiet
+	Limit   time.Duration // time-out of a request whose context has no deadline
+	Where   string        // begins the text of errors
 	Remedy  string        // how to allow another origin; the end of an error's text
 	Origins []string      // see Origin
 }
 
-// RoundTrip implements http.RoundTripper. The Request of the answer is req itself,
-// without the token.
+// RoundTrip implements http.RoundTripper. The field Request of the answer is req itself,
+// which does not contain the token.
 func (t *Bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.check(req); err != nil {
 		closeBody(req)
@@ -60,8 +61,8 @@ func (t *Bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// check looks at what is sent, the Host header included, and not only at where the
-// connection goes.
+// check refuses a request that would send the token to an origin that is not one of
+// Origins. It checks the Host header as well as the URL.
 func (t *Bearer) check(req *http.Request) error {
 	if t.Source == nil {
 		return quiet.New(t.Where, "client: made without a token source")
@@ -113,7 +114,7 @@ func (t *Bearer) roundTrip(req *http.Request) (*http.Response, error) {
 	return t.send(&again, next)
 }
 
-// send leaves req as it is, as a RoundTripper must.
+// send sends a copy of req with the token. A RoundTripper must not change req.
 func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, error) {
 	out := *req
 	out.Header = req.Header.Clone()
@@ -132,14 +133,14 @@ func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, err
 	return res, err
 }
 
-// Plain adapts a token source of x/oauth2, or of the application. Calls at the same time
-// share one call of the source, which may hang.
+// Plain adapts a token source of x/oauth2 or of the application. Concurrent calls of
+// Token share one call of the source, because the source may hang.
 type Plain struct {
 	Where  string
 	Source oauth2.TokenSource
 
 	mu   sync.Mutex
-	call *plainCall // under way, or nil
+	call *plainCall // the one that is running, or nil
 }
 
 type plainCall struct {
@@ -165,7 +166,7 @@ func (p *Plain) Token(ctx context.Context) (*oauth2.Token, error) {
 	return call.tok, nil
 }
 
-// join returns the call under way, or a new one.
+// join returns the running call, or starts one.
 func (p *Plain) join() *plainCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -183,11 +184,12 @@ func (p *Plain) join() *plainCall {
 	return p.call
 }
 
-// ErrForeign is application code that panicked, or ended its goroutine.
+// ErrForeign is in the chain of an error if application code panicked or ended its
+// goroutine.
 var ErrForeign = errors.New("code of the application failed")
 
-// failed tells an error of the source itself from one that the source got over the
-// network.
+// failed wraps an error of the source itself. It returns an error of this module or of
+// the network unchanged.
 func (p *Plain) failed(err error) error {
 	_, own := errors.AsType[*quiet.Error](err)
 	_, refused := errors.AsType[*oauth2.RetrieveError](err)
@@ -198,7 +200,7 @@ func (p *Plain) failed(err error) error {
 	return quiet.New(p.Where, "token: the token source failed", err)
 }
 
-// Replace has no other token.
+// Replace returns rejected, because there is no other token.
 func (p *Plain) Replace(_ context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
 	return rejected, nil
 }
@@ -206,8 +208,8 @@ func (p *Plain) Replace(_ context.Context, rejected *oauth2.Token) (*oauth2.Toke
 // Accepted does nothing.
 func (p *Plain) Accepted(*oauth2.Token) {}
 
-// Prompt is a transport that returns when the request's context ends, for a base that
-// does not: x/oauth2's transport does not pass the context on to a refresh.
+// Prompt is a transport that returns as soon as the request's context ends, even if Base
+// does not. x/oauth2's transport, for example, does not pass the context on to a refresh.
 type Prompt struct{ Base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
@@ -218,8 +220,9 @@ func (t Prompt) RoundTrip(req *http.Request) (*http.Response, error) {
 		func(res *http.Response) { _ = res.Body.Close() })
 }
 
-// Await returns the result of f, which is the application's code, or ctx.Err() as soon as
-// ctx is done. A panic of f is an error. A late result goes to drop unless that is nil.
+// Await returns the result of f, or ctx.Err() as soon as ctx is done. f is the
+// application's code: if it panics, Await returns an error. If f returns later without an
+// error, its result is passed to drop, unless drop is nil.
 func Await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, error) {
 	type result struct {
 		v   T

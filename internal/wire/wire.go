@@ -1,8 +1,8 @@
 // Package wire sends requests to servers that are not trusted to answer well.
 //
-// A request follows no redirect, is resent by net/http a bounded number of times, and
-// carries a token to named origins only. An answer is read up to a limit and has one
-// meaning or is an error. Errors print no word of the other side.
+// A request follows no redirect. net/http resends it a bounded number of times. A token
+// is sent to configured origins only. An answer is read up to a limit, and an ambiguous
+// answer is an error. Errors print nothing that the server sent.
 package wire
 
 import (
@@ -41,9 +41,9 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 	return t
 })
 
-// Client returns a copy of hc that follows no redirect and keeps no cookie: a redirect
-// would take codes, secrets and tokens along, and a jar would be shared by all users.
-// If hc is nil, the copy has a transport that keeps its connections.
+// Client returns a copy of hc that follows no redirects and keeps no cookies. A redirect
+// would send codes, secrets and tokens to another address. A cookie jar would be shared
+// by all users. If hc is nil, the copy has a transport that keeps its connections.
 func Client(hc *http.Client) *http.Client {
 	if hc == nil {
 		hc = &http.Client{Transport: defaultTransport()}
@@ -72,8 +72,8 @@ func WithLimit(ctx context.Context, limit time.Duration) (context.Context, conte
 
 // Send sends req, which is the caller's own copy. net/http may resend the body after a
 // lost connection, or after an HTTP/2 server refuses the stream, but at most resends
-// times. A code and a refresh token are sent with 0. The error prints nothing of the
-// other side.
+// times. For requests with a code or a refresh token, resends is 0. The error prints
+// nothing that the server sent.
 //
 // Send rejects status 101 and drops a malformed Location.
 func Send(rt http.RoundTripper, req *http.Request, resends int32) (*http.Response, error) {
@@ -83,8 +83,8 @@ func Send(rt http.RoundTripper, req *http.Request, resends int32) (*http.Respons
 		return nil, harmless(err)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		// net/http hands the connection over, asked for or not. No context ends
-		// the reading of the body then.
+		// net/http hands over the connection even if the request did not ask for that.
+		// The context could then no longer end a read of the body.
 		_ = res.Body.Close()
 		return nil, Unusable("it switches to another protocol")
 	}
@@ -96,13 +96,13 @@ func Send(rt http.RoundTripper, req *http.Request, resends int32) (*http.Respons
 
 // harmless wraps err so that it can be printed.
 func harmless(err error) error {
-	if own, ok := err.(*quiet.Error); ok { // a wrapped one would stand in somebody else's text
+	if own, ok := err.(*quiet.Error); ok { // not errors.As: the text of an error around it may not be harmless
 		return own
 	}
 	return quiet.New("", quiet.Describe(err), err)
 }
 
-// ErrUnavailable is the engine's ErrUnavailable, which is documented there.
+// ErrUnavailable is oauth2login.ErrUnavailable, and documented there.
 var ErrUnavailable = errors.New("oauth2login: the provider is unavailable or its answer is unusable")
 
 // Failed explains why a call failed. The error matches ErrUnavailable unless the caller
@@ -121,12 +121,14 @@ func Failed(ctx context.Context, where, op string, err error) error {
 	return quiet.New(where, op+": "+quiet.Describe(err), causes...)
 }
 
-// capResends caps how often net/http resends the body. With 0 a body is not sent again once
-// it was read, since it may have been received.
+// capResends caps how often net/http resends the body. If most is 0, a body that has been
+// read is not sent again, because the server may have received it.
 //
-// Only then is the body wrapped: net/http sends one of a type that it does not know apart
-// from the headers, and so does not read it for a connection that turns out to be closed.
-// Headers and body that go out together can't be cut in two, which no retry would mend.
+// The body is wrapped only if most is 0. net/http does not know the type of the wrapper,
+// so it sends the headers first and reads the body later. If the connection turns out to
+// be closed, the body is still unread and can be resent. Without the wrapper, headers and
+// body are sent together, so the connection cannot fail between them. No retry would
+// repair such a failure.
 func capResends(req *http.Request, most int32) {
 	again := req.GetBody
 	if req.Body == nil || req.Body == http.NoBody || again == nil {
@@ -171,8 +173,8 @@ func (b *watchedBody) Read(p []byte) (int, error) {
 	return b.ReadCloser.Read(p)
 }
 
-// Limited sends req with a time-out, unless its context has a deadline. The time-out
-// covers the body and ends when the body is closed.
+// Limited sends req with a time-out, unless its context has a deadline. The time-out also
+// covers reading the body, and ends when the body is closed.
 func Limited(req *http.Request, limit time.Duration, send func(*http.Request) (*http.Response, error)) (*http.Response, error) {
 	ctx, cancel := WithLimit(req.Context(), limit)
 	res, err := send(req.WithContext(ctx))

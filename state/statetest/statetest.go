@@ -31,15 +31,15 @@ import (
 )
 
 const (
-	// patience is how long a call may take after its context has ended. It tells a call
-	// that ends with its context from one that does not, and says nothing of speed.
+	// patience is how long a call may take after its context has ended. It only detects
+	// calls that ignore their context. It does not measure speed.
 	patience = 30 * time.Second
 
 	// queueing is how long a call may take behind many others.
 	queueing = time.Minute
 
-	// exactness is how far from its time to live an entry may end, and how long an
-	// expired entry may be kept.
+	// exactness is how much earlier or later than its time to live an entry may expire.
+	// It is also how long an expired entry may be kept.
 	exactness = time.Second
 
 	// downLimit is how long a call may try to reach a server that is down.
@@ -48,10 +48,10 @@ const (
 
 // Backend describes the store under test.
 type Backend struct {
-	// Open returns two values of the store, as two machines have them: with
-	// connections of their own, to one place (a table, a prefix). They may be the
-	// same value if the store belongs to one process. Each call returns a new, empty
-	// place on the same server.
+	// Open returns two values of the store, as two machines have them. Each has its own
+	// connections, but both use the same place, for example a table or a prefix. They may
+	// be the same value if the store belongs to one process. Each call of Open returns a
+	// new, empty place on the same server.
 	Open func(t *testing.T) (a, b state.Store)
 
 	// Down returns a store whose server can't be reached. If nil, this is not tested:
@@ -64,7 +64,7 @@ type Backend struct {
 	Count func(t *testing.T, a state.Store) int
 }
 
-// Run tests a store. Subtests open places of their own and run in parallel.
+// Run tests a store. Each subtest opens a place of its own. Subtests run in parallel.
 func Run(t *testing.T, b Backend) {
 	for _, test := range []struct {
 		name string
@@ -231,9 +231,9 @@ func testHugeTTL(_ *testing.T, s *stores) {
 	}
 }
 
-// testKeys uses keys that a careless store confuses with each other, or takes for a pattern
-// or a command. This library's own keys are harmless. A store may refuse other keys, but it
-// must not lose or confuse them.
+// testKeys uses keys that a careless store confuses with each other, or interprets as a
+// pattern or a command. The keys of this library are simple. A store may refuse other
+// keys, but it must not lose or confuse them.
 func testKeys(t *testing.T, s *stores) {
 	keys := []string{
 		"", "a", "A", "a ", " a", "a  ", "a\t", "a\n", "a\x00", "a\x00b", "á", "a\u0301", "ａ", "ß", "ss", "SS", "i", "İ", "ı",
@@ -275,7 +275,7 @@ func testKeys(t *testing.T, s *stores) {
 	}
 }
 
-// isOurs reports whether the library may make such a key.
+// isOurs reports whether key has the form of this library's keys.
 func isOurs(key string) bool {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 	return key != "" && len(key) <= 64 && strings.Trim(key, letters) == ""
@@ -317,7 +317,7 @@ func (s *stores) winners(takers int, key string, value []byte) int64 {
 	return winners.Load()
 }
 
-// testMany has many logins under way at the same time.
+// testMany runs many logins at the same time.
 func testMany(_ *testing.T, s *stores) {
 	const logins = 300
 	var wg sync.WaitGroup
@@ -333,7 +333,8 @@ func testMany(_ *testing.T, s *stores) {
 	wg.Wait()
 }
 
-// testExpiry takes entries of several ages, each of them once.
+// testExpiry takes entries at several ages and with several times to live, each entry
+// once.
 func testExpiry(_ *testing.T, s *stores) {
 	const moments, pause = 12, 350 * time.Millisecond
 	ttls := []time.Duration{time.Nanosecond, time.Second, 1500 * time.Millisecond, 2 * time.Second, 3*time.Second + 1}
@@ -362,7 +363,8 @@ type entry struct {
 	asked, there time.Time // when Put was called, and when it returned
 }
 
-// takeInTime takes an entry and checks that it is there until it expires.
+// takeInTime takes an entry and checks that it is found before it expires, and not
+// afterwards.
 func (s *stores) takeInTime(store state.Store, e *entry) bool {
 	s.t.Helper()
 	begin := time.Now()
@@ -415,7 +417,7 @@ func testContext(t *testing.T, s *stores) {
 	}
 }
 
-// testSecrets prints the store and its errors.
+// testSecrets checks that neither the store nor its errors print keys or values.
 func testSecrets(t *testing.T, s *stores) {
 	key, value := rand.Text(), rand.Text()
 	s.put(s.a, key, []byte(value), time.Minute)
@@ -442,7 +444,7 @@ func testSecrets(t *testing.T, s *stores) {
 	}
 }
 
-// testPlaces uses the same key in two places on one server.
+// testPlaces checks that the same key in two places on one server is two entries.
 func testPlaces(t *testing.T, s *stores) {
 	other, _ := s.backend.Open(t)
 	key := rand.Text()
@@ -454,7 +456,8 @@ func testPlaces(t *testing.T, s *stores) {
 	s.finds(other, key, []byte("there"))
 }
 
-// testLeftovers starts logins and never finishes them.
+// testLeftovers starts logins and never finishes them. The store must remove them when
+// they expire.
 func testLeftovers(t *testing.T, s *stores) {
 	if s.backend.Count == nil {
 		t.Skip("Backend.Count is nil: what the store keeps can't be counted")
@@ -482,8 +485,8 @@ func testLeftovers(t *testing.T, s *stores) {
 	}
 }
 
-// testDown uses a server that can't be reached. The store can't know then what was stored.
-// That must be an error, and not the same as not found.
+// testDown uses a server that can't be reached. The store can't know which entries exist,
+// so it must return an error. It must not report that an entry was not found.
 func testDown(t *testing.T, s *stores) {
 	if s.backend.Down == nil {
 		t.Skip("Backend.Down is nil: the store needs no server")

@@ -32,18 +32,18 @@ import (
 )
 
 const (
-	// patience is how long a call may take that has no reason to wait. It says nothing
-	// of speed: no machine is so slow.
+	// patience is how long a call may take if it need not wait for others. It does not
+	// measure speed: no machine is that slow.
 	patience = 30 * time.Second
 
 	// queueing is how long a call may take behind many others.
 	queueing = time.Minute
 
-	// shortly is how long a call that has to wait is watched.
+	// shortly is how long a test lets a call wait that has to wait.
 	shortly = 100 * time.Millisecond
 
-	// longHold is the lifetime of a lock where a test does not watch it end. It
-	// outlasts the patience of those who wait for the lock.
+	// longHold is the lifetime of a lock in tests that do not wait for its end. It is
+	// longer than any other call waits for the lock.
 	longHold = 10 * time.Minute
 
 	// shortHold is the lifetime of a lock whose end a test waits for.
@@ -172,8 +172,9 @@ func (s *stores) check(store oauth2login.TokenStore, want *oauth2.Token) {
 	}
 }
 
-// difference tells in which field two tokens differ. Expiry is compared as a moment,
-// whatever its time zone, to the microsecond: databases do not keep more.
+// difference describes the first field in which two tokens differ. Two expiries are equal
+// if they are the same moment, in any time zone, to the microsecond: databases do not
+// keep more.
 func difference(got, want *oauth2.Token) string {
 	switch {
 	case got == nil:
@@ -192,7 +193,7 @@ func difference(got, want *oauth2.Token) string {
 	return ""
 }
 
-// newToken returns a token whose parts whole recognizes.
+// newToken returns a new token. Both of its secrets end alike, which whole checks.
 func newToken() *oauth2.Token {
 	secret := rand.Text()
 	return &oauth2.Token{
@@ -501,8 +502,9 @@ func (s *lockers) lockFor(l oauth2login.TokenLocker, limit, hold time.Duration) 
 	return unlock, true
 }
 
-// testExclusion lets many goroutines count in the stored token. A step is lost if two of
-// them hold the lock at once, or if one does not see what the last one saved.
+// testExclusion lets many goroutines increment a number in the stored token. An increment
+// is lost if two goroutines hold the lock at once, or if one does not see what the
+// previous one saved.
 func testExclusion(t *testing.T, s *lockers) {
 	const workers, rounds = 8, 10
 	if !s.save(s.a, newToken()) {
@@ -664,7 +666,8 @@ func testUnlockWakes(t *testing.T, s *lockers) {
 	wg.Wait()
 }
 
-// testHeldForHold watches a lock for half of its lifetime.
+// testHeldForHold checks that nobody else gets a lock during the first half of its
+// lifetime.
 func testHeldForHold(t *testing.T, s *lockers) {
 	begin := time.Now()
 	unlock, ok := s.lockFor(s.lockA, patience, 2*shortHold)
@@ -682,7 +685,8 @@ func testHeldForHold(t *testing.T, s *lockers) {
 	unlock()
 }
 
-// testHoldEnds lets a holder fall silent, and come back when another one has the lock.
+// testHoldEnds lets a lock expire. Its holder calls unlock late, when another caller has
+// the lock, which must not end that lock.
 func testHoldEnds(t *testing.T, s *lockers) {
 	if !s.backend.HoldEnds {
 		t.Skip("Backend.HoldEnds is false: a lock need not end while its holder is alive")
