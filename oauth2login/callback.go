@@ -14,7 +14,7 @@ const (
 	maxParam = 4 << 10
 )
 
-// callbackParams are the parameters that a callback may bring.
+// callbackParams are the parameters of a callback that this package reads.
 var callbackParams = []string{"state", "code", "error", "error_description", "error_uri", "iss"}
 
 type callback struct {

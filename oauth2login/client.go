@@ -8,19 +8,21 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Client returns an HTTP client that adds the tokens of src to requests to origins, each
-// a scheme and a host such as "https://api.github.com". Without origins it is the origin
-// of the token endpoint. Requests to any other origin fail, also those that only name
-// another one in their Host header, and redirects are not followed.
+// Client returns an HTTP client that adds the token of src to its requests. It sends
+// requests only to origins. An origin is a scheme and a host, such as
+// "https://api.github.com". Without origins, the only one is the origin of the token
+// endpoint. A request to any other origin fails. So does a request whose Host header
+// names another origin. Redirects are not followed.
 //
-// Answers are asked for as they are: a request without Accept-Encoding gets "identity".
+// The client asks for uncompressed answers: a request without Accept-Encoding gets
+// "identity".
 //
-// If src is a [*TokenSource], a wait for a refresh ends with the request's context. A
-// request that is answered with 401 is repeated once with a new token, provided that its
+// If src is a [*TokenSource], the end of a request's context also ends its wait for a
+// refresh. A request that is answered with 401 is repeated once with a new token, if its
 // body can be sent again ([http.Request.GetBody]).
 //
-// An origin has to be https or on a loopback host, as the URLs of [New] are. Requests to
-// any other one fail, unless [WithPlainHTTP] allows it.
+// An origin must be https or on a loopback host, like the URLs of [New]. Requests to an
+// origin that is neither fail, unless [WithPlainHTTP] allows them.
 func (p *Provider) Client(src oauth2.TokenSource, origins ...string) *http.Client {
 	bearer := &wire.Bearer{
 		Base: wire.Transport(p.http), Limit: p.opts.Timeout, Where: p.where,
@@ -46,7 +48,7 @@ func (p *Provider) Client(src oauth2.TokenSource, origins ...string) *http.Clien
 	return &c
 }
 
-// renewed is a TokenSource as package wire sees it.
+// renewed adapts a TokenSource to the interface of package wire.
 type renewed struct{ s *TokenSource }
 
 func (r renewed) Token(ctx context.Context) (*oauth2.Token, error) { return r.s.TokenContext(ctx) }

@@ -12,31 +12,32 @@ import (
 )
 
 const (
-	// maxPendingLogins is how many logins of a browser can be under way on a host. All
-	// providers share that many cookie names. So logins that start at once, and do not
-	// see each other's cookies, can't leave more.
+	// maxPendingLogins is how many logins of one browser can be pending on one host. It
+	// is also the number of cookie names, which all providers share. So the limit holds
+	// even for logins that start at the same time and do not see each other's cookies.
 	maxPendingLogins = 20
 
-	// maxPendingBytes is how long the cookies of these logins may be together. Many
+	// maxPendingBytes is the maximum total size of the cookies of these logins. Many
 	// servers allow 8 KB for a header.
 	//
 	// A cookie of s bytes gets one of the first maxPendingBytes/s names. So cookies of
-	// one length stay within maxPendingBytes, also if their logins start at once. Cookies
-	// of mixed lengths may then have 14 KB, until the next start deletes the surplus:
-	// name n, counted from 0, holds at most maxPendingBytes/(n+1) bytes. Names of other
-	// providers' newest logins are passed over. So each further provider adds one cookie
-	// at most.
+	// the same size stay within maxPendingBytes, even if their logins start at the same
+	// time. Cookies of mixed sizes may reach 14 KB, until the next start deletes the
+	// surplus: name n, counted from 0, holds at most maxPendingBytes/(n+1) bytes. A name
+	// that holds the newest login of another provider is skipped. So each further
+	// provider adds at most one cookie.
 	maxPendingBytes = 4 << 10
 
 	// maxLoginCookies is how many login cookies of a request are read. Chromium and
 	// Firefox keep 180 cookies for a site.
 	maxLoginCookies = 256
 
-	// cookieGrace is how long a cookie outlives its login: a late callback is then told
-	// that it is late, and not that the browser keeps no cookies.
+	// cookieGrace is how long a cookie outlives its login. During this time, the error of
+	// a late callback is that the login has expired. After it, the error is that the
+	// cookie is missing.
 	cookieGrace = 30 * time.Minute
 
-	// cookieName begins the names of login cookies. A number from 0 follows.
+	// cookieName is the prefix of the names of login cookies. A number from 0 follows.
 	cookieName = "oauth2login-"
 )
 
@@ -47,9 +48,9 @@ type loginCookie struct {
 	slot int // the number in its name
 	size int // how many bytes it adds to a Cookie header
 
-	// provider and started prove nothing. They decide which login is dropped. The order
-	// of cookies can't: it is that in which their names were first used (RFC 6265,
-	// section 5.3, step 11.3).
+	// provider and started prove nothing. They decide which login is dropped if there are
+	// too many. The order of the cookies can't decide that: it is the order in which
+	// their names were first used (RFC 6265, section 5.3, step 11.3).
 	provider string
 	started  int64 // Unix milliseconds
 
@@ -64,7 +65,7 @@ func (c loginCookie) value() string {
 	return value
 }
 
-// parseLoginCookie is the reverse of value. redeem judges what was carried.
+// parseLoginCookie is the reverse of value. It does not check carry: redeem does.
 func parseLoginCookie(value string) (c loginCookie, ok bool) {
 	provider, rest, _ := strings.Cut(value, ".")
 	started, rest, _ := strings.Cut(rest, ".")
@@ -74,14 +75,14 @@ func parseLoginCookie(value string) (c loginCookie, ok bool) {
 	return c, err == nil && len(started) == 13 && len(provider) == shortID && secret != ""
 }
 
-// shortID is how much of a provider's ID a cookie holds.
+// shortID is how many characters of a provider's ID a cookie contains.
 const shortID = 8
 
 func (p *Provider) shortID() string { return p.id[:shortID] }
 
-// loginCookies are the login cookies of r, of all providers. There can be several of one
-// name: a program on another port of the host, and without https a sibling subdomain,
-// can set them for other paths and domains.
+// loginCookies returns the login cookies of r, of all providers. Several cookies may have
+// the same name. A program on another port of the host can set them for other paths and
+// domains. Without https, a sibling subdomain can do so too.
 func (p *Provider) loginCookies(r *http.Request) (found []loginCookie) {
 	for _, cookie := range r.Cookies() {
 		slot, isOurs := p.slotOf(cookie.Name)
@@ -126,14 +127,14 @@ func (p *Provider) cookie(name, value string, maxAge int) *http.Cookie {
 		MaxAge:   maxAge,
 		HttpOnly: true,
 		Secure:   p.secureCookies(),
-		// Lax, not Strict: the way back from the provider is a navigation from
-		// another site, and has to bring the cookie.
+		// Lax, not Strict: the provider sends the browser back with a navigation from
+		// another site. With Strict, that request would have no cookie.
 		SameSite: http.SameSiteLaxMode,
 	}
 }
 
-// setLoginCookie sets the cookie of one more login, and deletes those of logins that there
-// is no room for.
+// setLoginCookie sets the cookie of a new login. It deletes the cookies of older logins
+// for which there is no room.
 func (p *Provider) setLoginCookie(w http.ResponseWriter, r *http.Request, secret, carry string) {
 	now := time.Now()
 	pending := p.pendingCookies(r, now)
@@ -150,16 +151,17 @@ func (p *Provider) deleteCookie(w http.ResponseWriter, slot int) {
 	http.SetCookie(w, p.cookie(p.cookieName(slot), "", -1))
 }
 
-// pendingCookies are what a start sees of the logins that are under way in its browser.
+// pendingCookies are the cookies of the browser's pending logins, as a new login finds
+// them.
 type pendingCookies struct {
 	newestFirst []loginCookie
 	taken       [maxPendingLogins]bool // the names in use
-	stays       [maxPendingLogins]bool // the names of each other provider's newest login
-	staying     int                    // the size of cookies of these names
+	stays       [maxPendingLogins]bool // the names that hold another provider's newest login
+	staying     int                    // the total size of the cookies with these names
 }
 
-// pendingCookies passes over cookies that are older than any login can be, or from the
-// future: their names are free.
+// pendingCookies ignores cookies that are older than any login can be, and cookies from
+// the future. Their names count as free.
 func (p *Provider) pendingCookies(r *http.Request, now time.Time) *pendingCookies {
 	b := &pendingCookies{newestFirst: slices.DeleteFunc(p.loginCookies(r), func(c loginCookie) bool {
 		age := now.Sub(time.UnixMilli(c.started))
@@ -181,8 +183,8 @@ func (p *Provider) pendingCookies(r *http.Request, now time.Time) *pendingCookie
 	return b
 }
 
-// next is the time for a login that starts now: later than all others, although clocks
-// differ.
+// next returns the start time of a login that starts now. It is later than the times of
+// all other logins, even if clocks differ.
 func (b *pendingCookies) next(now time.Time) int64 {
 	if len(b.newestFirst) == 0 {
 		return now.UnixMilli()
@@ -190,11 +192,12 @@ func (b *pendingCookies) next(now time.Time) int64 {
 	return max(now.UnixMilli(), b.newestFirst[0].started+1)
 }
 
-// choose picks the name for a cookie of a size: at random among the free ones, because
-// several starts can come at once and see the same cookies. If none is free it takes that
-// of the oldest login.
+// choose picks the name for a cookie of size bytes. It picks at random among the free
+// names, because several logins may start at the same time and see the same cookies. If
+// no name is free, it takes the name of the oldest login.
 func (b *pendingCookies) choose(size int) (slot int) {
-	// One name at least: a login that does not fit is alone, but for those that stay.
+	// There is at least one name. A cookie that is too large for the limit replaces all
+	// others, except those that stay.
 	names := max(1, (maxPendingBytes-b.staying)/size)
 	var usable, free []int
 	for slot := range maxPendingLogins {
@@ -217,7 +220,7 @@ func (b *pendingCookies) choose(size int) (slot int) {
 	return slot
 }
 
-// surplus are the names of the oldest logins that do not fit beside a new one.
+// surplus returns the slots of the oldest logins that do not fit together with a new one.
 func (b *pendingCookies) surplus(chosen, size int) (slots []int) {
 	size += b.staying
 	for _, c := range b.newestFirst {

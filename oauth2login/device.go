@@ -27,27 +27,28 @@ const (
 	// slowDown is what slow_down adds to the interval (RFC 8628, section 3.5).
 	slowDown = 5 * time.Second
 
-	// maxUserCode is far above what a person types.
+	// maxUserCode is the maximum length of a user code. The codes that people type are
+	// far shorter.
 	maxUserCode = 64
 
 	deviceGrant = "urn:ietf:params:oauth:grant-type:device_code"
 )
 
-// DeviceLogin logs a user in where no browser can come back to: a console, a game, a
-// program at the other end of an SSH connection. It is the device authorization grant
-// (RFC 8628), with PKCE.
+// DeviceLogin logs a user in to a program that no browser can return to: a console, a
+// game, or a program at the other end of an SSH connection. It uses the device
+// authorization grant (RFC 8628) with PKCE.
 //
-// It calls prompt once with what to show to the user: VerificationURI, the page to open
-// on any device, and UserCode, to be entered there. VerificationURIComplete, if not
-// empty, holds the code, for a QR code or a link. DeviceCode is a secret and is left out.
-// prompt should not wait. Then DeviceLogin waits for the answer until Expiry: 15 minutes
-// if the provider names no time, an hour at most. An overloaded or unreachable provider
-// does not end the login; it is asked less often.
+// It calls prompt once with the data to show to the user. VerificationURI is the page to
+// open on any device. UserCode is the code to enter there. VerificationURIComplete, if
+// not empty, contains the code, for a QR code or a link. DeviceCode is a secret and is
+// left out. prompt should not wait for the user. After prompt returns, DeviceLogin waits
+// for the user's answer until Expiry: 15 minutes if the provider names no time, an hour
+// at most. An overloaded or unreachable provider does not end the login. It is polled
+// less often.
 //
-// Errors: [ErrAccessDenied]; [ErrLoginExpired]; what prompt returned;
-// [ErrUnavailable] if the first request fails, or an answer is unusable;
-// [*oauth2.RetrieveError] if the provider refuses the application; the error of ctx.
-// Each call is a login of its own.
+// Errors: [ErrAccessDenied]; [ErrLoginExpired]; the error of prompt; [ErrUnavailable] if
+// the first request fails, or an answer is unusable; [*oauth2.RetrieveError] if the
+// provider refuses the application; the error of ctx. Each call starts a new login.
 func (p *Provider) DeviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAuthResponse) error) (*Login, error) {
 	begun := time.Now()
 	login, err := p.deviceLogin(ctx, prompt)
@@ -85,7 +86,7 @@ func (p *Provider) deviceLogin(ctx context.Context, prompt func(*oauth2.DeviceAu
 	return &Login{Token: tok, ReturnTo: "/", Scopes: grantedScopes(tok, p.conf.Scopes)}, nil
 }
 
-// deviceFailed explains why there is no token.
+// deviceFailed returns the error for a device login that got no token.
 func (p *Provider) deviceFailed(ctx context.Context, op string, err error) error {
 	re, refused := isRefusal(err)
 	switch {
@@ -99,8 +100,8 @@ func (p *Provider) deviceFailed(ctx context.Context, op string, err error) error
 	return p.callFailed(ctx, op, err)
 }
 
-// askDevice sends the device authorization request. x/oauth2's own request has neither a
-// context nor the client's secret.
+// askDevice sends the device authorization request. It does not use x/oauth2's function
+// for that, whose request has neither a context nor the client's secret.
 func (p *Provider) askDevice(ctx context.Context, verifier string) (*oauth2.DeviceAuthResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.opts.Timeout)
 	defer cancel()
@@ -145,9 +146,9 @@ func (p *Provider) askDevice(ctx context.Context, verifier string) (*oauth2.Devi
 	return device, nil
 }
 
-// pollDevice asks for the token until the user has answered or ctx ends. A poll that
-// fails for the moment doubles the pause, "unilaterally reducing [the] polling
-// frequency" (RFC 8628, section 3.5).
+// pollDevice polls for the token until the user has answered or ctx ends. A temporary
+// failure doubles the pause, "unilaterally reducing [the] polling frequency" (RFC 8628,
+// section 3.5).
 func (p *Provider) pollDevice(ctx context.Context, device *oauth2.DeviceAuthResponse, verifier string) (*oauth2.Token, error) {
 	interval := time.Duration(device.Interval) * time.Second
 	pause, last := interval, error(nil)
@@ -179,8 +180,9 @@ func (p *Provider) pollDevice(ctx context.Context, device *oauth2.DeviceAuthResp
 	}
 }
 
-// isFinal reports whether a poll without an answer ends the login: a token may have been
-// in the unusable answer, the other side is an impostor, or nothing is sent any more.
+// isFinal reports whether a poll that failed without an answer ends the login. There are
+// three such cases: the unusable answer may have contained a token, the server's
+// certificate is wrong, or the provider is shutting down.
 func isFinal(err error) bool {
 	_, impostor := errors.AsType[*tls.CertificateVerificationError](err)
 	return impostor || errors.Is(err, wire.ErrUnusable) || errors.Is(err, errShuttingDown)
@@ -219,8 +221,8 @@ func (p *Provider) pollOnce(ctx context.Context, deviceCode, verifier string) (*
 	return tok, nil
 }
 
-// judgeDevice checks a successful device authorization answer (RFC 8628, section 3.2) and
-// returns it with one meaning, and with times that can be counted.
+// judgeDevice checks a successful device authorization answer (RFC 8628, section 3.2). It
+// returns the answer as unambiguous JSON, with expires_in and interval in whole seconds.
 func (p *Provider) judgeDevice(a *wire.Answer) ([]byte, error) {
 	body, err := asJSON(a)
 	if err != nil {
@@ -263,8 +265,8 @@ func (p *Provider) judgeDevice(a *wire.Answer) ([]byte, error) {
 	})
 }
 
-// showable reports whether a text can be shown on a terminal, which control characters
-// could command.
+// showable reports whether a text can be shown on a terminal. It allows no control
+// characters, because they can be commands to the terminal.
 func showable(text string) bool {
 	return text != "" && !strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsGraphic(r) })
 }

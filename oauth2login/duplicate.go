@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	// resultLife is how long a finished login is kept for a browser that repeats its
-	// callback: a double click, a reload, a phone that sends the request again.
+	// resultLife is how long the result of a finished login is kept. A browser may repeat
+	// its callback: after a double click, after a reload, or because a phone sends the
+	// request again.
 	resultLife = 5 * time.Second
 
 	// maxRepeats is how often a result is handed out again.
@@ -23,15 +24,15 @@ const (
 	maxResults = 4096
 )
 
-// results are the logins that callbacks are finishing, or have just finished.
+// results are the results of callbacks that are running or have just finished.
 type results struct {
-	where string // the place in errors: see package quiet
+	where string // begins the text of errors: see package quiet
 	mu    sync.Mutex
 	byKey map[resultKey]*result
 }
 
-// resultKey is a hash of the cookie's secret, the state and the code: only the browser
-// that sent the first callback can know all of them.
+// resultKey is a hash of the cookie's secret, the state, and the code or error. Only the
+// browser that sent the first callback can know all of them.
 type resultKey [sha256.Size]byte
 
 func (at statePlace) resultKey(cb callback) resultKey {
@@ -53,16 +54,17 @@ type result struct {
 	// Guarded by the mutex of results.
 	finished bool
 	left     int        // how often the result can be handed out again
-	waiting  []*waiting // until it is finished, the newest last
+	waiting  []*waiting // the callbacks that wait for the result, the newest last
 }
 
-// waiting is a repeated callback that waits for the first one. It gets the result if it
-// is still there at the end, and among the newest: a browser shows the answer to the
-// request that it has sent last, and has often cancelled the others.
+// waiting is a repeated callback that waits for the first one. If many are still waiting
+// at the end, only the newest get the result: a browser shows the answer to its last
+// request, and has often cancelled the earlier ones.
 type waiting struct{ served bool }
 
-// do runs finish for the first callback of a key. A repeated callback waits for its
-// result and gets a copy. A result is kept if finish says that the state was redeemed.
+// do runs finish for the first callback with a key. A repeated callback waits for that
+// result and gets a copy. If it can get no copy, it runs finish itself, unless ctx has
+// ended. A result is kept only if finish reports that the state was redeemed.
 func (s *results) do(ctx context.Context, key resultKey, finish func() (login *Login, redeemed bool, err error)) (login *Login, err error) {
 	r, first := s.join(key)
 	switch {
@@ -77,7 +79,7 @@ func (s *results) do(ctx context.Context, key resultKey, finish func() (login *L
 	return login, err
 }
 
-// first makes the result r of key.
+// first runs finish and stores its outcome in r, the result of key.
 func (s *results) first(key resultKey, r *result, finish func() (*Login, bool, error)) (login *Login, err error) {
 	redeemed := false
 	r.err = errors.New("oauth2login: the callback that came first did not end")
@@ -96,8 +98,8 @@ func (s *results) first(key resultKey, r *result, finish func() (*Login, bool, e
 	return login, r.err
 }
 
-// join returns the result of key, and whether the caller has to make it. It returns nil if
-// no more results can be kept.
+// join returns the result of key. If first is true, the caller has to produce it. join
+// returns nil if no more results can be kept.
 func (s *results) join(key resultKey) (r *result, first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

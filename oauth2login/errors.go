@@ -11,33 +11,34 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Errors that callers tell apart with errors.Is. The text of the errors that wrap them
-// begins with the provider's host and quotes nothing secret.
+// Errors that callers distinguish with errors.Is. The errors of this package wrap them.
+// Their text begins with the provider's host and quotes no secret.
 var (
 	// ErrUnavailable means that the provider could not be reached, did not answer in
 	// time, failed (status 429, 500 and above), redirected, or gave an unusable
 	// answer. Answer 503; a later try may succeed.
 	ErrUnavailable = wire.ErrUnavailable
 
-	// ErrBadCallback is a request that no login leads to: a parameter is missing,
-	// repeated, too long or malformed, or the request is not a navigation. The state
-	// was not redeemed.
+	// ErrBadCallback means that the request can't come from a login: a parameter is
+	// missing, repeated, too long or malformed, or the request is not a navigation. The
+	// state was not redeemed.
 	ErrBadCallback = errors.New("oauth2login: malformed callback")
 
-	// ErrStateNotFound is a state that is unknown, has expired, or was used already.
+	// ErrStateNotFound means that the state is unknown, has expired, or was used already.
 	// The user can log in again.
 	ErrStateNotFound = errors.New("oauth2login: login state unknown, expired or used")
 
-	// ErrWrongBrowser is a callback without the cookie of its login: another browser
-	// started the login, or the login is finished and the page was reloaded. The state
-	// stays valid for its owner.
+	// ErrWrongBrowser means that the callback came without the cookie of its login.
+	// Either another browser started the login, or the login is finished and the page was
+	// reloaded. The state stays valid for the browser that started the login.
 	ErrWrongBrowser = errors.New("oauth2login: this browser did not start the login, or no longer has its cookie")
 
-	// ErrNoCookies is an ErrWrongBrowser without any cookie: the browser may block
-	// cookies, or the login started on another host than that of the redirect URL.
+	// ErrNoCookies is an ErrWrongBrowser for a request without any cookie. The browser
+	// may block cookies, or the login started on a host other than that of the redirect
+	// URL.
 	ErrNoCookies = fmt.Errorf("%w: it sent no cookie at all", ErrWrongBrowser)
 
-	// ErrCrossSite is a request for [Provider.LoginURL] that does not come from a page
+	// ErrCrossSite means that a request for [Provider.LoginURL] does not come from a page
 	// of the same origin.
 	ErrCrossSite = errors.New("oauth2login: the request does not come from a page of this site")
 
@@ -47,15 +48,15 @@ var (
 	// ErrLoginExpired means that the user did not finish a device or local login in time.
 	ErrLoginExpired = errors.New("oauth2login: the user did not finish the login in time")
 
-	// ErrStateStore is a state store that failed. The login is refused: answer 503.
+	// ErrStateStore means that the state store failed. The login is refused: answer 503.
 	ErrStateStore = errors.New("oauth2login: the state store failed")
 
 	// ErrTokenStore is a token store that failed while no valid token was at hand.
 	ErrTokenStore = errors.New("oauth2login: the token store failed")
 
-	// ErrLoginRequired means that only the user can help: no token is stored, the token
-	// has expired and has no refresh token, or the provider refused the refresh token.
-	// Then the [*oauth2.RetrieveError] is in the chain.
+	// ErrLoginRequired means that the user has to log in again: no token is stored, the
+	// token has expired and has no refresh token, or the provider refused the refresh
+	// token. In the last case the [*oauth2.RetrieveError] is in the chain.
 	ErrLoginRequired = errors.New("oauth2login: the user has to log in again")
 
 	// ErrClientCredentials means that the provider refused the client ID or the client
@@ -63,12 +64,13 @@ var (
 	ErrClientCredentials = errors.New("oauth2login: the provider refused the client credentials")
 )
 
-// CallbackError is the error that the provider sent the browser back with. It matches
-// [ErrAccessDenied] if the user said no, and [ErrUnavailable] if the provider reports a
-// failure of its own.
+// CallbackError is the error that the provider sent in the callback, instead of a code.
+// It matches [ErrAccessDenied] if the user said no, and [ErrUnavailable] if the provider
+// reports a failure of its own.
 //
-// Anyone can send a browser to the callback: show these texts as text, if at all. Package
-// fmt prints them if a CallbackError stands in an unexported field of a struct.
+// Anyone can send a browser to the callback with any text, so escape these texts if you
+// show them. Package fmt prints them if a CallbackError is in an unexported field of a
+// struct.
 type CallbackError struct {
 	Code        string // RFC 6749, section 4.1.2.1: access_denied, invalid_scope, …
 	Description string // error_description, for developers; empty unless it is plain text
@@ -104,11 +106,12 @@ func (e CallbackError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"Code": quiet.Code(e.Code)})
 }
 
-// LoginError is a login that failed after its state was redeemed: the user said no, or
-// the provider refused the code. It tells where the user was.
+// LoginError is the error of a login that failed after its state was redeemed. For
+// example, the user said no, or the provider refused the code. It has the return path and
+// the value of the login.
 //
-// It prints no value; but package fmt prints the fields if a LoginError stands in an
-// unexported field of a struct.
+// LoginError prints without Value. But package fmt prints all fields if a LoginError is
+// in an unexported field of a struct.
 type LoginError struct {
 	ReturnTo string // the local path of [WithReturnTo], or "/"
 	Value    string // the value of [WithValue]
@@ -129,13 +132,14 @@ func (e LoginError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"ReturnTo": e.ReturnTo})
 }
 
-// errorf returns an error of p with a harmless text.
+// errorf returns an error whose text begins with the provider's host. text must contain
+// no secret.
 func (p *Provider) errorf(text string, causes ...error) error {
 	return quiet.New(p.where, text, causes...)
 }
 
-// isRefusal returns the answer of a token endpoint that considered the request and
-// refused it. A server that is out of order does not know.
+// isRefusal returns the error answer of an OAuth endpoint, and whether it is a refusal.
+// The answer of a server that failed (ErrUnavailable) is not a refusal.
 func isRefusal(err error) (*oauth2.RetrieveError, bool) {
 	re, ok := errors.AsType[*oauth2.RetrieveError](err)
 	return re, ok && !errors.Is(err, ErrUnavailable)
@@ -151,9 +155,9 @@ func refusesClient(status int, code string) bool {
 	return status == http.StatusUnauthorized && quiet.Code(code) == ""
 }
 
-// mayRefuseStyle reports whether an answer may be due to the place of the credentials. A
-// provider that looks into the form only may miss the client ID there: LinkedIn calls
-// that invalid_request, Facebook and Twitch have no code for it.
+// mayRefuseStyle reports whether a refusal may be due to the place of the credentials,
+// HTTP Basic or the form. A provider that reads only the form may miss the client ID.
+// LinkedIn calls that invalid_request. Facebook and Twitch have no code for it.
 func mayRefuseStyle(status int, code string) bool {
 	return refusesClient(status, code) ||
 		status == http.StatusBadRequest && (code == "invalid_request" || quiet.Code(code) == "")

@@ -22,15 +22,15 @@ import (
 )
 
 const (
-	// maxGrantBody caps an answer of an OAuth endpoint. Tokens have a few kilobytes;
-	// x/oauth2 itself stops reading at 1 MiB and does not say so.
+	// maxGrantBody caps the size of an answer of an OAuth endpoint. Tokens take a few
+	// kilobytes. x/oauth2 itself stops reading at 1 MiB and reports no error.
 	maxGrantBody = 1 << 20
 
 	// maxLifetime caps the lifetime of a token.
 	maxLifetime = 365 * 24 * time.Hour
 
-	// unclearLifetime is the lifetime of a token whose expires_in is no number and for
-	// which none is assumed: it must not live for ever by accident.
+	// unclearLifetime is the lifetime of a token whose expires_in is not a number, if
+	// WithAssumedLifetime is not set. Such a token must not live for ever by accident.
 	unclearLifetime = time.Hour
 )
 
@@ -89,17 +89,18 @@ func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 	return err
 }
 
-// mayBeStyle reports whether a refusal may be due to the place of the credentials. While
-// p does not know how the provider takes them, it is no verdict on a code or a token.
+// mayBeStyle reports whether a refusal may be due to the place of the credentials. As
+// long as p does not know the provider's style, such a refusal says nothing about the
+// code or the token.
 func (p *Provider) mayBeStyle(re *oauth2.RetrieveError) bool {
 	return p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" &&
 		!p.style.proven.Load() && re.Response != nil && mayRefuseStyle(re.Response.StatusCode, re.ErrorCode)
 }
 
-// styleMemory finds out how a provider takes the client's credentials if
-// Endpoint.AuthStyle does not say. "The authorization server MUST support the HTTP Basic
-// authentication scheme" (RFC 6749, section 2.3.1), so it begins there. After a refusal
-// the next request uses the other style. What worked stays.
+// styleMemory learns how a provider takes the client's credentials if Endpoint.AuthStyle
+// does not say. It begins with HTTP Basic: "The authorization server MUST support the
+// HTTP Basic authentication scheme" (RFC 6749, section 2.3.1). After a refusal the next
+// request uses the other style. A style that worked is kept.
 type styleMemory struct {
 	inParams, proven atomic.Bool
 }
@@ -113,8 +114,8 @@ func (m *styleMemory) current() oauth2.AuthStyle {
 
 func (m *styleMemory) forget() { m.proven.Store(false) }
 
-// learn notes how the provider answered to credentials in HTTP Basic or in the form. Only
-// the token endpoint proves a style: many device endpoints do not look at the secret.
+// learn records the answer to credentials that were sent in HTTP Basic or in the form.
+// Only the token endpoint proves a style: many device endpoints ignore the secret.
 func (m *styleMemory) learn(inParams, atTokenEndpoint bool, a *wire.Answer) {
 	switch code := errorCode(a); {
 	case a.OK() && code == "":
@@ -145,8 +146,9 @@ func errorCode(a *wire.Answer) string {
 	return form.Get("error")
 }
 
-// guard stands between x/oauth2 and the provider's OAuth endpoints. It lets only answers
-// through that x/oauth2 can't misunderstand. Other requests only get a time-out.
+// guard is the transport between x/oauth2 and the provider's OAuth endpoints. It passes
+// on only answers that x/oauth2 can't misunderstand. Requests to other addresses only get
+// a time-out.
 type guard struct {
 	p    *Provider
 	base http.RoundTripper
@@ -193,7 +195,7 @@ func isEndpoint(endpoint, u *url.URL) bool {
 	return endpoint != nil && u.Scheme == endpoint.Scheme && u.Host == endpoint.Host && u.Path == endpoint.Path
 }
 
-// isRefresh reports whether a request to the token endpoint brings a refresh token.
+// isRefresh reports whether a request to the token endpoint is a refresh.
 func isRefresh(req *http.Request) bool {
 	if req.GetBody == nil {
 		return false
@@ -207,8 +209,7 @@ func isRefresh(req *http.Request) bool {
 	return err == nil && bytes.Contains(form, []byte("grant_type=refresh_token"))
 }
 
-// respond makes a response of an answer. A successful one is judged before anything
-// changes it.
+// respond converts an answer to a response. It passes a successful answer to judge first.
 func respond(req *http.Request, a *wire.Answer, judge func(*wire.Answer) ([]byte, error)) (*http.Response, error) {
 	body := a.Body
 	if a.OK() {
@@ -218,7 +219,7 @@ func respond(req *http.Request, a *wire.Answer, judge func(*wire.Answer) ([]byte
 		}
 	}
 	header := a.Header.Clone()
-	if wire.IsObject(body) { // x/oauth2 takes JSON that is labelled text/plain for a form
+	if wire.IsObject(body) { // x/oauth2 would parse JSON of type text/plain as a form
 		header.Set("Content-Type", "application/json")
 	}
 	header.Del("Content-Encoding")
@@ -226,13 +227,13 @@ func respond(req *http.Request, a *wire.Answer, judge func(*wire.Answer) ([]byte
 		Status: strconv.Itoa(a.Status) + " " + http.StatusText(a.Status), StatusCode: a.Status,
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
-		// The response may end up in an *oauth2.RetrieveError, and that in a log: it
-		// does not carry the credentials of its request.
+		// The response may end up in an *oauth2.RetrieveError, and the error in a log. So
+		// its Request does not contain the credentials.
 		Request: &http.Request{Method: req.Method, URL: req.URL},
 	}, nil
 }
 
-// setRawBasic replaces the Basic credentials of x/oauth2 by the same ones unescaped.
+// setRawBasic replaces the escaped Basic credentials of x/oauth2 by unescaped ones.
 func setRawBasic(req *http.Request) {
 	id, secret, ok := req.BasicAuth()
 	if !ok {
@@ -241,18 +242,19 @@ func setRawBasic(req *http.Request) {
 	rawID, err1 := url.QueryUnescape(id)
 	rawSecret, err2 := url.QueryUnescape(secret)
 	if err1 != nil || err2 != nil {
-		return // they are not those of x/oauth2
+		return // x/oauth2 did not make these credentials
 	}
 	req.SetBasicAuth(rawID, rawSecret)
 }
 
-// tokenMembers are the members of a token answer that matter.
+// tokenMembers are the members of a token answer that judgeToken reads.
 var tokenMembers = []string{"access_token", "token_type", "refresh_token", "expires_in", "error"}
 
-// judgeToken checks a successful token answer and returns it with one meaning: as JSON
-// with exact names, a bearer token fit for a header, and a lifetime in whole seconds.
+// judgeToken checks a successful token answer and returns it as unambiguous JSON: with
+// exact member names, a bearer token that fits in a header, and a lifetime in whole
+// seconds.
 //
-// An answer with an error passes as it is: x/oauth2 makes an oauth2.RetrieveError of it.
+// An answer with an error is passed on: x/oauth2 makes an oauth2.RetrieveError from it.
 func (p *Provider) judgeToken(a *wire.Answer, refreshing bool) ([]byte, error) {
 	body, err := asJSON(a)
 	if err != nil {
@@ -284,7 +286,7 @@ func (p *Provider) judgeToken(a *wire.Answer, refreshing bool) ([]byte, error) {
 }
 
 // asJSON returns the body of an answer as a JSON object. Some providers answer with a
-// form; then each name may occur once.
+// form. In a form, a repeated name is an error.
 func asJSON(a *wire.Answer) ([]byte, error) {
 	content, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
 	if wire.IsObject(a.Body) || content != "application/x-www-form-urlencoded" && content != "text/plain" {
@@ -304,8 +306,8 @@ func asJSON(a *wire.Answer) ([]byte, error) {
 	return json.Marshal(object)
 }
 
-// expiresIn returns what expires_in has to be for x/oauth2: whole seconds, or null for a
-// token that does not expire. Some providers send 0 for that.
+// expiresIn returns the expires_in for x/oauth2: whole seconds, or null for a token that
+// does not expire. Some providers send 0 for a token that does not expire.
 func (p *Provider) expiresIn(raw json.RawMessage, refreshable bool) json.RawMessage {
 	text := string(raw)
 	if s, err := strconv.Unquote(text); err == nil {
@@ -363,8 +365,8 @@ func withMembers(object []byte, members map[string]json.RawMessage) ([]byte, err
 	return json.Marshal(all)
 }
 
-// headerSafe reports whether a token can stand in a header: RFC 6749, appendix A.12
-// allows visible ASCII and spaces, and a space would make two words of one token.
+// headerSafe reports whether a token can be sent in a header. RFC 6749, appendix A.12
+// allows visible ASCII and spaces. But a space would split the token into two words.
 func headerSafe(token string) bool {
 	return token != "" && !strings.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' })
 }

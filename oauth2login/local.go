@@ -20,29 +20,31 @@ import (
 )
 
 const (
-	// lastPage is how long the browser has to fetch the page that ends a local login.
+	// lastPage is how long the browser has to fetch the last page of a local login.
 	lastPage = 2 * time.Second
 
-	// sharedPortTries is how often two addresses are tried for one free port.
+	// sharedPortTries is how often listen tries to find a port that is free on two
+	// addresses.
 	sharedPortTries = 10
 )
 
 // LocalLogin logs a user in through the browser of this machine, for a program without a
-// web server (RFC 8252, section 7.3). It listens at the first redirect URL that is plain
-// http on 127.0.0.1, [::1] or localhost, and no longer than until it returns. Port 0 takes
-// any free port: "The authorization server MUST allow any port to be specified at the time
-// of the request for loopback IP redirect URIs". With a provider that does not, name the
-// registered port. A port in use is an error that names it.
+// web server (RFC 8252, section 7.3). Until it returns, it listens at the first redirect
+// URL that is plain http on 127.0.0.1, [::1] or localhost. Port 0 takes any free port:
+// "The authorization server MUST allow any port to be specified at the time of the
+// request for loopback IP redirect URIs". If a provider does not allow that, name the
+// registered port. If the port is in use, the error names it.
 //
-// It calls open once, with an address on this machine, which leads the first browser that
-// opens it to the provider. open has it opened by the system, or shows it to the user, and
-// may wait. Only that browser can finish the login: other users of this machine can see
-// the address, and web pages can send requests to it. They end nothing.
+// It calls open once with an address on this machine. open asks the system to open the
+// address, or shows it to the user, and may wait. The first browser that opens the
+// address is redirected to the provider, and only that browser can finish the login.
+// Other users of this machine can see the address, and web pages can send requests to it.
+// Such requests do not end the login.
 //
-// The login ends when ctx does, and after Options.LoginLifetime. Errors:
-// [ErrAccessDenied]; [ErrLoginExpired]; what open returned; the errors of
-// [Provider.FinishLogin] for the exchange; the error of ctx. If the code is on its way to
-// the provider by then, its answer is waited for. Each call is a login of its own.
+// The login ends when ctx ends, and after Options.LoginLifetime. Errors:
+// [ErrAccessDenied]; [ErrLoginExpired]; the error of open; the errors of
+// [Provider.FinishLogin] for the exchange; the error of ctx. If the code was already sent
+// to the provider, LocalLogin waits for the answer. Each call starts a new login.
 func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
 	begun := time.Now()
 	login, err := p.localLogin(ctx, open)
@@ -84,7 +86,7 @@ func (p *Provider) localLogin(ctx context.Context, open func(address string) err
 	case <-l.done:
 	case <-ctx.Done():
 		l.giveUp(p.localGivenUp(ctx))
-		<-l.done // if the code is on its way, Options.Timeout ends that
+		<-l.done // if the code was sent, this takes at most Options.Timeout
 	}
 	return l.result, l.err
 }
@@ -106,9 +108,10 @@ func (p *Provider) localRedirect() *url.URL {
 	return nil
 }
 
-// listen listens at the host and port of u. If the port is 0, it sets the one that was
-// free. A browser takes either address for localhost: if this machine has both, the port
-// has to be free on both, or a neighbour could get the code.
+// listen listens at the host and port of u. If the port is 0, it sets the port of u to a
+// free one. For localhost a browser may use 127.0.0.1 or ::1. If this machine has both,
+// the port has to be free on both. Otherwise another program could listen at one of them
+// and get the code.
 func (p *Provider) listen(ctx context.Context, u *url.URL) (listeners []net.Listener, err error) {
 	hosts := []string{u.Hostname()}
 	if strings.EqualFold(u.Hostname(), "localhost") {
@@ -169,14 +172,15 @@ func canListen(ctx context.Context, host string) bool {
 	return err == nil
 }
 
-// localLogin is one login on this machine. It serves two addresses: one that binds the
-// login to a browser and leads it to the provider, and the redirect URL. Whoever lists
-// processes sees the first one only, and so neither state nor code challenge: with them,
-// and a code of their own, others could have this program log in as them.
+// localLogin is one login on this machine. It serves two addresses: a start address,
+// which binds the login to a browser and redirects it to the provider, and the redirect
+// URL. A list of processes can show only the start address. So it reveals neither the
+// state nor the code challenge. Someone with both, and a code of their own, could make
+// this program log in as them.
 type localLogin struct {
 	p        *Provider
 	redirect *url.URL
-	start    string // the path that binds
+	start    string // the path that binds the login to a browser
 	secret   string // of the browser's cookie
 	state    string
 	pending  *pendingLogin
@@ -185,7 +189,7 @@ type localLogin struct {
 	bound bool // a browser has the cookie
 	taken bool // the callback came, or the login was given up
 
-	done   chan struct{} // closed when the two that follow are set
+	done   chan struct{} // closed when result and err are set
 	result *Login
 	err    error
 }
@@ -202,7 +206,7 @@ func (l *localLogin) address() string {
 	return (&url.URL{Scheme: "http", Host: l.redirect.Host, Path: l.start}).String()
 }
 
-// take reports whether nobody has taken the login before.
+// take marks the login as taken. It reports whether this call was the first.
 func (l *localLogin) take() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,15 +223,15 @@ func (l *localLogin) giveUp(err error) {
 	}
 }
 
-// serve answers until end is called. end waits for the last page, and leaves no goroutine
-// and no port.
+// serve answers requests until end is called. end waits for the last page. When it
+// returns, the ports are closed and the goroutines have ended.
 func (l *localLogin) serve(listeners []net.Listener) (end func()) {
 	server := &http.Server{
 		Handler:           l,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		MaxHeaderBytes:    maxQuery + 32<<10,
-		ErrorLog:          log.New(io.Discard, "", 0), // strangers send what they like
+		ErrorLog:          log.New(io.Discard, "", 0), // any program could fill the log
 	}
 	server.SetKeepAlivesEnabled(false)
 	var serving sync.WaitGroup
@@ -244,7 +248,7 @@ func (l *localLogin) serve(listeners []net.Listener) (end func()) {
 	}
 }
 
-// ServeHTTP answers the browser, and everybody else who sends requests to the port.
+// ServeHTTP answers all requests to the port, from the login's browser and from others.
 func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h := w.Header()
 	h.Set("Cache-Control", "no-store")
@@ -253,7 +257,7 @@ func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch {
 	case !strings.EqualFold(strings.TrimSuffix(r.Host, ":80"), strings.TrimSuffix(l.redirect.Host, ":80")):
-		// A name of somebody else's that resolves to this machine (DNS rebinding).
+		// A foreign host name that resolves to this machine (DNS rebinding).
 		http.Error(w, "This is another host.", http.StatusMisdirectedRequest)
 	case r.URL.Path == l.start:
 		l.bind(w, r)
@@ -264,7 +268,7 @@ func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// bind leads the first browser that comes to the provider.
+// bind redirects the first browser that comes to the provider, and binds the login to it.
 func (l *localLogin) bind(w http.ResponseWriter, r *http.Request) {
 	if status := notNavigation(r); status != 0 {
 		answerShortly(w, status)

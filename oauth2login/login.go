@@ -37,16 +37,16 @@ type Login struct {
 	// Value is the value of WithValue, byte for byte, or "".
 	Value string
 
-	// Scopes are the granted ones: those that the provider names, or else those that
-	// were asked for (RFC 6749, section 5.1).
+	// Scopes are the granted scopes: those that the provider names, or else those that
+	// were requested (RFC 6749, section 5.1).
 	Scopes []string
 
-	// Nonce is what the nonce of the ID token has to be if the scope openid was asked
-	// for, and otherwise "". Pass it to the verifier of Token.Extra("id_token").
+	// Nonce is the nonce that the ID token must have if the scope openid was requested.
+	// Otherwise it is "". Pass it to the verifier of Token.Extra("id_token").
 	Nonce string
 
-	// Repeated tells that this is a copy: the browser sent its callback twice, and an
-	// earlier call has returned the same login.
+	// Repeated means that this is a copy: the browser sent its callback twice, and
+	// another call returned the same login.
 	Repeated bool
 }
 
@@ -63,9 +63,9 @@ func (l Login) MarshalJSON() ([]byte, error) {
 // A LoginOption changes one login. See the With… functions.
 type LoginOption func(*pendingLogin)
 
-// WithReturnTo says where on this site the user wants to be after the login. It comes
-// back in [Login.ReturnTo]. It may come from the request as it is: see [LocalPath].
-// Anything else becomes "/".
+// WithReturnTo sets the local path to send the user to after the login. It comes back in
+// [Login.ReturnTo]. You can pass it from the request unchecked: if [LocalPath] refuses
+// it, it becomes "/".
 func WithReturnTo(localPath string) LoginOption {
 	return func(l *pendingLogin) { l.ReturnTo = LocalPath(localPath, "/") }
 }
@@ -95,15 +95,15 @@ func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 	return func(l *pendingLogin) { l.params = append(l.params, opts...) }
 }
 
-// StartLogin sends the browser to the provider with a redirect. It remembers a new state
-// for Options.LoginLifetime and binds it to this browser with a cookie.
+// StartLogin redirects the browser to the provider. It remembers a new state for
+// Options.LoginLifetime and binds it to this browser with a cookie.
 //
-// Serve it on the host of the redirect URL: a browser does not send the cookie to
-// another one. The host may be another one behind a proxy. Several logins of one browser
-// can be under way: 20 on a host, whose cookies have 4 KB together. Beyond that a start
-// drops the oldest, but of each other provider not the newest. Of logins that start at
-// once, one may replace another. A request that is not a navigation gets a short answer
-// and starts nothing: see [NavigationsOnly].
+// Serve it on the host of the redirect URL: a browser does not send the cookie to another
+// host. Behind a proxy, the request may name another host. One browser can have 20
+// pending logins on a host, with cookies of 4 KB in total. Beyond that, a new login drops
+// the oldest ones, but never another provider's newest. If several logins start at once,
+// one may replace another. A request that is not a navigation gets a short answer and
+// starts no login: see [NavigationsOnly].
 //
 // On an error nothing was written to w. [ErrStateStore]: answer 503. Any other error is
 // a wrong option. StartLogin is safe for concurrent use.
@@ -121,10 +121,10 @@ func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...Lo
 	return nil
 }
 
-// LoginURL is [Provider.StartLogin] without the redirect: it sets the cookie and returns
-// the address to send the browser to, for forms that link an account and for single-page
-// applications. It takes unsafe methods such as POST from pages of the same origin only;
-// anything else is [ErrCrossSite].
+// LoginURL does the same as [Provider.StartLogin], without the redirect. It sets the
+// cookie and returns the address to send the browser to. Use it for forms that link an
+// account, and for single-page applications. It accepts only unsafe methods, such as
+// POST, from pages of the same origin. Any other request fails with [ErrCrossSite].
 func (p *Provider) LoginURL(w http.ResponseWriter, r *http.Request, opts ...LoginOption) (string, error) {
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodOptions:
@@ -153,8 +153,9 @@ func (p *Provider) start(w http.ResponseWriter, r *http.Request, opts []LoginOpt
 	return p.authURL(at.state, l), nil
 }
 
-// warnOtherHost logs once that a login starts on another name of this machine than the one
-// that it comes back to. Other hosts may differ, behind a proxy.
+// warnOtherHost logs once that a login starts on another loopback name than that of the
+// redirect URL, for example on localhost instead of 127.0.0.1. It does not warn about
+// other hosts, because behind a proxy they may differ.
 func (p *Provider) warnOtherHost(r *http.Request) {
 	here := url.URL{Host: r.Host}
 	there := url.URL{Host: p.redirectHosts[0]}
@@ -178,9 +179,9 @@ type statePlace struct {
 	state string
 }
 
-// browserPlace derives a state from the secret in a browser's cookie. A callback proves
-// with the secret that it comes from that browser before the store is asked, so nobody
-// else can burn the state. A forged pair costs one store lookup.
+// browserPlace derives a state from the secret in a browser's cookie. The secret of a
+// callback is checked before the store is asked. So another browser can't use up the
+// state. A forged pair of cookie and state costs one store lookup.
 func (p *Provider) browserPlace(secret string) statePlace {
 	return p.placeOf(browserLogin, p.hash("state", secret), secret)
 }
@@ -189,8 +190,8 @@ func (p *Provider) placeOf(kind, state, secret string) statePlace {
 	return statePlace{place{p.id, kind, p.hash(kind, state), secret}, state}
 }
 
-// placed adds the provider to an error of package-level functions. key is that of the
-// login that was looked for.
+// placed adds the provider to an error of package-level functions. key is the key of the
+// login.
 func (p *Provider) placed(err error, key string) error {
 	switch {
 	case !errors.Is(err, ErrStateNotFound):
@@ -210,7 +211,7 @@ func (p *Provider) unknownState() error {
 	return p.errorf("callback: the state belongs to no login of this application", ErrStateNotFound)
 }
 
-// newLogin applies options and makes what a login has to remember.
+// newLogin makes a pending login from options. It checks the options first.
 func (p *Provider) newLogin(opts []LoginOption) (*pendingLogin, error) {
 	l := new(pendingLogin)
 	for _, opt := range opts {
@@ -235,7 +236,7 @@ func (p *Provider) newLogin(opts []LoginOption) (*pendingLogin, error) {
 	return l, nil
 }
 
-// begin makes what is new in every login.
+// begin sets the fields that are new in every login: verifier, nonce and expiry.
 func (p *Provider) begin(l *pendingLogin) {
 	if p.usesPKCE() {
 		l.Verifier = oauth2.GenerateVerifier()
@@ -280,7 +281,7 @@ func (p *Provider) authURL(stateParam string, l *pendingLogin) string {
 	return conf.AuthCodeURL(stateParam, params...)
 }
 
-// configFor is p as x/oauth2 sees it for one login.
+// configFor returns the oauth2.Config for one login.
 func (p *Provider) configFor(l *pendingLogin) *oauth2.Config {
 	conf := p.OAuth2()
 	conf.Scopes = p.scopes(l)
@@ -290,14 +291,15 @@ func (p *Provider) configFor(l *pendingLogin) *oauth2.Config {
 	return conf
 }
 
-// FinishLogin handles the browser's return to the redirect URL. It redeems the state,
-// which works once, and then exchanges the code for a token, once. It sets headers of w
-// (the login's cookie is deleted) and leaves the answer to the caller.
+// FinishLogin handles the browser's return to the redirect URL. It redeems the state and
+// then exchanges the code for a token. Both happen once. It sets headers of w, for
+// example to delete the login's cookie. The caller writes the answer.
 //
-// A state is redeemed only by the browser that StartLogin answered, and for its provider.
-// Once the state is redeemed, the exchange goes on when the browser goes away. It takes
-// at most Options.Timeout. If the same browser repeats its callback meanwhile, or in the
-// 5 seconds after, it gets the same result, with Login.Repeated set, three times at most.
+// Only the browser that StartLogin answered can redeem the state, and only for its
+// provider. After that, the exchange goes on even if the browser disconnects. It takes at
+// most Options.Timeout. If the same browser repeats its callback during the exchange, or
+// in the 5 seconds after it, it gets the same result, with Login.Repeated set, three
+// times at most.
 //
 // The error tells what to say to the user:
 //
@@ -339,14 +341,15 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 		return login, true, err
 	})
 	if !errors.Is(err, ErrStateStore) { // otherwise the state may still be there
-		// A start that was answered meanwhile has taken another name, unless it had to
-		// take that of this login: then its own login is lost, and has to start again.
+		// A login that started in the meantime normally has a cookie of another name. If
+		// it had to use this name, its cookie is deleted as well, and it has to start
+		// again.
 		p.deleteCookie(w, cookie.slot)
 	}
 	return login, err
 }
 
-// finish ends a login whose state was redeemed.
+// finish completes a login whose state was redeemed.
 func (p *Provider) finish(ctx context.Context, cb callback, l *pendingLogin) (*Login, error) {
 	login := &Login{ReturnTo: LocalPath(l.ReturnTo, "/"), Value: string(l.Value), Nonce: l.Nonce}
 	failed := func(err error) (*Login, error) {
@@ -363,8 +366,8 @@ func (p *Provider) finish(ctx context.Context, cb callback, l *pendingLogin) (*L
 	return login, nil
 }
 
-// grantedScopes reads what the provider says, with spaces or, as GitHub has it, commas.
-// Twitch has an array.
+// grantedScopes returns the scopes that the token answer names, or else asked. Providers
+// separate scopes with spaces, and GitHub with commas. Twitch sends an array.
 func grantedScopes(tok *oauth2.Token, asked []string) []string {
 	var scopes []string
 	switch granted := tok.Extra("scope").(type) {
@@ -389,7 +392,7 @@ func isBrowserState(s string) bool {
 	return err == nil && len(b) == sha256.Size
 }
 
-// startedHere finds the cookie of a state.
+// startedHere finds the cookie of the login that has this state.
 func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, c loginCookie, err error) {
 	for _, c := range p.loginCookies(r) {
 		if c.provider != p.shortID() {

@@ -8,15 +8,15 @@ import (
 	"unicode/utf8"
 )
 
-// NavigationsOnly passes on to next only requests for a page that somebody asked for.
-// Use it around login routes of others, for example those of goth. [Provider.StartLogin]
-// and [Provider.FinishLogin] do the same check themselves.
+// NavigationsOnly passes only navigations to next: requests for a page that a user asked
+// for. Use it around login routes of other packages, for example those of goth.
+// [Provider.StartLogin] and [Provider.FinishLogin] do the same check themselves.
 //
-// It answers everything else shortly and sets no cookie:
+// It answers all other requests itself, and sets no cookie:
 //
 //   - 403 to images, frames, scripts and fetches of any page (Sec-Fetch-Dest,
 //     Sec-Fetch-Mode), to WebSockets, and to other methods than GET and POST
-//   - 503 to prefetches and prerenders; a browser does not keep it for the click
+//   - 503 to prefetches and prerenders; a browser does not reuse it for the click
 //   - 204 to HEAD, as link previews send it
 //
 // Browsers that send none of these headers are let through.
@@ -54,12 +54,12 @@ func notNavigation(r *http.Request) int {
 	return 0
 }
 
-// isWebSocket recognizes the opening of a WebSocket, which any page can ask for. Chromium
+// isWebSocket recognizes the handshake of a WebSocket, which any page can open. Chromium
 // sends it without Sec-Fetch-… headers. "The request MUST include a header field with the
 // name Sec-WebSocket-Version" (RFC 6455, section 4.1).
 func isWebSocket(h http.Header) bool { return h.Get("Sec-WebSocket-Version") != "" }
 
-// isOrEmpty reports whether a header has no other value than want.
+// isOrEmpty reports whether a header is missing or has only the value want.
 func isOrEmpty(h http.Header, name, want string) bool {
 	return !slices.ContainsFunc(h.Values(name), func(v string) bool { return v != want })
 }
@@ -92,12 +92,13 @@ func isSpeculative(h http.Header) bool {
 // maxReturnTo is the length of the longest return path, in bytes.
 const maxReturnTo = 2 << 10
 
-// LocalPath returns s if a redirect to s stays on this site in every browser, and
-// otherwise otherwise. s may come from the request as it is. It is a path of at most
-// 2048 bytes that begins with "/", with a query and a fragment if there are any.
+// LocalPath returns s if a redirect to s stays on this site in every browser. If not, it
+// returns its second argument. s may come from the request unchecked. A valid s has at
+// most 2048 bytes and is a path that begins with "/". It may have a query and a fragment.
 //
-// A path with "//" or a backslash is refused if it starts so or has dot segments: some
-// servers and browsers make another host of it. [http.Redirect] makes one slash of "//".
+// A path with "//" or a backslash is refused if it begins with them or has dot segments:
+// some servers and browsers turn it into another host. [http.Redirect] replaces "//" by
+// one slash.
 func LocalPath(s, otherwise string) string {
 	if isLocalPath(s) {
 		return s
@@ -105,9 +106,9 @@ func LocalPath(s, otherwise string) string {
 	return otherwise
 }
 
-// isLocalPath looks at the decoded path, since some servers decode a path, or resolve
-// its dot segments, before they redirect. http.Redirect takes the fragment for a part
-// of the path: of "/#/../\evil.example" it leaves "/\evil.example".
+// isLocalPath checks the decoded path, because some servers decode a path, or resolve its
+// dot segments, before they redirect. It checks the fragment too, because http.Redirect
+// treats it as part of the path: it turns "/#/../\evil.example" into "/\evil.example".
 func isLocalPath(s string) bool {
 	if len(s) > maxReturnTo || !strings.HasPrefix(s, "/") || !isPlainText(s) {
 		return false
@@ -123,7 +124,8 @@ func isLocalPath(s string) bool {
 	return !unusual || !hasDotSegment(u.Path) && !hasDotSegment(u.Fragment)
 }
 
-// hasDotSegment takes a backslash for a slash, as browsers do.
+// hasDotSegment reports whether path has a segment "." or "..". Like a browser, it treats
+// a backslash as a slash.
 func hasDotSegment(path string) bool {
 	for segment := range strings.SplitSeq(strings.ReplaceAll(path, `\`, "/"), "/") {
 		if segment == "." || segment == ".." {

@@ -7,8 +7,9 @@ import (
 	"time"
 )
 
-// Event is how a login or a refresh ended. It prints no secret; but package fmt prints the
-// value of a [LoginError] in Err if an Event stands in an unexported field of a struct.
+// Event describes how a login or a refresh ended. It prints no secret. But package fmt
+// prints the value of a [LoginError] in Err if an Event is in an unexported field of a
+// struct.
 type Event struct {
 	Kind     string        // "login", "device", "local" or "refresh"
 	Host     string        // of the provider's AuthURL
@@ -57,7 +58,8 @@ func classOf(err error) string {
 	return "refused"
 }
 
-// observe tells the application how something ended. Its panic is contained.
+// observe calls Options.Observe when a login or a refresh has ended. It recovers a panic
+// of that function.
 func (p *Provider) observe(ctx context.Context, kind string, begun time.Time, err error) {
 	if p.opts.Observe == nil {
 		return
@@ -73,7 +75,7 @@ func (p *Provider) observe(ctx context.Context, kind string, begun time.Time, er
 	})
 }
 
-// steadyHandler contains the panics of the application's handler: a log line must not end
+// steadyHandler recovers panics of the application's log handler: a log line must not end
 // the process.
 type steadyHandler struct{ slog.Handler }
 

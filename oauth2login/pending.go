@@ -18,7 +18,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// pendingLogin is what a login under way has to remember. The exported fields are kept.
+// pendingLogin is the data of a pending login. Only the exported fields are stored.
 type pendingLogin struct {
 	Verifier string   `json:"v,omitempty"`
 	ReturnTo string   `json:"r,omitempty"`
@@ -31,15 +31,16 @@ type pendingLogin struct {
 	params []oauth2.AuthCodeOption
 }
 
-// underWay reports whether l has begun and not expired. The clock that is read now may be
-// up to behind slower, or up to ahead faster, than the clock that l began by.
+// underWay reports whether l has begun and not expired. The clock of another machine may
+// have set l.Expires. This clock may be behind that one, or ahead of it, by the durations
+// given.
 func (l *pendingLogin) underWay(now time.Time, lifetime, behind, ahead time.Duration) bool {
 	left := time.UnixMilli(l.Expires).Sub(now)
 	return left > -ahead && left <= lifetime+behind
 }
 
-// notUnderWay is the error where underWay is false. It tells an operator how far clocks
-// are apart.
+// notUnderWay returns the error for a login that is not under way. It tells an operator
+// how far the clocks differ.
 func (l *pendingLogin) notUnderWay(now time.Time, lifetime time.Duration) error {
 	left := time.UnixMilli(l.Expires).Sub(now)
 	text := fmt.Sprintf("too late: the login expired %v ago by this machine's clock", -left.Round(time.Second))
@@ -49,23 +50,24 @@ func (l *pendingLogin) notUnderWay(now time.Time, lifetime time.Duration) error 
 	return quiet.New("", text, ErrStateNotFound)
 }
 
-// A place names one login under way, at one provider.
+// A place identifies one pending login at one provider.
 type place struct {
 	provider, kind string
 	key            string // in the store: a hash of the state
-	secret         string // of the browser's cookie; of an unbound login, its state
+	secret         string // from the browser's cookie; in an unbound login, the state
 }
 
-// pendingLogins keep logins under way: in a store, or in the browser's cookie.
+// pendingLogins stores pending logins: in a store, or in the browser's cookie.
 type pendingLogins interface {
-	// keep remembers l. carry is what the cookie has to hold besides the secret.
+	// keep stores l. carry is the text that the cookie has to contain besides the secret.
+	// It is empty if l is in a store.
 	keep(ctx context.Context, at place, l *pendingLogin) (carry string, err error)
 
-	// redeem returns the login that was kept at a place, once. It fails with
-	// ErrStateNotFound if there is none.
+	// redeem returns the login that was stored at a place, once. carried is the carry of
+	// the cookie. If there is no login, the error is ErrStateNotFound.
 	redeem(ctx context.Context, at place, carried string) (*pendingLogin, error)
 
-	// isRedeemed reports whether this process has redeemed the state of a key.
+	// isRedeemed reports whether this process has redeemed the state with this key.
 	isRedeemed(key string) bool
 }
 
@@ -75,23 +77,23 @@ var (
 )
 
 const (
-	// storeSkew is how far a store's clock and this machine's may be apart. Beyond
-	// that this machine ends a login itself: a store's clock may be set back, and a
-	// store may keep what it should not.
+	// storeSkew is how far a store's clock and this machine's clock may differ. If they
+	// differ by more, this machine ends a login itself. A store's clock may be set back,
+	// and a store may keep entries for too long.
 	storeSkew = 5 * time.Minute
 
 	// sealedSkew is how far the clocks of two machines may be apart.
 	sealedSkew = time.Minute
 
-	// maxSealed is the length of the longest sealed login. With the cookie's name and
+	// maxSealed is the maximum length of a sealed login. With the cookie's name and
 	// attributes it stays below the 4096 bytes that browsers keep (RFC 6265, section
 	// 6.1).
 	maxSealed = 3 << 10
 )
 
-// storedLogins keep logins in a [state.Store]. An entry is sealed with a key from the
-// secret in the browser's cookie: who reads the store learns nothing, and who writes to
-// it can forge nothing.
+// storedLogins keeps logins in a [state.Store]. An entry is encrypted with a key from the
+// secret in the browser's cookie. Someone who reads the store learns nothing. Someone who
+// writes to the store can forge nothing.
 type storedLogins struct {
 	store    state.Store
 	lifetime time.Duration
@@ -113,7 +115,8 @@ func (s *storedLogins) keep(ctx context.Context, at place, l *pendingLogin) (str
 }
 
 func (s *storedLogins) redeem(ctx context.Context, at place, _ string) (*pendingLogin, error) {
-	// A browser that goes away must not leave it open whether the state was taken.
+	// If the browser disconnects, the call goes on. Otherwise it would be unclear whether
+	// the state was taken.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), storeLimit)
 	defer cancel()
 	sealed, found, err := s.store.Take(ctx, at.key)
@@ -139,20 +142,20 @@ func (s *storedLogins) redeem(ctx context.Context, at place, _ string) (*pending
 
 func (s *storedLogins) isRedeemed(key string) bool { return s.redeemed.has(key) }
 
-// keys belong to one browser and one provider.
+// keys returns the keys for one browser and one provider.
 func (at place) keys() *seal.Keys { return seal.FromSecret(at.secret, "entry "+at.provider) }
 
 func storeFailed(ctx context.Context, err error) error {
 	return quiet.New("", "state store: "+quiet.DescribeForeign(err), err, ctx.Err(), ErrStateStore)
 }
 
-// sealedLogins keep a login in its cookie, sealed with the application's keys.
+// sealedLogins keeps a login in its cookie, encrypted with the application's keys.
 type sealedLogins struct {
 	keys     *seal.Keys
 	lifetime time.Duration
 	redeemed *redeemed
 
-	// A login that this process has sealed ends by the monotonic clock as well, which
+	// If this process sealed a login, the login also ends by the monotonic clock, which
 	// nobody can set.
 	process string // random
 	start   time.Time
@@ -165,7 +168,7 @@ func newSealedLogins(keys *seal.Keys, lifetime time.Duration) *sealedLogins {
 	}
 }
 
-// sealedLogin is what is sealed.
+// sealedLogin is the content of a cookie before encryption.
 type sealedLogin struct {
 	*pendingLogin
 	Process string `json:"p"`
@@ -174,7 +177,7 @@ type sealedLogin struct {
 
 func (s *sealedLogins) uptime() time.Duration { return time.Since(s.start) }
 
-// keep drops a return path that does not fit into a cookie.
+// keep encrypts l for the cookie. If l is too long, keep drops its return path.
 func (s *sealedLogins) keep(_ context.Context, at place, l *pendingLogin) (string, error) {
 	for {
 		value, err := encode(sealedLogin{l, s.process, s.uptime().Milliseconds()})
@@ -192,9 +195,9 @@ func (s *sealedLogins) keep(_ context.Context, at place, l *pendingLogin) (strin
 	}
 }
 
-// redeem finds nothing after the lifetime by this machine's clock, nor if the clock was
-// set back by more than sealedSkew. What this process has sealed ends by its monotonic
-// clock as well.
+// redeem fails if the login has expired by this machine's clock, or if that clock was set
+// back by more than sealedSkew. If this process sealed the login, the login also ends by
+// the monotonic clock.
 func (s *sealedLogins) redeem(_ context.Context, at place, carried string) (*pendingLogin, error) {
 	l, err := s.open(at, carried)
 	if err != nil {
@@ -233,7 +236,7 @@ func (s *sealedLogins) open(at place, carried string) (*pendingLogin, error) {
 	return l.pendingLogin, nil
 }
 
-// encode is json.Marshal without HTML escapes, which make six bytes of one.
+// encode is json.Marshal without HTML escapes, which turn one byte into six.
 func encode(v any) ([]byte, error) {
 	var buf bytes.Buffer
 	enc := json.NewEncoder(&buf)
@@ -245,9 +248,9 @@ func encode(v any) ([]byte, error) {
 // maxRedeemed is how many redeemed states a process remembers.
 const maxRedeemed = 100_000
 
-// redeemed remembers the states that this process has redeemed, so that none works
-// twice. When it is full it forgets the logins that began first, and then refuses all
-// logins that are as old: it can no longer tell which of them were redeemed.
+// redeemed remembers the states that this process has redeemed, so that each works only
+// once. When it is full, it forgets the logins that expire first. From then on it refuses
+// all logins that expire as early, because it can't know which of them were redeemed.
 type redeemed struct {
 	keep  time.Duration
 	start time.Time
@@ -259,15 +262,15 @@ type redeemed struct {
 
 type redemption struct {
 	expires int64         // of the login, Unix milliseconds
-	until   time.Duration // since start, by the monotonic clock: forget it then
+	until   time.Duration // when to forget it: time since start, by the monotonic clock
 }
 
 func newRedeemed(keep time.Duration) *redeemed {
 	return &redeemed{keep: keep, start: time.Now(), byKey: make(map[string]redemption)}
 }
 
-// first reports whether the state of key, of a login that ends at expires, is redeemed
-// for the first time, and remembers that it is redeemed now.
+// first reports whether the state with this key is redeemed for the first time, and
+// records that it is redeemed now. expires is when its login ends.
 func (r *redeemed) first(key string, expires int64) bool {
 	now := time.Since(r.start)
 	r.mu.Lock()
@@ -289,8 +292,8 @@ func (r *redeemed) has(key string) bool {
 	return ok
 }
 
-// makeRoom forgets what has expired or, if that is not a sixteenth, the sixteenth that
-// expires first.
+// makeRoom forgets the expired entries. If they are less than a sixteenth, it also
+// forgets the sixteenth that expires first.
 func (r *redeemed) makeRoom(now time.Duration) {
 	live := make([]int64, 0, len(r.byKey))
 	for key, entry := range r.byKey {
@@ -312,10 +315,10 @@ func (r *redeemed) makeRoom(now time.Duration) {
 	}
 }
 
-// hash binds a text to the provider. It returns 43 letters, digits, '-' and '_'. No
-// argument holds a NUL.
+// hash returns a hash of s that is specific to the provider and the purpose. It has 43
+// letters, digits, '-' and '_'. No argument contains a NUL.
 func (p *Provider) hash(purpose, s string) string {
-	var buf [128]byte // on the stack, unless a cookie is forged
+	var buf [128]byte // large enough to avoid an allocation, unless a cookie is forged
 	b := append(append(append(buf[:0], p.id...), 0), purpose...)
 	sum := sha256.Sum256(append(append(b, 0), s...))
 	return base64.RawURLEncoding.EncodeToString(sum[:])

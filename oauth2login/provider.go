@@ -33,45 +33,49 @@ const (
 	earlyRefresh    = 60 * time.Second
 )
 
-// Options are what the providers of an application share. The zero value, and nil, is a
-// safe default for one process. Options print and marshal without their keys; but
-// package fmt prints the fields if Options stand in an unexported field of a struct.
+// Options are the settings that the providers of an application share. The zero value,
+// and nil, is a safe default for one process. Options print and marshal without their
+// keys. But package fmt prints the fields if Options are in an unexported field of a
+// struct.
 type Options struct {
-	// States remembers logins under way. If nil, the memory of this process does, for
-	// state.DefaultCapacity logins of each provider: a login must come back to this
-	// process, and is lost with it.
+	// States stores pending logins. If nil, they are kept in the memory of this process,
+	// up to state.DefaultCapacity for each provider. Then the callback must reach the
+	// same process, and a restart loses the pending logins.
 	States state.Store
 
-	// StateKeys make a store needless on any number of machines: a login travels in
-	// its cookie, encrypted with AES-256-GCM. Each key has 32 random bytes, the same on
-	// all machines. The first one encrypts, all of them decrypt. States has to be nil.
-	// A state works once in each process; docs/clusters.md says what that means.
+	// StateKeys replace the state store, on any number of machines: a pending login is
+	// kept in its cookie, encrypted with AES-256-GCM. Each key has 32 random bytes. All
+	// machines need the same keys. The first key encrypts, and all keys decrypt. States
+	// must be nil. A state works once in each process; docs/clusters.md explains what
+	// that means.
 	StateKeys [][]byte
 
 	// LoginLifetime is how long a user has to log in: 5 minutes if 0, an hour at most.
 	LoginLifetime time.Duration
 
-	// Timeout is how long one request to a provider may take, from 1 to 60 seconds; 10
-	// seconds if 0. A code or a refresh token is sent with the whole time-out, and once
-	// it is sent nothing else ends the request.
+	// Timeout is how long one request to a provider may take: from 1 to 60 seconds, or 10
+	// seconds if 0. A request with a code or a refresh token always gets this whole time.
+	// Once it is sent, nothing else ends it.
 	Timeout time.Duration
 
 	// EarlyRefresh is how long before its expiry a token is refreshed: 60 seconds if 0.
-	// If negative, only an expired token is refreshed: for command lines.
+	// If negative, a token is refreshed only after it has expired. That suits
+	// command-line programs.
 	EarlyRefresh time.Duration
 
-	// HTTPClient makes the requests. If nil, one that keeps its connections. Redirects
-	// are never followed, and its cookie jar is not used. Its own Timeout is only for
-	// the requests of Provider.Client: it must not end an exchange or a refresh.
+	// HTTPClient makes the requests. If nil, a client that keeps its connections is used.
+	// Redirects are never followed, and the cookie jar is not used. The client's own
+	// Timeout applies only to the requests of Provider.Client, because it must not end an
+	// exchange or a refresh.
 	HTTPClient *http.Client
 
-	// Observe is told how every login and every refresh ended, for metrics and audit
-	// logs. It is called by the goroutine that did it, and should return soon. A panic
-	// in it is contained. If nil, nobody is told.
+	// Observe is called when a login or a refresh has ended, for metrics and audit logs.
+	// It runs in the goroutine of the login or refresh, and should return soon. A panic
+	// in it is recovered. If nil, it is not called.
 	Observe func(context.Context, Event)
 
-	// Logger is told what an operator can mend: tokens that can't be saved, refreshes
-	// that fail, client credentials that are refused. If nil, slog.Default().
+	// Logger gets the problems that an operator can fix: tokens that can't be saved,
+	// refreshes that fail, client credentials that are refused. If nil, slog.Default().
 	Logger *slog.Logger
 }
 
@@ -98,12 +102,14 @@ type row struct {
 	plainHTTP bool
 }
 
-// WithIssuer sets the provider's issuer identifier (RFC 9207). Then every callback has to
-// bring a parameter iss that is equal to it. Do not set it for a provider that sends none.
+// WithIssuer sets the provider's issuer identifier (RFC 9207). Then every callback must
+// have a parameter iss that is equal to it. Do not set it for a provider that sends no
+// iss.
 func WithIssuer(url string) ProviderOption { return func(r *row) { r.issuer = url } }
 
-// WithRedirectURLs adds redirect URLs that are registered besides that of the
-// oauth2.Config: one for each host of the application. [WithRedirectURL] picks one.
+// WithRedirectURLs adds redirect URLs to that of the oauth2.Config, for example one for
+// each host of the application. They must be registered with the provider.
+// [WithRedirectURL] selects one for a login.
 func WithRedirectURLs(urls ...string) ProviderOption {
 	return func(r *row) { r.redirects = append(r.redirects, urls...) }
 }
@@ -115,25 +121,26 @@ func WithAuthCodeDefaults(opts ...oauth2.AuthCodeOption) ProviderOption {
 	return func(r *row) { r.params = append(r.params, opts...) }
 }
 
-// WithAssumedLifetime is how long a token lives if the provider does not say. Without it
-// such a token never expires, as in x/oauth2. It is positive and at most a year.
+// WithAssumedLifetime sets the lifetime of a token if the provider does not send one.
+// Without this option such a token never expires, as in x/oauth2. The lifetime is
+// positive and at most a year.
 func WithAssumedLifetime(d time.Duration) ProviderOption { return func(r *row) { r.assumed = d } }
 
-// WithRawBasicAuth sends client ID and secret in HTTP Basic as they are. x/oauth2
-// percent-encodes both first, as RFC 6749, section 2.3.1 demands; some providers compare
-// the plain ones.
+// WithRawBasicAuth sends the client ID and the secret unescaped in HTTP Basic. x/oauth2
+// percent-encodes both first, as RFC 6749, section 2.3.1 demands. But some providers
+// compare the unescaped values.
 func WithRawBasicAuth() ProviderOption { return func(r *row) { r.rawBasic = true } }
 
-// WithoutPKCE turns off the proof key (RFC 7636), for a provider that refuses it from
-// clients with a secret. A client without a secret can't do without.
+// WithoutPKCE turns off PKCE (RFC 7636), for a provider that refuses it from clients with
+// a secret. A client without a secret must use PKCE.
 func WithoutPKCE() ProviderOption { return func(r *row) { r.noPKCE = true } }
 
 // WithPlainHTTP allows http in the provider's URLs and the redirect URL on hosts other
-// than loopback. Secrets, codes and tokens can then be read on the way.
+// than loopback. Secrets, codes and tokens can then be read on the network.
 func WithPlainHTTP() ProviderOption { return func(r *row) { r.plainHTTP = true } }
 
-// Provider is one application's login with one provider. [New] makes it. It is safe for
-// concurrent use. A program makes one for each row of its table and keeps it.
+// Provider handles the logins of one application with one provider. [New] makes it. It is
+// safe for concurrent use. Make it once, when the program starts, and keep it.
 type Provider struct {
 	conf   oauth2.Config // checked, without the secret
 	secret atomic.Pointer[string]
@@ -142,10 +149,10 @@ type Provider struct {
 	host   string // of AuthURL
 	where  string // begins the text of errors: "oauth2login: github.com"
 
-	id            string   // tells providers apart that share a host or a store; the same on all machines
+	id            string   // distinguishes providers that share a host or a store; the same on all machines
 	redirects     []string // the first is that of conf
 	redirectHosts []string // their hosts
-	plainHTTP     bool     // of the redirect URLs: no secure cookies
+	plainHTTP     bool     // the redirect URLs use http, so cookies are not Secure
 
 	pending             pendingLogins
 	sessions            sessions
@@ -159,13 +166,13 @@ type Provider struct {
 	auth                *http.Client // for x/oauth2: the same, with a guard
 }
 
-// New makes a Provider from the application's own oauth2.Config, which it copies.
-// shared may be nil. An error names the field that is wrong, and nothing was started.
+// New makes a Provider from the application's own oauth2.Config, which it copies. shared
+// may be nil. An error names the wrong field. New starts nothing if it returns an error.
 //
-// Client ID, redirect URL, AuthURL and TokenURL are needed. All URLs are absolute, and
-// https or on a loopback host. If Endpoint.AuthStyle is 0, credentials go into HTTP
-// Basic; a provider that refuses that gets them in the form with its next request. No
-// code is ever sent twice to find out, as x/oauth2 does.
+// Client ID, redirect URL, AuthURL and TokenURL are required. All URLs must be absolute,
+// and https or on a loopback host. If Endpoint.AuthStyle is 0, credentials are sent in
+// HTTP Basic. If the provider refuses that, the next request sends them in the form.
+// x/oauth2 sends a code twice to find out the style. A Provider never does.
 func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Provider, error) {
 	if conf == nil {
 		return nil, errors.New("oauth2login: the oauth2.Config is nil")
@@ -211,7 +218,7 @@ func (p *Provider) checkClient() error {
 	return p.storeSecret(p.conf.ClientSecret)
 }
 
-// storeSecret is the check that New and SetClientSecret share.
+// storeSecret checks the client secret and stores it. New and SetClientSecret share it.
 func (p *Provider) storeSecret(secret string) error {
 	switch {
 	case hasControl(secret): // a line end, from a file or the environment
@@ -290,7 +297,7 @@ func (p *Provider) parseURL(field, s string, ours []string) (*url.URL, error) {
 	return u, nil
 }
 
-// holdsNone refuses an URL whose query holds a parameter of ours.
+// holdsNone refuses a URL whose query contains one of the parameters in ours.
 func holdsNone(u *url.URL, ours []string) error {
 	q, err := url.ParseQuery(u.RawQuery)
 	if err != nil {
@@ -304,8 +311,8 @@ func holdsNone(u *url.URL, ours []string) error {
 	return nil
 }
 
-// parseRedirect allows an app's own scheme as well, if it is a reversed domain name (RFC
-// 8252, section 7.1).
+// parseRedirect allows the same URLs as wire.ParseURL. It also allows an app's own
+// scheme, if it is a reversed domain name (RFC 8252, section 7.1).
 func (p *Provider) parseRedirect(s string) (*url.URL, error) {
 	u, err := url.Parse(s)
 	if err == nil && strings.Contains(u.Scheme, ".") && u.User == nil && !strings.ContainsAny(s, "# {}") {
@@ -363,7 +370,8 @@ func (p *Provider) checkOptions() error {
 	return nil
 }
 
-// providerID names an application at a provider: its logins are bound to it.
+// providerID returns an ID for one application at one provider. Pending logins are bound
+// to this ID.
 func providerID(c oauth2.Config) string {
 	h := sha256.New()
 	for _, s := range []string{c.Endpoint.AuthURL, c.Endpoint.TokenURL, c.ClientID, c.RedirectURL} {
@@ -372,11 +380,11 @@ func providerID(c oauth2.Config) string {
 	return hex.EncodeToString(h.Sum(nil)[:16])
 }
 
-// OAuth2 returns p as plain x/oauth2: a copy that is the caller's own, with the client
-// secret of this moment. Pass it a context of [Provider.ClientContext]: x/oauth2's own
-// client has no time-out and follows redirects.
+// OAuth2 returns a copy of the oauth2.Config of p, for calls of plain x/oauth2. It
+// contains the current client secret. Call x/oauth2 with a context of
+// [Provider.ClientContext]: x/oauth2's own client has no time-out and follows redirects.
 //
-// Its AuthStyle is never 0, with which x/oauth2 sends a code twice.
+// Its AuthStyle is never 0, because then x/oauth2 may send a code twice.
 func (p *Provider) OAuth2() *oauth2.Config {
 	conf := p.conf
 	conf.Scopes = slices.Clone(conf.Scopes)
@@ -390,10 +398,10 @@ func (p *Provider) OAuth2() *oauth2.Config {
 	return &conf
 }
 
-// ClientContext returns a context with which x/oauth2 makes its requests as p does:
-// without redirects, within Options.Timeout if ctx has no deadline, and with answers of
-// the provider's endpoints that were checked. It does not limit where requests go: for
-// requests with a token use [Provider.Client].
+// ClientContext returns a context for calls of x/oauth2. With it, x/oauth2 follows no
+// redirects, Options.Timeout applies if ctx has no deadline, and the answers of the
+// provider's endpoints are checked. It does not limit where requests go. For requests
+// with a token use [Provider.Client].
 //
 //	tok, err := p.OAuth2().Exchange(p.ClientContext(ctx), code, oauth2.VerifierOption(v))
 //
@@ -402,8 +410,9 @@ func (p *Provider) ClientContext(ctx context.Context) context.Context {
 	return context.WithValue(ctx, oauth2.HTTPClient, p.auth)
 }
 
-// SetClientSecret changes the secret for requests from now on; logins and tokens under way
-// go on. It refuses what New refuses. An empty secret makes p a public client.
+// SetClientSecret changes the secret for all later requests. Pending logins and existing
+// tokens stay valid. It refuses the secrets that New refuses. An empty secret makes p a
+// public client.
 func (p *Provider) SetClientSecret(secret string) error {
 	if err := p.storeSecret(secret); err != nil {
 		return p.errorf(err.Error())

@@ -15,8 +15,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// fly runs a flight for all who wait for it. It belongs to none of them. Application code
-// in it may panic, or end its goroutine: that is an error like any other.
+// fly runs a flight for all callers that wait for it. None of them can cancel it.
+// Application code in it may panic, or end its goroutine. Both count as ordinary errors.
 func (f *flight) fly() {
 	var next *held
 	err := f.source.p.errorf("token: code of the application ended the goroutine that called it", ErrUnavailable)
@@ -48,15 +48,16 @@ func (f *flight) land(next *held, err error) {
 	f.source.release(f.shared)
 }
 
-// log tells the operator of a failed attempt, one line each.
+// log writes one line for the operator after each failed attempt.
 func (f *flight) log() {
 	if f.err == nil || f.look != nil || errors.Is(f.err, ErrLoginRequired) || errors.Is(f.err, ErrClientCredentials) {
-		return // what the user has to mend; callFailed has logged the credentials
+		return // only the user can help, or callFailed has logged the error
 	}
 	f.source.p.opts.Logger.Warn("oauth2login: a token could not be refreshed or saved", "class", classOf(f.err), "error", f.err)
 }
 
-// publish hands out h, which is due and can still be used, before the flight ends.
+// publish hands out h before the flight ends, if h has not expired yet. Then waiting
+// callers can go on with h. It does nothing if the API rejected the token.
 func (f *flight) publish(h *held) {
 	f.seen = h
 	if f.isReady || f.forced || h.isExpired(time.Now()) {
@@ -72,9 +73,9 @@ func (f *flight) isGood(h *held) bool {
 	return !h.unsaved && !h.isDue(time.Now()) && !(f.forced && h.is(f.base))
 }
 
-// update returns what is to be in force after base: what another process has stored, or
-// the answer to a refresh. It may return both a token and an error: a token that could
-// not be saved.
+// update returns the token that follows base: a token that another process has stored, or
+// the answer to a refresh. It returns both a token and an error if the token could not be
+// saved.
 func (f *flight) update() (*held, error) {
 	h := f.base
 	if f.source.store == nil {
@@ -96,7 +97,8 @@ func (f *flight) update() (*held, error) {
 			return nil, err
 		}
 	}
-	// A lock that is too old when the request is to begin is given back.
+	// If the lock is too old when the request could begin, it is released and taken
+	// again.
 	for deadline := time.Now().Add(2 * f.source.p.hold()); ; {
 		next, again, err := f.updateLocked(h)
 		if !again || time.Now().After(deadline) {
@@ -105,7 +107,7 @@ func (f *flight) update() (*held, error) {
 	}
 }
 
-// checkRefreshable reports why h can't be refreshed, before anybody waits for a lock.
+// checkRefreshable returns an error if h can't be refreshed. Then no lock is needed.
 func (f *flight) checkRefreshable(h *held) error {
 	if err := f.shared.refused(h); err != nil {
 		return err
@@ -139,7 +141,7 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 	return next, false, err
 }
 
-// settle looks at the store once more, under the lock, and saves what is not saved.
+// settle reads the store again, under the lock, or saves a token that is not saved yet.
 // settled means that no refresh is needed, or that none is possible.
 func (f *flight) settle(h *held) (next *held, settled bool, err error) {
 	if h.unsaved && h.over != nil {
@@ -158,10 +160,11 @@ func (f *flight) settle(h *held) (next *held, settled bool, err error) {
 	return h, false, nil
 }
 
-// unlessOvertaken looks at the store for a refreshed token that could not be saved. It
-// returns what is stored if that is no longer what h was made of: another process has
-// saved a newer token, or a save that had been given up has come through. If the user has
-// logged out, h ends.
+// unlessOvertaken reads the store for h, a refreshed token that could not be saved. If
+// the store still contains the token that h replaces, or can't be read, it returns h. If
+// the store contains another token, it returns that one: another process has saved a
+// newer token, or a save that timed out has succeeded after all. If the user has logged
+// out, it returns no token and the error.
 func (f *flight) unlessOvertaken(h *held) (*held, error) {
 	seen, err := f.load(h)
 	switch {
@@ -173,9 +176,9 @@ func (f *flight) unlessOvertaken(h *held) (*held, error) {
 	return seen, nil
 }
 
-// lock waits for the lock. Meanwhile it looks at the store: newer is a token that another
-// process has stored. If nothing can be locked, since the file system is read-only, the
-// refresh goes on without.
+// lock waits for the lock. Meanwhile it reads the store from time to time: newer is a
+// token that another process has stored. On a read-only file system there is no lock, and
+// the refresh goes on without it.
 func (f *flight) lock(h *held) (unlock func(), newer *held, err error) {
 	locker, ok := f.source.store.(TokenLocker)
 	if !ok {
@@ -208,7 +211,7 @@ type lockResult struct {
 	err    error
 }
 
-// callLock asks for the lock in a goroutine of its own: LockToken may not heed its
+// callLock calls LockToken in its own goroutine, because LockToken may ignore its
 // context.
 func callLock(ctx context.Context, locker TokenLocker, hold time.Duration) <-chan lockResult {
 	locked := make(chan lockResult, 1)
@@ -226,9 +229,10 @@ func (f *flight) giveBack(locked <-chan lockResult) {
 	}
 }
 
-// unlockAfterSaves keeps the lock while a save that was given up still runs: another
-// process would refresh what is stored, and that was used. A disk can stall for longer
-// than a save may take.
+// unlockAfterSaves releases the lock. If a save that timed out still runs, it waits for
+// that save first, at most until the lock expires. Otherwise another process would load
+// the old token, and send a refresh token that was used already. A disk can stall for
+// longer than a save may take.
 func (f *flight) unlockAfterSaves(unlock func(), since time.Time) {
 	if f.saves.Load() == 0 {
 		unlock()
@@ -242,8 +246,8 @@ func (f *flight) unlockAfterSaves(unlock func(), since time.Time) {
 	}()
 }
 
-// unlock releases a lock. A release that hangs or panics keeps nobody waiting for what the
-// flight has brought.
+// unlock releases a lock. If the release hangs or panics, callers still get the result of
+// the flight.
 func (f *flight) unlock(unlock func()) {
 	_, err := callStore(func(context.Context) (struct{}, error) {
 		unlock()
@@ -254,8 +258,8 @@ func (f *flight) unlock(unlock func()) {
 	}
 }
 
-// locked reads the result of LockToken. Where nothing can be locked, the refresh goes on
-// without.
+// locked reads the result of LockToken. If the store is read-only, the refresh goes on
+// without a lock.
 func (f *flight) locked(r lockResult) (unlock func(), err error) {
 	switch {
 	case r.err == nil:
@@ -340,15 +344,16 @@ func (p *Provider) refreshFailed(ctx context.Context, err error) error {
 	if !ok || errors.Is(err, ErrClientCredentials) || p.mayBeStyle(re) {
 		return err
 	}
-	// A server of OAuth refuses with status 400 or 401 (RFC 6749, section 5.2). What
-	// answers otherwise, and without a code, is a firewall or another program.
+	// An OAuth server refuses with status 400 or 401 (RFC 6749, section 5.2). An answer
+	// with another status and without an error code is from a firewall or another
+	// program.
 	if re.ErrorCode == "" && re.Response != nil && re.Response.StatusCode != http.StatusBadRequest {
 		return p.errorf(fmt.Sprintf("refresh: the answer, status %d, is none of OAuth", re.Response.StatusCode), ErrUnavailable, err)
 	}
 	// "invalid_grant: The provided authorization grant … or refresh token is invalid,
 	// expired, revoked …" https://www.rfc-editor.org/rfc/rfc6749#section-5.2
-	// Some providers have other words for it. Whatever the words, a new login is the
-	// only way to another refresh token.
+	// Some providers use other codes. Whatever the code, only a new login brings another
+	// refresh token.
 	text := "refresh: refused by the provider: the user has to log in again"
 	if code := quiet.Code(re.ErrorCode); code != "" {
 		text += " (" + code + ")"
@@ -362,15 +367,16 @@ func isRefused(err error) bool {
 	return answered && errors.Is(err, ErrLoginRequired)
 }
 
-// callStore calls a store within storeLimit, in a goroutine of its own: the store may
-// hang, panic, or end its goroutine.
+// callStore calls a store within storeLimit. It uses another goroutine, because the store
+// may hang, panic, or end its goroutine.
 func callStore[T any](call func(context.Context) (T, error)) (T, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), storeLimit)
 	defer cancel()
 	return wire.Await(ctx, func() (T, error) { return call(ctx) }, nil)
 }
 
-// load returns what is stored, or h if that is the best there is.
+// load returns the stored token. It returns h if the store has no token yet, or only an
+// older one. If a stored token was deleted, the error is ErrLoginRequired.
 func (f *flight) load(h *held) (*held, error) {
 	s := f.source
 	tok, err := callStore(s.store.LoadToken)
@@ -395,14 +401,15 @@ func (f *flight) load(h *held) (*held, error) {
 }
 
 const (
-	// Without a lock, another process may have used the refresh token and not saved
-	// its answer yet. The store is read again rereads times, after a pause that
+	// Without a lock, another process may have used the refresh token and not saved its
+	// answer yet. So the store is read again, rereads times. The pause before each read
 	// doubles: 1.5 seconds in all.
 	rereads     = 4
 	firstReread = 100 * time.Millisecond
 )
 
-// awaitNewer reads the store until it holds another token than h, or returns nil.
+// awaitNewer reads the store until it contains another token than h. If none appears, it
+// returns nil. With a lock it reads only once.
 func (f *flight) awaitNewer(h *held) *held {
 	_, locked := f.source.store.(TokenLocker)
 	wait := firstReread
@@ -418,8 +425,9 @@ func (f *flight) awaitNewer(h *held) *held {
 	}
 }
 
-// save keeps a token that nobody else has. It tries for as long as saving may take: the
-// lock is held, and no other process can use the old refresh token meanwhile.
+// save saves a token that only this process has, or deletes the stored one if tok is nil.
+// It tries again until saveLimit. Meanwhile the lock is held, so that no other process
+// can use the old refresh token.
 func (f *flight) save(tok *oauth2.Token) error {
 	s := f.source
 	pause := firstSavePause
@@ -460,7 +468,7 @@ func (s *TokenSource) storeFailed(what string, err error) error {
 	return s.p.errorf("token store: "+what+": "+quiet.DescribeForeign(err), err, ErrTokenStore)
 }
 
-// isReadOnly reports whether a store can't be locked or written by this process at all.
+// isReadOnly reports whether err means that this process can't lock or write the store.
 func isReadOnly(err error) bool {
 	return errors.Is(err, fs.ErrPermission) || isReadOnlyFS(err)
 }

@@ -20,23 +20,23 @@ const (
 	// storeLimit is how long a store may take for one call.
 	storeLimit = 3 * time.Second
 
-	// maxLockAge is how old a lock may be when a request begins. A lock that is older,
-	// since loading was slow or the machine slept, is given back.
+	// maxLockAge is how old a lock may be when a request begins. A lock may be older
+	// because loading was slow or the machine slept. Then it is released.
 	maxLockAge = 4 * time.Second
 
-	// saveLimit is how long saving is tried under the lock. The first pause between
-	// two tries doubles.
+	// saveLimit is how long saving is tried under the lock. The pause between two tries
+	// starts at firstSavePause and doubles.
 	saveLimit      = 8 * time.Second
 	firstSavePause = 50 * time.Millisecond
 
-	// holdMargin is how much longer than R a lock has to hold.
+	// holdMargin is how much longer than R a lock has to stay valid.
 	holdMargin = maxLockAge + saveLimit + 3*time.Second
 
 	// waitMargin is how much longer than R a caller without a deadline waits.
 	waitMargin = 5 * time.Second
 
-	// lookEvery is how often the store is read while the lock is awaited, or during a
-	// pause.
+	// lookEvery is how often the store is read while a flight waits for the lock, or
+	// during a pause.
 	lookEvery = time.Second
 
 	// The pause after a failure doubles from firstPause to maxPause, ± 25 %. A provider
@@ -55,28 +55,28 @@ const (
 	maxSessions = 10_000
 )
 
-// hold is how long a lock has to hold.
+// hold returns how long a lock has to stay valid.
 func (p *Provider) hold() time.Duration { return p.opts.Timeout + holdMargin }
 
 func (p *Provider) waitLimit() time.Duration { return p.opts.Timeout + waitMargin }
 
-// session is what the sources on equal stores share. It exists while something is
-// pending: a flight, a token to be saved, a pause or a refusal.
+// session is the state that the sources on equal stores share. It exists while something
+// is pending: a flight, a token to be saved, a pause or a refusal.
 type session struct {
 	key  any // in sessions.byStore
-	refs int // guarded by sessions.mu; whoever holds mu is counted, or holds sessions.mu
+	refs int // guarded by sessions.mu; to lock mu, be counted here or hold sessions.mu
 
-	mu      sync.Mutex   // guards what follows
+	mu      sync.Mutex   // guards the fields below
 	source  *TokenSource // the one that started the newest flight
 	flight  *flight      // the newest refresh or save under way, or nil
-	unsaved *held        // newer than the store; a held without a token is a logout
+	unsaved *held        // newer than the stored token; a held without a token is a logout
 	pause   pause
 	refusal refusal
-	forced  time.Time // no refresh for a 401 before it
-	lookAt  time.Time // no look at the store during a pause before it
+	forced  time.Time // before this time, a 401 causes no refresh
+	lookAt  time.Time // before this time, a pause does not read the store
 }
 
-// pause is the time after failed attempts.
+// pause is the time without refreshes after failed attempts.
 type pause struct {
 	failures int
 	until    time.Time
@@ -98,7 +98,7 @@ type sessions struct {
 	sweepAt int // number of sessions
 }
 
-// acquire returns the session of s. It exists until release at least.
+// acquire returns the session of s. The session exists at least until release.
 func (s *TokenSource) acquire() *session {
 	if s.own != nil {
 		return s.own
@@ -122,7 +122,8 @@ func (s *TokenSource) acquire() *session {
 	return shared
 }
 
-// sessionKey is the store or, if stores of its type can't be compared, the source.
+// sessionKey returns the store. If stores of its type can't be compared, it returns the
+// source.
 func (s *TokenSource) sessionKey() any {
 	if reflect.ValueOf(s.store).Comparable() {
 		return s.store
@@ -145,7 +146,7 @@ func (all *sessions) release(shared *session) {
 	}
 }
 
-// acquireAll returns all sessions. Each exists until release at least.
+// acquireAll returns all sessions. Each exists at least until its release.
 func (all *sessions) acquireAll() []*session {
 	all.mu.Lock()
 	defer all.mu.Unlock()
@@ -156,8 +157,9 @@ func (all *sessions) acquireAll() []*session {
 	return shared
 }
 
-// sweep removes sessions without anything pending. If there are too many, it removes
-// pauses and refusals too, but never a flight or a token to be saved.
+// sweep removes sessions in which nothing is pending. If there are still too many, it
+// also removes sessions with only a pause or a refusal. It never removes a flight or a
+// token to be saved.
 func (all *sessions) sweep() {
 	now := time.Now()
 	for key, shared := range all.byStore {
@@ -193,16 +195,16 @@ func (shared *session) isPending(now time.Time) bool {
 type flight struct {
 	source *TokenSource
 	shared *session
-	base   *held // what is brought up to date
+	base   *held // the token to refresh or save
 	after  *flight
 	forced bool  // the API rejected base
-	look   error // not nil: only look at the store; the error to keep if that is no help
+	look   error // not nil: only read the store; the error to return if that does not help
 
 	saveOnly bool // base is new: save it, even if it is due
 
-	saves atomic.Int32 // calls of the store that run, those that were given up included
+	saves atomic.Int32 // running saves and deletions, including those that timed out
 
-	seen  *held  // the newest token that is known, once the store was read
+	seen  *held  // the newest known token; set when the store was read
 	asked string // the refresh token that was sent
 
 	isReady bool
@@ -212,7 +214,7 @@ type flight struct {
 	err     error                // set before done is closed
 }
 
-// wait returns nil when event has happened, and otherwise why it was not waited for.
+// wait waits for event. It returns an error if ctx ends first.
 func (f *flight) wait(ctx context.Context, event <-chan struct{}) error {
 	select {
 	case <-event:
@@ -225,8 +227,8 @@ func (f *flight) wait(ctx context.Context, event <-chan struct{}) error {
 	}
 }
 
-// current returns what is in force for s: another source may have replaced, or saved, the
-// token that s found unsaved. The caller holds shared.mu.
+// current returns the current token of s. s may hold a token as unsaved that another
+// source has saved or replaced meanwhile. The caller holds shared.mu.
 func (shared *session) current(s *TokenSource) *held {
 	h := s.cur.Load()
 	switch {
@@ -289,8 +291,9 @@ func (shared *session) joinRejected(s *TokenSource, h *held) (*held, *flight, er
 	return h, shared.takeOff(s, h, &flight{forced: true}), nil
 }
 
-// rest answers during a pause, without waiting. It looks at the store now and then:
-// another process may have refreshed the token, or the user may have logged in again.
+// rest answers a caller during a pause, without waiting. From time to time it starts a
+// flight that reads the store: another process may have refreshed the token, or the user
+// may have logged in again.
 func (shared *session) rest(s *TokenSource, h *held, now time.Time) (*held, *flight, error) {
 	if s.store != nil && shared.flight == nil && !h.unsaved && !now.Before(shared.lookAt) {
 		shared.lookAt = now.Add(lookEvery)
@@ -302,7 +305,7 @@ func (shared *session) rest(s *TokenSource, h *held, now time.Time) (*held, *fli
 	return s.usable(h, shared.pause.err)
 }
 
-// usable returns h as long as it is valid, and then err.
+// usable returns h, or err if h has expired.
 func (s *TokenSource) usable(h *held, err error) (*held, *flight, error) {
 	if h.isExpired(time.Now()) {
 		return nil, nil, err
@@ -310,15 +313,15 @@ func (s *TokenSource) usable(h *held, err error) (*held, *flight, error) {
 	return h, nil, nil
 }
 
-// replace puts h into force. The flight that saves it begins when the present one has
-// ended: what that saves must not replace h.
+// replace makes h the current token and starts a flight that saves it. This flight begins
+// when the present one has ended, so that the present one can't overwrite h in the store.
 func (shared *session) replace(s *TokenSource, h *held) *flight {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
 	shared.pause, shared.refusal, shared.forced = pause{}, refusal{}, time.Time{}
 	s.cur.Store(h)
 	if s.store == nil {
-		shared.flight = nil // the result of one under way is not for h
+		shared.flight = nil // the result of a running flight does not concern h
 		return nil
 	}
 	shared.unsaved = h
@@ -335,7 +338,7 @@ func (shared *session) takeOff(s *TokenSource, base *held, f *flight) *flight {
 	return f
 }
 
-// retain counts one more user of a session that the caller uses already.
+// retain adds a reference to a session that the caller already uses.
 func (s *TokenSource) retain(shared *session) {
 	if shared == s.own {
 		return
@@ -345,7 +348,7 @@ func (s *TokenSource) retain(shared *session) {
 	shared.refs++
 }
 
-// landed notes how f ended. Only the newest flight counts.
+// landed records the result of f. Only the newest flight counts.
 func (shared *session) landed(f *flight, next *held, err error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -373,7 +376,7 @@ func (shared *session) landed(f *flight, next *held, err error) {
 		if f.asked != "" {
 			shared.refusal = refusal{f.asked, err, now.Add(refusalLife)}
 		}
-	case errors.Is(err, ErrLoginRequired): // nothing was asked
+	case errors.Is(err, ErrLoginRequired): // no request was sent
 		shared.pause = pause{}
 		if f.seen != nil && !f.seen.isExpired(now) {
 			shared.pause = pause{until: now.Add(lookEvery), err: err, last: f.seen}
@@ -387,7 +390,7 @@ func (shared *session) landed(f *flight, next *held, err error) {
 	}
 }
 
-// after is the pause after one more failure.
+// after returns the pause after one more failure.
 func (p pause) after(err error, last *held, now time.Time) pause {
 	length := min(firstPause<<min(p.failures, 10), maxPause)
 	length = length*3/4 + rand.N(length/2) // ± 25 %, so that processes do not ask all at once
@@ -412,8 +415,8 @@ func (shared *session) refusedLocked(h *held) error {
 	return nil
 }
 
-// saving returns the flight under way for a token that is not saved yet. If there is none,
-// start says whether to start one.
+// saving returns the running flight if a token is not saved yet. If no flight is running,
+// it starts one if start is true.
 func (shared *session) saving(start bool) *flight {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"sync"
 )
 
-// sending counts the requests under way whose answer must not be lost.
+// sending counts the running requests whose answers must not be lost.
 type sending struct {
 	mu     sync.Mutex
 	closed bool
@@ -34,7 +34,7 @@ func (s *sending) end() {
 	}
 }
 
-// close lets no new request begin. It returns a channel that is closed when all have
+// close forbids new requests. It returns a channel that is closed when all requests have
 // ended.
 func (s *sending) close() <-chan struct{} {
 	s.mu.Lock()
@@ -55,9 +55,10 @@ func (p *Provider) shuttingDown(op string) error {
 	return p.errorf(op+": the provider is shutting down", ErrUnavailable, errShuttingDown)
 }
 
-// Shutdown ends p in an orderly way: call it after http.Server.Shutdown. From now on no
-// code and no refresh token is sent; tokens that are still valid are handed out. It waits
-// for the answers to what was sent, and saves tokens that could not be saved before.
+// Shutdown ends p in an orderly way. Call it after http.Server.Shutdown. From then on p
+// sends no code and no refresh token, but still hands out valid tokens. Shutdown waits
+// for the answers to requests that were sent. Then it saves the tokens that could not be
+// saved before.
 //
 // The error is that of ctx, or matches [ErrTokenStore] if a token could not be saved.
 // Shutdown may be called more than once.
@@ -73,13 +74,14 @@ func (p *Provider) Shutdown(ctx context.Context) error {
 			p.sessions.release(shared)
 		}
 	}()
-	// What is under way may bring a newer token than the one that is not saved.
+	// A running flight may bring a newer token than the unsaved one, so wait for it
+	// first.
 	_ = p.awaitSaves(ctx, all, false)
 	return p.awaitSaves(ctx, all, true)
 }
 
-// awaitSaves waits until the tokens of all are saved, and returns the first error. Without
-// start it waits only for what is under way.
+// awaitSaves waits until the unsaved tokens of all sessions are saved, and returns the
+// first error. Without start it waits only for running flights.
 func (p *Provider) awaitSaves(ctx context.Context, all []*session, start bool) (first error) {
 	var flights []*flight
 	for _, shared := range all {
@@ -89,7 +91,7 @@ func (p *Provider) awaitSaves(ctx context.Context, all []*session, start bool) (
 	}
 	for _, f := range flights {
 		err := f.wait(ctx, f.done)
-		if err == nil && !errors.Is(f.err, ErrLoginRequired) { // then nothing is left to be saved
+		if err == nil && !errors.Is(f.err, ErrLoginRequired) { // after that error nothing is left to be saved
 			err = f.err
 		}
 		if first == nil {

@@ -7,9 +7,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TokenStore keeps the token of one user: a row of the application's users table, for
-// example. All methods must be safe for concurrent use and return soon after ctx is
-// done. Tokens are secrets: do not log them, and do not quote them in errors.
+// TokenStore keeps the token of one user, for example in a row of the application's users
+// table. All methods must be safe for concurrent use and return soon after ctx is done.
+// Tokens are secrets: do not log them, and do not quote them in errors.
 //
 // One store serves one provider. If several processes share a store, implement
 // [TokenLocker] as well.
@@ -27,14 +27,14 @@ type TokenStore interface {
 	DeleteToken(ctx context.Context) error
 }
 
-// TokenLocker is an optional method of a [TokenStore]. With it, of many processes
-// that share a user's token only one refreshes it. Without it, two processes can send
-// the same refresh token at once, and a provider that detects reuse ends the login
-// (RFC 9700, section 4.14.2).
+// TokenLocker is an optional interface of a [TokenStore]. Several processes may share a
+// user's token. With a lock, only one of them refreshes it. Without a lock, two processes
+// can send the same refresh token at once, and a provider that detects reuse ends the
+// login (RFC 9700, section 4.14.2).
 type TokenLocker interface {
-	// LockToken waits for the lock on the stored token, at most until ctx is done,
-	// and returns the function that releases it. The lock outlives ctx. It is good for
-	// hold, unless its holder dies: then it ends early. Hold counts from the return of
-	// LockToken, or from 2 seconds before at most.
+	// LockToken waits for the lock on the stored token, at most until ctx is done. It
+	// returns the function that releases the lock. The lock does not end with ctx. It is
+	// valid for the duration hold, but ends earlier if its holder dies. This duration
+	// counts from the return of LockToken, or from at most 2 seconds before.
 	LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error)
 }

@@ -12,7 +12,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// errNoRefreshToken is a token that has expired and can't be refreshed.
+// errNoRefreshToken means that a token has expired and can't be refreshed.
 var errNoRefreshToken = errors.New("oauth2login: no refresh token")
 
 // TokenSource hands out one user's token and refreshes it when it is due.
@@ -20,13 +20,14 @@ var errNoRefreshToken = errors.New("oauth2login: no refresh token")
 // use.
 //
 // A token is due Options.EarlyRefresh before its expiry, or at half of its life if that
-// is later. A due token is handed out at once and refreshed behind; only an expired token
-// makes callers wait. A failed refresh is followed by a pause that grows from 1 to 30
-// seconds, or that the provider asks for with Retry-After, up to 5 minutes. Until it is
-// over, callers of an expired token get the same error at once.
+// is later. A due token is handed out at once and refreshed in the background. Only an
+// expired token makes callers wait. After a failed refresh there is a pause, which grows
+// from 1 to 30 seconds. With Retry-After, the provider can ask for up to 5 minutes.
+// During the pause, callers of an expired token get the same error at once.
 //
-// A stored token is saved before it is handed out. If that fails, it is handed out all
-// the same, kept in this process, and saved later. docs/tokens.md has the whole story.
+// A refreshed token is saved in the store before it is handed out. If that fails, it is
+// handed out all the same, kept in this process, and saved later. docs/tokens.md has the
+// details.
 type TokenSource struct {
 	p     *Provider
 	store TokenStore // nil: in memory
@@ -37,21 +38,20 @@ type TokenSource struct {
 
 var _ oauth2.TokenSource = (*TokenSource)(nil)
 
-// TokenSource returns a source of one user's tokens that begins with tok and keeps
-// refreshed tokens in memory, like x/oauth2's own.
+// TokenSource returns a source of one user's tokens. Its first token is tok. It keeps
+// refreshed tokens in memory, like x/oauth2's own source.
 func (p *Provider) TokenSource(tok *oauth2.Token) *TokenSource {
 	s := &TokenSource{p: p, own: new(session)}
 	s.cur.Store(s.hold(tok))
 	return s
 }
 
-// StoredTokens returns a source of one user's tokens that begins with what store holds
-// and saves refreshed tokens there. Save a login's first token with
-// [TokenSource.SetToken].
+// StoredTokens returns a source of one user's tokens. It loads the token from store and
+// saves refreshed tokens there. Save a login's first token with [TokenSource.SetToken].
 //
-// A server makes one for each request. Sources of one provider on equal stores (==) share
-// a refresh under way, the pause after a failure, a refusal, and a token that could not
-// be saved.
+// A server makes a source for each request. Sources of one provider on equal stores (==)
+// share a running refresh, the pause after a failure, a refusal, and a token that could
+// not be saved.
 func (p *Provider) StoredTokens(store TokenStore) *TokenSource {
 	s := &TokenSource{p: p, store: store}
 	s.cur.Store(new(held))
@@ -68,10 +68,11 @@ func (s *TokenSource) Token() (*oauth2.Token, error) { return s.TokenContext(con
 
 // TokenContext returns a token that is valid now. The caller must not change it.
 //
-// A caller whose ctx ends stops waiting; the refresh goes on. If ctx has no deadline, it
-// waits at most 5 seconds longer than Options.Timeout. Errors: [ErrLoginRequired] if only
-// the user can help, [ErrClientCredentials] if the application's configuration is wrong,
-// [ErrUnavailable] or [ErrTokenStore] if the provider or the store failed, and ctx.Err().
+// When ctx ends, the caller stops waiting, but the refresh goes on. If ctx has no
+// deadline, the caller waits at most 5 seconds longer than Options.Timeout. Errors:
+// [ErrLoginRequired] if the user has to log in again, [ErrClientCredentials] if the
+// application's configuration is wrong, [ErrUnavailable] or [ErrTokenStore] if the
+// provider or the store failed, and ctx.Err().
 func (s *TokenSource) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	h := s.cur.Load()
 	if !h.unsaved && !h.isDue(time.Now()) {
@@ -80,9 +81,9 @@ func (s *TokenSource) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return s.renew(ctx, nil)
 }
 
-// SetToken replaces the token by that of a new login and saves it now, under the lock.
-// The error matches [ErrTokenStore] if that failed; the token is in force all the same,
-// and is saved later.
+// SetToken replaces the token by that of a new login and saves it now, under the lock. If
+// the save fails, the error matches [ErrTokenStore]. This process uses the new token all
+// the same, and saves it later.
 func (s *TokenSource) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	if tok == nil || tok.AccessToken == "" {
 		return s.p.errorf("token: SetToken needs a token; Delete logs out")
@@ -90,9 +91,9 @@ func (s *TokenSource) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	return s.replace(ctx, s.hold(tok))
 }
 
-// Delete logs the user out: it removes the token from the store and from this source. The
-// error matches [ErrTokenStore] if the store failed; the user is logged out in this
-// process all the same, and the token is removed later.
+// Delete logs the user out: it removes the token from the store and from this source. If
+// the store fails, the error matches [ErrTokenStore]. In this process the user is logged
+// out all the same, and the token is removed from the store later.
 func (s *TokenSource) Delete(ctx context.Context) error { return s.replace(ctx, new(held)) }
 
 func (s *TokenSource) replace(ctx context.Context, h *held) error {
@@ -111,8 +112,9 @@ func (s *TokenSource) replace(ctx context.Context, h *held) error {
 	return f.err
 }
 
-// renew returns a token for a caller who found it due, unsaved or, if rejected is not nil,
-// rejected by the API. It may return the rejected one, if another refresh would be no use.
+// renew returns a token for a caller whose token is due, is unsaved or, if rejected is
+// not nil, was rejected by the API. It may return the rejected token if another refresh
+// would not help.
 func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
 	shared := s.acquire()
 	defer s.release(shared)
@@ -136,9 +138,9 @@ func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth
 	}
 }
 
-// await waits for the token of a flight, which replaces before. again means that it is no
-// help: it has expired since it came, as it lives for seconds only or the machine is busy,
-// or the flight only saved the rejected one.
+// await waits for the token of flight f, which replaces before. again means that the
+// caller has to try again. Either the token has already expired, because it lives for
+// seconds only or the machine is busy. Or the flight only saved the rejected token.
 func (s *TokenSource) await(ctx context.Context, before *held, f *flight, rejected *oauth2.Token) (tok *oauth2.Token, again bool, err error) {
 	if rejected == nil { // the token that is ready may be the rejected one
 		if err := f.wait(ctx, f.ready); err != nil {
@@ -165,8 +167,8 @@ func (s *TokenSource) await(ctx context.Context, before *held, f *flight, reject
 	return nil, true, nil
 }
 
-// adopt puts the result of f into force, unless a new login came first, and returns the
-// token if it is valid.
+// adopt makes the result of f the current token, unless a new login came first. It
+// returns the current token if that is valid.
 func (s *TokenSource) adopt(before *held, f *flight) *oauth2.Token {
 	if next := f.result.Load(); next != nil {
 		s.cur.CompareAndSwap(before, next)
@@ -177,7 +179,8 @@ func (s *TokenSource) adopt(before *held, f *flight) *oauth2.Token {
 	return nil
 }
 
-// accepted notes that the API took tok: if it is rejected later, a refresh is worth it.
+// accepted records that the API accepted tok. If the API rejects tok later, a refresh may
+// help.
 func (s *TokenSource) accepted(tok *oauth2.Token) {
 	h := s.cur.Load()
 	if h.tok != tok || !h.forced {
@@ -188,7 +191,7 @@ func (s *TokenSource) accepted(tok *oauth2.Token) {
 	s.cur.CompareAndSwap(h, &next)
 }
 
-// held is a token and what is known about it. It does not change.
+// held is a token with its times and its state. It is never changed, only replaced.
 type held struct {
 	tok     *oauth2.Token // nil: none
 	due     moment        // refresh from here on
@@ -199,13 +202,13 @@ type held struct {
 	over    *held         // what the store held when this one was refreshed; nil: a login or a logout
 }
 
-// hold works out when tok is due.
+// hold returns tok with the times when it is due and when it expires.
 func (s *TokenSource) hold(tok *oauth2.Token) *held {
 	switch {
 	case tok == nil || tok.AccessToken == "":
 		return &held{tok: tok}
 	case tok.Expiry.IsZero() && tok.ExpiresIn > 0:
-		return &held{tok: tok} // nobody knows since when it counts: expired
+		return &held{tok: tok} // the start of its lifetime is unknown, so it counts as expired
 	case tok.Expiry.IsZero():
 		return &held{tok: tok, due: never, expiry: never}
 	}
@@ -233,9 +236,10 @@ func (h *held) refreshToken() string {
 	return h.tok.RefreshToken
 }
 
-// moment is a time on the wall clock and on the monotonic clock. It is reached as soon as
-// one of them says so: a wall clock that is set back revives no token, nor does a machine
-// that was suspended, whose monotonic clock stood still. The zero moment is reached.
+// moment is a time on the wall clock and on the monotonic clock. It is reached when one
+// of the two clocks reaches it. The wall clock may be set back, and the monotonic clock
+// stands still while a machine is suspended. In neither case does an expired token become
+// valid again. The zero moment is always reached.
 type moment struct {
 	wall int64 // Unix nanoseconds
 	mono time.Time
@@ -243,7 +247,7 @@ type moment struct {
 
 var never = moment{wall: 1<<63 - 1}
 
-// momentAt is t as both clocks will show it. A t from a store has no monotonic part.
+// momentAt returns t as a time on both clocks. A t from a store has no monotonic part.
 func momentAt(t, now time.Time) moment {
 	m := moment{wall: t.UnixNano(), mono: now.Add(t.Sub(now))}
 	if t.Year() > 2261 { // beyond what nanoseconds can count

@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// StartUnbound starts a login that is not bound to a browser: whoever opens the URL can
-// log in, and whoever comes back with the state is taken for that user. In a web
-// application use [Provider.StartLogin].
+// StartUnbound starts a login that is not bound to a browser. Whoever opens the URL can
+// log in. Whoever comes back with the state is taken for that user. In a web application
+// use [Provider.StartLogin].
 //
-// It is for a URL that goes to the user by mail or chat. It remembers a new state for
-// Options.LoginLifetime. Whoever has both the URL and the state store can read what the
-// login remembers. Errors are those of StartLogin. With Options.StateKeys it always
-// fails: there is no cookie to keep the login in.
+// Use it for a URL that the user gets by mail or chat. It remembers a new state for
+// Options.LoginLifetime. Someone who has both the URL and the state store can read the
+// data of the login. Errors are those of StartLogin. With Options.StateKeys it always
+// fails, because there is no cookie to keep the login in.
 func (p *Provider) StartUnbound(ctx context.Context, opts ...LoginOption) (string, error) {
 	if p.opts.States == nil {
 		return "", p.errorf("StartUnbound needs Options.States: with StateKeys a login is kept in its browser's cookie")
@@ -31,11 +31,12 @@ func (p *Provider) StartUnbound(ctx context.Context, opts ...LoginOption) (strin
 	return p.authURL(stateParam, l), nil
 }
 
-// FinishUnbound ends a login of [Provider.StartUnbound] without knowing which browser
-// comes back: the state alone is enough. query is the whole query of the callback.
+// FinishUnbound finishes a login of [Provider.StartUnbound]. It does not check which
+// browser comes back: the state alone is enough. query is the whole query of the
+// callback.
 //
-// A state works once, whether the exchange succeeds or not. States of StartLogin are not
-// found: they belong to a browser. Errors are those of [Provider.FinishLogin].
+// A state works once, even if the exchange fails. States of StartLogin are not found,
+// because they belong to a browser. Errors are those of [Provider.FinishLogin].
 func (p *Provider) FinishUnbound(ctx context.Context, query url.Values) (*Login, error) {
 	begun := time.Now()
 	login, err := p.finishUnbound(ctx, query)
