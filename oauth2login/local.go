@@ -38,8 +38,10 @@ const (
 // It calls open once with an address on this machine. open asks the system to open the
 // address, or shows it to the user, and may wait. The first browser that opens the
 // address is redirected to the provider, and only that browser can finish the login.
-// Other users of this machine can see the address, and web pages can send requests to it.
-// Such requests do not end the login.
+// Web pages and other programs can send requests to the port. Such requests do not end
+// the login. Another user of this machine who lists processes, and opens the address
+// before the user does, can log in with an account of their own; the user's browser then
+// shows an error page. So tell the user which account was logged in.
 //
 // The login ends when ctx ends, and after Options.LoginLifetime. Errors:
 // [ErrAccessDenied]; [ErrLoginExpired]; the error of open; the errors of
