@@ -64,6 +64,9 @@ func (p *Provider) localLogin(ctx context.Context, open func(address string) err
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.LoginLifetime, ErrLoginExpired)
 	defer cancel()
+	if ctx.Err() != nil {
+		return nil, p.localGivenUp(ctx) // no browser opens for that
+	}
 	listeners, err := p.listen(ctx, redirect)
 	if err != nil {
 		return nil, err
@@ -323,11 +326,8 @@ func (l *localLogin) callback(w http.ResponseWriter, r *http.Request) {
 		l.result, l.err = wire.Await(context.Background(), func() (*Login, error) { return l.p.finish(r.Context(), cb, l.pending) }, nil)
 		close(l.done)
 	}
-	select {
-	case <-l.done:
-	case <-r.Context().Done():
-		return
-	}
+	// Options.Timeout ends the wait. r.Context() does not: ReadTimeout ends that.
+	<-l.done
 	l.setCookie(w, "", -1)
 	switch {
 	case l.err == nil:

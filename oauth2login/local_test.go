@@ -352,3 +352,58 @@ func TestLocalLoginIssuer(t *testing.T) {
 	assert.ErrorIs(t, err, context.Canceled)
 	assert.Zero(t, s.tokenRequests())
 }
+
+// The server's time-outs, and a browser that ends its side of the connection, end the
+// request's context. The page comes all the same.
+func TestLocalLoginPageOfASlowExchange(t *testing.T) {
+	s := newSite(t, atLoopback)
+	asked, read := make(chan struct{}), make(chan struct{})
+	s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) {
+		close(asked)
+		select {
+		case <-read: // the page did not wait
+		case <-time.After(200 * time.Millisecond):
+		}
+	}, Status: 503})
+	_, err := s.LocalLogin(t.Context(), func(address string) error {
+		browser := localBrowser(t)
+		browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+		res, err := browser.Get(address)
+		if err != nil {
+			return err
+		}
+		_ = res.Body.Close()
+		callback, err := s.platform.Approve(res.Header.Get("Location"), 10001)
+		if err != nil {
+			return err
+		}
+		var first sync.WaitGroup
+		first.Go(func() { _, _, _ = visit(browser, callback) })
+		<-asked
+		conn, err := net.Dial("tcp", mustParse(address).Host)
+		if err != nil {
+			return err
+		}
+		defer conn.Close()
+		_, _ = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: %s\r\nCookie: %s\r\n\r\n", mustParse(callback).RequestURI(), mustParse(address).Host,
+			res.Cookies()[0].Name+"="+res.Cookies()[0].Value)
+		assert.NoError(t, conn.(*net.TCPConn).CloseWrite())
+		page, _ := io.ReadAll(conn)
+		close(read)
+		assert.Contains(t, string(page), "The login failed")
+		first.Wait()
+		return nil
+	})
+	assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+}
+
+func TestLocalLoginGivenUpBefore(t *testing.T) {
+	s := newSite(t, atLoopback)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	opened := make(chan struct{}, 1)
+	_, err := s.LocalLogin(ctx, func(string) error { opened <- struct{}{}; return nil })
+	assert.ErrorIs(t, err, context.Canceled)
+	runtime.Gosched()
+	assert.Empty(t, opened, "no browser opens")
+}
