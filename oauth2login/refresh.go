@@ -35,8 +35,12 @@ func (f *flight) fly() {
 
 func (f *flight) land(next *held, err error) {
 	f.err = err
+	defer f.arrive(next) // also if the log's handler ends the goroutine
 	f.log()
-	f.shared.landed(f, next, err)
+}
+
+func (f *flight) arrive(next *held) {
+	f.shared.landed(f, next, f.err)
 	f.result.Store(next)
 	if next == nil && f.isReady {
 		f.result.Store(f.seen) // it was handed out and is still good
@@ -124,11 +128,10 @@ func (s *TokenSource) noToken() error {
 
 // updateLocked is one attempt under the lock. again means that the lock was too old.
 func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
-	unlock, newer, err := f.lock(h)
+	unlock, since, newer, err := f.lock(h)
 	if err != nil || newer != nil {
 		return newer, false, err
 	}
-	since := time.Now()
 	defer func() { f.unlockAfterSaves(unlock, since) }()
 	h, settled, err := f.settle(h)
 	if settled {
@@ -145,7 +148,7 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 // settled means that no refresh is needed, or that none is possible.
 func (f *flight) settle(h *held) (next *held, settled bool, err error) {
 	if h.unsaved && h.over != nil {
-		if h, err = f.unlessOvertaken(h); err != nil || f.isGood(h) {
+		if h, err = f.unlessOvertaken(h); err != nil || f.isGood(h) || f.saveOnly && !h.unsaved {
 			return h, true, err
 		}
 	}
@@ -176,13 +179,13 @@ func (f *flight) unlessOvertaken(h *held) (*held, error) {
 	return seen, nil
 }
 
-// lock waits for the lock. Meanwhile it reads the store from time to time: newer is a
-// token that another process has stored. On a read-only file system there is no lock, and
-// the refresh goes on without it.
-func (f *flight) lock(h *held) (unlock func(), newer *held, err error) {
+// lock waits for the lock, which it got at since. Meanwhile it reads the store from time to
+// time: newer is a token that another process has stored. On a read-only file system there
+// is no lock, and the refresh goes on without it.
+func (f *flight) lock(h *held) (unlock func(), since time.Time, newer *held, err error) {
 	locker, ok := f.source.store.(TokenLocker)
 	if !ok {
-		return func() {}, nil, nil
+		return func() {}, time.Now(), nil, nil
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), f.source.p.hold())
 	defer cancel()
@@ -193,21 +196,22 @@ func (f *flight) lock(h *held) (unlock func(), newer *held, err error) {
 		select {
 		case r := <-locked:
 			unlock, err := f.locked(r)
-			return unlock, nil, err
+			return unlock, r.at, nil, err
 		case <-look.C:
 			if seen := f.stored(h); seen != nil {
 				go f.giveBack(locked)
-				return nil, seen, nil
+				return nil, since, seen, nil
 			}
 		case <-ctx.Done():
 			go f.giveBack(locked)
-			return nil, nil, f.source.storeFailed("lock", ctx.Err())
+			return nil, since, nil, f.source.storeFailed("lock", ctx.Err())
 		}
 	}
 }
 
 type lockResult struct {
 	unlock func()
+	at     time.Time
 	err    error
 }
 
@@ -217,7 +221,7 @@ func callLock(ctx context.Context, locker TokenLocker, hold time.Duration) <-cha
 	locked := make(chan lockResult, 1)
 	go func() {
 		unlock, err := wire.Await(context.WithoutCancel(ctx), func() (func(), error) { return locker.LockToken(ctx, hold) }, nil)
-		locked <- lockResult{unlock, err}
+		locked <- lockResult{unlock, time.Now(), err}
 	}()
 	return locked
 }
@@ -271,12 +275,13 @@ func (f *flight) locked(r lockResult) (unlock func(), err error) {
 	return nil, f.source.storeFailed("lock", r.err)
 }
 
-// stored returns a good token that another process has stored, or nil.
+// stored returns a good token that another process has stored, or nil. A login that is not
+// saved yet is newer than any.
 func (f *flight) stored(h *held) *held {
-	if h.unsaved {
+	if h.unsaved && h.over == nil {
 		return nil
 	}
-	if seen, err := f.load(h); err == nil && f.isGood(seen) {
+	if seen, err := f.load(h); err == nil && f.isGood(seen) && !(h.unsaved && seen.is(h.over)) {
 		return seen
 	}
 	return nil
@@ -304,7 +309,7 @@ func (f *flight) refreshAndSave(h *held) (*held, error) {
 	case !isRefused(err):
 		return nil, err
 	}
-	if newer := f.awaitNewer(h); newer != nil && f.isGood(newer) {
+	if newer := f.awaitNewer(h); newer != nil && f.isGood(newer) && !(h.unsaved && h.over != nil && newer.is(h.over)) {
 		return newer, nil
 	}
 	return nil, err
@@ -346,8 +351,9 @@ func (p *Provider) refreshFailed(ctx context.Context, err error) error {
 	}
 	// An OAuth server refuses with status 400 or 401 (RFC 6749, section 5.2). An answer
 	// with another status and without an error code is from a firewall or another
-	// program.
-	if re.ErrorCode == "" && re.Response != nil && re.Response.StatusCode != http.StatusBadRequest {
+	// program. Some of these programs name the status as the error.
+	if re.Response != nil && re.Response.StatusCode != http.StatusBadRequest &&
+		(re.ErrorCode == "" || re.ErrorCode == http.StatusText(re.Response.StatusCode)) {
 		return p.errorf(fmt.Sprintf("refresh: the answer, status %d, is none of OAuth", re.Response.StatusCode), ErrUnavailable, err)
 	}
 	// "invalid_grant: The provided authorization grant … or refresh token is invalid,

@@ -593,6 +593,7 @@ func TestTokenSourceNotOAuth(t *testing.T) {
 		"wrong method":            {shangcloudtest.Fault{Status: 405}, false},
 		"proxy without login":     {shangcloudtest.Fault{Status: 407}, false},
 		"JSON of another program": {shangcloudtest.Fault{Status: 403, Body: `{"message":"forbidden"}`}, false},
+		"a framework's answer":    {shangcloudtest.Fault{Status: 404, Body: `{"status":404,"error":"Not Found","path":"/oauth/token"}`}, false},
 		"refusal without a code":  {shangcloudtest.Fault{Status: 400, Body: "expired"}, true},
 		"refusal with a code":     {shangcloudtest.Fault{Status: 403, Body: `{"error":"invalid_grant"}`}, true},
 	} {
@@ -979,6 +980,89 @@ func TestTokenSourceSaveComesLate(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is stored instead of the unsaved token is due: nothing is left to be saved.
+func TestShutdownUnsavedTokenIsOvertaken(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		store.saveErr = errors.New("down")
+		_, err := s.StoredTokens(store).Token()
+		require.NoError(t, err)
+		behind()
+		time.Sleep(time.Hour)
+		other := s.issued()
+		other.Expiry = time.Now().Add(30 * time.Second)
+		store.set(func() { store.tok, store.saveErr = other, nil })
+		assert.NoError(t, s.Shutdown(t.Context()))
+		assert.Same(t, other, store.token())
+		assert.Equal(t, 1, s.refreshes())
+	})
+}
+
+// The unsaved token has expired, and another process has stored a good one: nobody waits
+// for the lock.
+func TestTokenSourceUnsavedTokenIsOvertakenWhileLocked(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		store.saveErr = errors.New("down")
+		src := s.StoredTokens(store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		behind()
+		time.Sleep(2 * time.Hour)
+		good := s.issued()
+		store.set(func() { store.tok, store.saveErr = good, nil })
+		store.lock <- struct{}{} // a suspended process
+		start := time.Now()
+		tok, err := src.Token()
+		require.NoError(t, err)
+		assert.Same(t, good, tok)
+		assert.LessOrEqual(t, time.Since(start), time.Second)
+		<-store.lock
+	})
+}
+
+// A token was rejected, and the one that replaced it is refused before it is saved: the
+// rejected one is not taken out again.
+func TestRejectedTokenStaysOut(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		first := s.issued()
+		store := newLockingStore(first)
+		src := s.StoredTokens(store)
+		_, err := src.Token()
+		require.NoError(t, err)
+		store.set(func() { store.saveErr = errors.New("down") })
+		s.platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 401})
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: 200, Body: `{"access_token":"second","refresh_token":"short-lived","expires_in":60}`})
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Status: 400, Body: `{"error":"invalid_grant"}`})
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, s.platform.URL+"/api/user/info", strings.NewReader("{}"))
+		require.NoError(t, err)
+		if res, err := s.Client(src).Do(req); err == nil {
+			_ = res.Body.Close()
+		}
+		require.Equal(t, 1, s.refreshes())
+		time.Sleep(2 * time.Minute)
+		_, err = src.Token()
+		assert.ErrorIs(t, err, oauth2login.ErrLoginRequired)
+		assert.Equal(t, 2, s.refreshes())
+	})
+}
+
+// The lock is had while the store is read: it counts from then on.
+func TestTokenSourceLockDuringALook(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		store := newLockingStore(s.expired())
+		store.loading = 2500 * time.Millisecond
+		store.lock <- struct{}{} // another process
+		time.AfterFunc(3600*time.Millisecond, func() { <-store.lock })
+		begin := time.Now()
+		var sent time.Duration
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) { sent = time.Since(begin) }})
+		_, _ = s.StoredTokens(store).Token()
+		// Had at 3.6 s, noticed at 6 s, and 2.5 s of loading: too old. The second lock is had at 8.5 s.
+		assert.Equal(t, 11*time.Second, sent)
+	})
 }
 
 func TestTokenSourceAnotherProcessHasRefreshed(t *testing.T) {
@@ -1621,6 +1705,27 @@ func TestObserve(t *testing.T) {
 type panickingHandler struct{ slog.Handler }
 
 func (panickingHandler) Handle(context.Context, slog.Record) error { panic("a log that fails") }
+
+type endingHandler struct{ slog.Handler }
+
+func (endingHandler) Handle(context.Context, slog.Record) error { runtime.Goexit(); return nil }
+
+// A log handler that ends its goroutine, as a test's may, wedges nobody.
+func TestLoggerEndsItsGoroutine(t *testing.T) {
+	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
+		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: 503})
+		src := s.TokenSource(s.expired())
+		begin := time.Now()
+		_, err := src.Token()
+		assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
+		assert.Zero(t, time.Since(begin))
+		time.Sleep(time.Minute)
+		_, err = src.Token()
+		assert.NoError(t, err)
+	}, func(o *oauth2login.Options) {
+		o.Logger = slog.New(endingHandler{slog.NewTextHandler(io.Discard, nil)})
+	})
+}
 
 func TestLoggerPanics(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
