@@ -215,8 +215,10 @@ func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock f
 	if err := u.check(); err != nil {
 		return nil, err
 	}
-	held := &heldLock{value: rand.Text()}
+	var held *heldLock
 	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {
+		// Each try has a value of its own: what gives a late lock back may itself be late.
+		held = &heldLock{value: rand.Text()}
 		locked, err := u.tryLock(ctx, held, hold)
 		if err != nil {
 			return nil, err

@@ -98,6 +98,8 @@ func TestTokens_late_lock(t *testing.T) {
 		unlock, err := redisstore.NewTokens(client).User("10001").LockToken(t.Context(), hold)
 		require.NoError(t, err)
 		assert.Equal(t, []string{"set", "eval", "set", "eval", "set"}, f.commands())
+		assert.Equal(t, f.seen[0][2], f.seen[1][4], "its own lock")
+		assert.NotEqual(t, f.seen[0][2], f.seen[2][2], "a late release must not end the next lock")
 		unlock()
 		assert.Len(t, f.commands(), 6)
 	})
