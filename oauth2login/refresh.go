@@ -198,6 +198,9 @@ func (f *flight) lock(h *held) (unlock func(), since time.Time, newer *held, err
 			unlock, err := f.locked(r)
 			return unlock, r.at, nil, err
 		case <-look.C:
+			if len(locked) > 0 {
+				continue // the lock is there, and ages
+			}
 			if seen := f.stored(h); seen != nil {
 				go f.giveBack(locked)
 				return nil, since, seen, nil
