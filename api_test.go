@@ -127,7 +127,8 @@ func TestVariableWithoutScope(t *testing.T) {
 	assert.Equal(t, "insufficient_scope", ae.Code)
 }
 
-// TestUserInfoUnusable is about the user ID. Package security has answers that are none.
+// TestUserInfoUnusable is about answers without a usable user ID. Package security tests
+// answers that are not JSON objects at all.
 func TestUserInfoUnusable(t *testing.T) {
 	api, platform := newAPI(t)
 	for name, body := range map[string]string{
@@ -275,17 +276,17 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// silent never answers: it waits as long as it is let.
+// silent never answers. It waits until the request's context ends.
 var silent = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 	select {
 	case <-r.Context().Done():
 		return nil, r.Context().Err()
-	case <-time.After(time.Hour): // for requests without a context, so that the bubble ends
+	case <-time.After(time.Hour): // so that a request without a context cannot keep the bubble open for ever
 		return nil, context.DeadlineExceeded
 	}
 })}
 
-// dripping answers at once, with a body that never ends.
+// dripping answers at once. Its body sends one byte per second and does not end.
 var dripping = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &drip{ctx: r.Context()}, Request: r}, nil
 })}
@@ -300,7 +301,7 @@ func (d *drip) Read(p []byte) (int, error) {
 	case <-d.ctx.Done():
 		return 0, d.ctx.Err()
 	case <-time.After(time.Second):
-		if d.n++; d.n > 3600 { // for requests without a context, so that the bubble ends
+		if d.n++; d.n > 3600 { // so that a request without a context cannot keep the bubble open for ever
 			return 0, io.EOF
 		}
 		p[0] = ' '
@@ -310,7 +311,7 @@ func (d *drip) Read(p []byte) (int, error) {
 
 func (d *drip) Close() error { return nil }
 
-// TestAPIWaits calls a platform that does not answer, or a byte a second.
+// TestAPIWaits calls a platform that never answers, and one that sends one byte per second.
 func TestAPIWaits(t *testing.T) {
 	expired := &oauth2.Token{AccessToken: "at", RefreshToken: "rt", Expiry: time.Unix(1, 0)}
 	for clientName, hc := range map[string]*http.Client{"silent": silent, "dripping": dripping} {
@@ -324,7 +325,8 @@ func TestAPIWaits(t *testing.T) {
 				return err
 			},
 			"plain x/oauth2's refresh": func(ctx context.Context, p *shangcloud.Provider) error {
-				// It refreshes with the context that it was made with.
+				// x/oauth2's source refreshes with the context that the source was made
+				// with, not with the context of the call.
 				plain := p.OAuth2().Client(context.WithValue(context.Background(), oauth2.HTTPClient, hc), expired)
 				_, err := shangcloud.NewAPI(plain).UserInfo(ctx)
 				return err
@@ -362,7 +364,7 @@ func TestAPIWaits(t *testing.T) {
 					assert.ErrorIs(t, err, context.Canceled)
 					assert.Less(t, time.Since(start), 2*time.Second+1, "cancelled")
 					synctest.Wait()
-					time.Sleep(2 * time.Hour) // let what goes on without us end
+					time.Sleep(2 * time.Hour) // let goroutines that outlive the call end
 				})
 			})
 		}
@@ -398,7 +400,8 @@ func TestAPICall(t *testing.T) {
 	assert.Empty(t, platform.Requests(), "what can't be sent is not sent")
 }
 
-// A path is sent as it is. A server that wants to clean it gets no second request.
+// A path is sent unchanged. If the server redirects to a cleaned path, the redirect is
+// not followed.
 func TestAPICallPath(t *testing.T) {
 	var got string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -426,7 +429,7 @@ func TestAPICallPath(t *testing.T) {
 	assert.Equal(t, http.StatusPermanentRedirect, refused.StatusCode)
 }
 
-// An idle connection that the server closes at the moment it is used again.
+// The server closes an idle connection at the moment when the client uses it again.
 func TestAPIStaleConnection(t *testing.T) {
 	var (
 		used  sync.Map // connections that have carried a request
@@ -487,12 +490,13 @@ func deflated(body string) string {
 	return out.String()
 }
 
-// A proxy may compress without being asked, and forget to correct the length.
+// A proxy may compress an answer although the client did not ask for it. It may also
+// leave the old Content-Length in place.
 func TestAPICompressed(t *testing.T) {
 	const body = `{"uid":7,"nickname":"n"}`
 	for name, c := range map[string]struct {
 		coding, body string
-		length       int // in the header, if not 0
+		length       int // Content-Length; 0: the real one
 		ok           bool
 	}{
 		"gzip":           {"gzip", gzipped(body), 0, true},
@@ -531,7 +535,7 @@ type sourceFunc func() (*oauth2.Token, error)
 
 func (f sourceFunc) Token() (*oauth2.Token, error) { return f() }
 
-// NewAPI takes any client of x/oauth2. Nothing is sent without a token.
+// NewAPI accepts any client made by x/oauth2. If that client has no token, nothing is sent.
 func TestNewAPIWithoutToken(t *testing.T) {
 	platform := newPlatform(t)
 	broken := errors.New("hush: the session is gone")
@@ -551,8 +555,8 @@ func TestNewAPIWithoutToken(t *testing.T) {
 	assert.Empty(t, platform.Requests())
 }
 
-// BenchmarkAPI measures calls beside the same ones by hand on an http.Client with a
-// time-out.
+// BenchmarkAPI measures API calls. It compares them with the same requests made by hand
+// with an http.Client that has a time-out.
 func BenchmarkAPI(b *testing.B) {
 	mux := http.NewServeMux()
 	for path, answer := range map[string]string{

@@ -50,8 +50,8 @@ func userAgrees(platform *shangcloudtest.Server, authURL string) *http.Request {
 	return httptest.NewRequest("GET", callbackURL, nil)
 }
 
-// A whole login on net/http. Any other router will do: StartLogin and FinishLogin
-// take what every handler has.
+// A whole login on net/http. It works with any other router too: StartLogin and
+// FinishLogin take the http.ResponseWriter and *http.Request that every handler has.
 func Example() {
 	mux := http.NewServeMux()
 	app := httptest.NewServer(mux)
@@ -149,7 +149,7 @@ func ExampleEndpointAt() {
 func ExampleNew_states() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
-	shared := state.NewMemory(0) // any state.Store; one with a server behind it, in earnest
+	shared := state.NewMemory(0) // any state.Store; in production, one with a server behind it
 
 	machine := func() *shangcloud.Provider {
 		p, err := shangcloud.New(&oauth2.Config{
@@ -182,7 +182,8 @@ func ExampleNew_states() {
 	// true
 }
 
-// A login without a browser at hand: the address goes to the user by other means.
+// A login without a browser on this machine: the application sends the address to the
+// user by other means.
 func ExampleNew_unbound() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -193,7 +194,7 @@ func ExampleNew_unbound() {
 		log.Fatal(err)
 	}
 
-	// What comes back to https://app.example/callback has a state and a code.
+	// The redirect to https://app.example/callback has a state and a code in its query.
 	back := userAgrees(platform, authURL)
 	login, err := provider.FinishUnbound(ctx, back.URL.Query())
 	if err != nil {
@@ -269,8 +270,8 @@ func demoProvider(platform *shangcloudtest.Server, redirectURL string) *shangclo
 	return provider
 }
 
-// A path of the API that this library does not know: Call sends the token and any
-// JSON, and reads any JSON object.
+// A path of the API that this library has no method for. Call sends the token and any
+// JSON, and decodes any JSON object.
 func ExampleAPI_Call() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -304,7 +305,7 @@ func ExampleAPI_Call() {
 	// 400 missing_year
 }
 
-// greet is service code: all it gets is an HTTP client. It knows nothing of tokens.
+// greet is service code. It gets only an HTTP client and knows nothing about tokens.
 func greet(ctx context.Context, hc *http.Client, baseURL string) (string, error) {
 	user, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(baseURL)).UserInfo(ctx)
 	if err != nil {
@@ -313,8 +314,8 @@ func greet(ctx context.Context, hc *http.Client, baseURL string) (string, error)
 	return "Hello, " + user.Nickname, nil
 }
 
-// Service code that gets only an *http.Client: one that carries the user's token,
-// refreshes it, and sends it to ShangCloud only.
+// Service code that gets only an *http.Client. The client adds the user's token to each
+// request, refreshes it, and refuses to send it to any host but ShangCloud.
 func ExampleProvider_Client() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -329,18 +330,18 @@ func ExampleProvider_Client() {
 	fmt.Println(greet(context.Background(), hc, platform.URL))
 
 	_, err := hc.Get("https://api.other.example/")
-	fmt.Println(err != nil) // nothing was sent
+	fmt.Println(err != nil) // the client refused the request: nothing was sent
 	// Output:
 	// Hello, 小明 <nil>
 	// Hello, 小明 <nil>
 	// true
 }
 
-// Asking for more later: the first login asks who the user is, and only who turns
-// on a feature is asked for the cloud variables.
+// Incremental consent: the first login asks only who the user is. Access to the cloud
+// variables is requested later, from users who turn on the feature that needs it.
 //
-// The new token takes the place of the old one, so it is asked for with the old
-// scopes too; and it may be another user's, who is signed in to ShangCloud by now.
+// The new token replaces the old one, so the request names the old scopes as well. The
+// new token may belong to another user, who has signed in to ShangCloud in the meantime.
 func ExampleProvider_StartLogin_moreScopes() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -368,7 +369,7 @@ func ExampleProvider_StartLogin_moreScopes() {
 	callback := func(w http.ResponseWriter, r *http.Request) {
 		login, err := provider.FinishLogin(w, r)
 		if err != nil {
-			http.Error(w, "not enabled", http.StatusForbidden) // the old token is as good as before
+			http.Error(w, "not enabled", http.StatusForbidden) // the old token remains valid
 			return
 		}
 		user, err := provider.API(oauth2.StaticTokenSource(login.Token)).UserInfo(r.Context())
@@ -377,7 +378,7 @@ func ExampleProvider_StartLogin_moreScopes() {
 			return
 		}
 		if err := src.SetToken(r.Context(), login.Token); err != nil {
-			log.Print(err) // in force all the same, and saved later
+			log.Print(err) // the new token is used all the same, and saved later
 		}
 		http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 	}
@@ -399,16 +400,16 @@ func ExampleProvider_StartLogin_moreScopes() {
 	// <nil>
 }
 
-// A registry that runs the login itself and asks a function who the user is, as
-// github.com/volatiletech/authboss/v3 does:
+// A login registry that runs the OAuth flow itself and calls a function to find out who
+// the user is. github.com/volatiletech/authboss/v3 is one:
 //
 //	config.Modules.OAuth2Providers["shangcloud"] = authboss.OAuth2Provider{
-//		OAuth2Config: &oauth2.Config{Endpoint: shangcloud.Endpoint, …},
+//		OAuth2Config:    &oauth2.Config{Endpoint: shangcloud.Endpoint, …},
 //		FindUserDetails: findUserDetails,
 //	}
 //
-// State and exchange are the registry's: what this package guarantees of them holds
-// for a Provider only.
+// The registry handles the state and the exchange. What this package guarantees about
+// them holds only for a Provider.
 func Example_findUserDetails() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -419,7 +420,7 @@ func Example_findUserDetails() {
 		if err != nil {
 			return nil, err
 		}
-		// The mail address is no key: whether it is verified is unknown.
+		// Do not use the mail address as a key: it may not be verified.
 		return map[string]string{"uid": strconv.FormatInt(user.ID, 10), "name": user.Nickname, "email": user.Email}, nil
 	}
 
@@ -429,9 +430,9 @@ func Example_findUserDetails() {
 	// Output: map[email:ming@example.cn name:小明 uid:10001] <nil>
 }
 
-// loginHandlers is what a registry of login handlers wants of each provider: the
-// interface provider.Provider of github.com/go-pkgz/auth/v2, for one, whose
-// AddCustomHandler takes it.
+// loginHandlers is the interface that a registry of login handlers expects from each
+// provider. An example is provider.Provider of github.com/go-pkgz/auth/v2, which
+// AddCustomHandler takes.
 type loginHandlers interface {
 	Name() string
 	LoginHandler(w http.ResponseWriter, r *http.Request)
@@ -439,8 +440,8 @@ type loginHandlers interface {
 	LogoutHandler(w http.ResponseWriter, r *http.Request)
 }
 
-// shangcloudHandlers is ShangCloud in such a registry. The session is the registry's:
-// signIn makes one, with go-pkgz/auth by TokenService.Set, and signOut ends it.
+// shangcloudHandlers adds ShangCloud to such a registry. The registry owns the session:
+// signIn creates one (TokenService.Set in go-pkgz/auth), and signOut ends it.
 type shangcloudHandlers struct {
 	provider *shangcloud.Provider
 	signIn   func(w http.ResponseWriter, r *http.Request, user *shangcloud.UserInfo) error
@@ -478,8 +479,8 @@ func (h *shangcloudHandlers) LogoutHandler(w http.ResponseWriter, r *http.Reques
 	h.signOut(w, r)
 }
 
-// A registry that wants handlers, as github.com/go-pkgz/auth/v2 does: the login is this
-// package's, with all it guarantees, and the session the registry's.
+// A registry that expects handlers, such as github.com/go-pkgz/auth/v2. This package does
+// the login, with all its guarantees. The registry keeps the session.
 func Example_loginHandlers() {
 	mux := http.NewServeMux()
 	app := httptest.NewServer(mux)
@@ -492,7 +493,7 @@ func Example_loginHandlers() {
 		provider: demoProvider(platform, redirectURL),
 		signIn: func(w http.ResponseWriter, _ *http.Request, user *shangcloud.UserInfo) error {
 			id := "shangcloud_" + strconv.FormatInt(user.ID, 10)
-			http.SetCookie(w, &http.Cookie{Name: "jwt", Value: id, Path: "/", HttpOnly: true}) // signed, in earnest
+			http.SetCookie(w, &http.Cookie{Name: "jwt", Value: id, Path: "/", HttpOnly: true}) // in production, use a signed token
 			return nil
 		},
 		signOut: func(w http.ResponseWriter, _ *http.Request) {
@@ -557,8 +558,8 @@ func (u userToken) DeleteToken(context.Context) error {
 	return nil
 }
 
-// A user's token in the application's own table: what the reference SDK calls
-// custom User persistence.
+// A user's token in the application's own table. The reference SDK calls this custom User
+// persistence.
 func ExampleProvider_StoredTokens() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -566,11 +567,11 @@ func ExampleProvider_StoredTokens() {
 	ctx := context.Background()
 	users := &usersTable{tokens: make(map[int64][]byte)}
 
-	// After the login: who is it? Then the row of the users table keeps the token. This
-	// one expires at once.
+	// After the login, the application asks who the user is. Then the user's row keeps
+	// the token. The token of this example expires at once.
 	access, refresh := platform.Issue("demo", 10001, shangcloud.ScopeUserBasic)
 	token := &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now()}
-	user, err := provider.API(oauth2.StaticTokenSource(token)).UserInfo(ctx) // as it is: nothing refreshes it yet
+	user, err := provider.API(oauth2.StaticTokenSource(token)).UserInfo(ctx) // a static source: the token is not refreshed
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -579,8 +580,8 @@ func ExampleProvider_StoredTokens() {
 		log.Fatal(err)
 	}
 
-	// The next request, in any process: the token comes from the table, is refreshed if
-	// it is due, and goes back to the table before it is used.
+	// The next request, in any process. The source loads the token from the table,
+	// refreshes it if it is due, and saves the new one before it is used.
 	src := provider.StoredTokens(row)
 	user, err = provider.API(src).UserInfo(ctx)
 	if err != nil {
@@ -597,8 +598,8 @@ func ExampleProvider_StoredTokens() {
 	// Output: 小明 true false
 }
 
-// Several machines without a store: a login travels in its cookie, sealed with a key that
-// all machines have.
+// Several machines without a state store: a login is encrypted in its cookie, with a key
+// that all machines share.
 func ExampleNew_sealed() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -658,7 +659,7 @@ func ExampleAPIError() {
 		}
 	}
 	ctx := context.Background()
-	explain(api.SetVariable(ctx, "theme", "dark")) // this login has not asked for variables
+	explain(api.SetVariable(ctx, "theme", "dark")) // the login did not ask for the variables scope
 
 	platform.Fault("/api/varibles", shangcloudtest.Fault{Times: 1, Status: http.StatusServiceUnavailable})
 	explain(api.SetVariable(ctx, "theme", "dark"))
@@ -671,16 +672,16 @@ func ExampleAPIError() {
 	// Please log in again.
 }
 
-// A source for one process: it refreshes the token when it is due. To keep the token
-// longer than the process, see StoredTokens.
+// A source for one process, which refreshes the token when it is due. To keep the token
+// across restarts, see StoredTokens.
 func ExampleProvider_TokenSource() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
 	provider := demoProvider(platform, "https://app.example/callback")
 	access, refresh := platform.Issue("demo", 10001)
-	login := &oauth2login.Login{Token: &oauth2.Token{AccessToken: access, RefreshToken: refresh}} // of FinishLogin
+	login := &oauth2login.Login{Token: &oauth2.Token{AccessToken: access, RefreshToken: refresh}} // returned by FinishLogin
 
-	api := provider.API(provider.TokenSource(login.Token)) // keep it with the session
+	api := provider.API(provider.TokenSource(login.Token)) // keep it in the user's session
 	for range 2 {
 		user, err := api.UserInfo(context.Background())
 		if err != nil {
@@ -694,7 +695,7 @@ func ExampleProvider_TokenSource() {
 	// 小明
 }
 
-// Users stay logged in when the program starts anew: a store has their tokens.
+// Users stay logged in when the program restarts: their tokens are in a store.
 func ExampleProvider_StoredTokens_restart() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -705,7 +706,7 @@ func ExampleProvider_StoredTokens_restart() {
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
 
-	// program is one run. It has a token if the user has just logged in.
+	// program is one run of the program. login is nil unless the user has just logged in.
 	program := func(login *oauth2.Token) {
 		provider := demoProvider(platform, "https://app.example/callback")
 		user10001, err := tokenstore.NewFile(filepath.Join(dir, "10001.json")) // or a row of a database: sqlstore, redisstore
@@ -715,7 +716,7 @@ func ExampleProvider_StoredTokens_restart() {
 		tokens := provider.StoredTokens(user10001)
 		if login != nil {
 			if err := tokens.SetToken(ctx, login); err != nil {
-				log.Print(err) // in force all the same, and saved later
+				log.Print(err) // the new token is used all the same, and saved later
 			}
 		}
 		user, err := provider.API(tokens).UserInfo(ctx)
@@ -730,7 +731,7 @@ func ExampleProvider_StoredTokens_restart() {
 	access, refresh := platform.Issue("demo", 10001)
 	program(&oauth2.Token{AccessToken: access, RefreshToken: refresh})
 	program(nil)
-	platform.ExpireTokens() // overnight
+	platform.ExpireTokens() // during the night
 	program(nil)
 	// Output:
 	// 小明
@@ -747,8 +748,8 @@ func ExampleExpired() {
 	// false
 }
 
-// A page for users who are logged in. All others log in first, and come back to it. The
-// session is the application's; here it is a map.
+// A page for signed-in users only. Other users are sent to the login first and return to
+// the page afterwards. The application keeps the sessions; here they are in a map.
 func Example_protectedRoute() {
 	mux := http.NewServeMux()
 	app := httptest.NewServer(mux)

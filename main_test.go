@@ -20,7 +20,7 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	return platform
 }
 
-// config is the application of newPlatform.
+// config returns the configuration of newPlatform's client.
 func config(baseURL string) *oauth2.Config {
 	return &oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback",
@@ -35,7 +35,7 @@ func newProvider(t *testing.T, platform *shangcloudtest.Server) *shangcloud.Prov
 	return p
 }
 
-// newAPI returns a client with a token of the user 10001 and every scope.
+// newAPI returns an API client with a token of user 10001 that has every scope.
 func newAPI(t *testing.T) (*shangcloud.API, *shangcloudtest.Server) {
 	t.Helper()
 	platform := newPlatform(t)

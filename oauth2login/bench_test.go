@@ -23,8 +23,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// benchServer is a provider that answers at once, with as little work as possible. It
-// counts the connections made to it.
+// benchServer is a provider that answers at once and does as little work as possible. It
+// counts the connections that clients open.
 func benchServer(b *testing.B, withTLS bool) (baseURL string, conns *atomic.Int64) {
 	b.Helper()
 	conns = new(atomic.Int64)
@@ -53,9 +53,9 @@ func benchServer(b *testing.B, withTLS bool) (baseURL string, conns *atomic.Int6
 	return server.URL, conns
 }
 
-// BenchmarkLogin runs whole logins, 64 at a time: start, exchange, and a request with the
-// token. It does so with the default HTTP client of this package, and by hand with a new
-// http.Client for every call, as the platform's own Go SDK does.
+// BenchmarkLogin runs whole logins, 64 at a time: the start, the exchange, and a request
+// with the token. It compares the default HTTP client of this package with code by hand
+// that makes a new http.Client for every call, as the platform's own Go SDK does.
 func BenchmarkLogin(b *testing.B) {
 	for _, scheme := range []string{"https", "http"} {
 		b.Run(scheme+"/oauth2login", func(b *testing.B) {
@@ -74,7 +74,7 @@ func BenchmarkLogin(b *testing.B) {
 func benchLogins(b *testing.B, conns *atomic.Int64, login func() error) {
 	b.Helper()
 	b.ReportAllocs()
-	// 64 users come at once, again and again.
+	// 64 users log in at once, in each round.
 	for n := b.N; n > 0; n -= 64 {
 		var wg sync.WaitGroup
 		for range min(n, 64) {
@@ -120,7 +120,7 @@ func loginWithProvider(p *oauth2login.Provider, baseURL string) error {
 	return askUser(p.Client(p.TokenSource(login.Token)), baseURL, "")
 }
 
-// loginByHand is the same login in two handlers without a library.
+// loginByHand is the same login, written as two handlers without a library.
 func loginByHand(states *sync.Map, baseURL string) error {
 	r, err := http.NewRequest(http.MethodGet, "/login", nil)
 	if err != nil {
@@ -204,8 +204,9 @@ func BenchmarkToken(b *testing.B) {
 	}
 }
 
-// BenchmarkTokenDue has 8 callers at once ask for a token that is due and good for 50
-// seconds, while its refresh hangs. It reports how long the slowest one waited.
+// BenchmarkTokenDue lets 8 callers ask at once for a token that is due for refresh but
+// valid for another 50 seconds. The refresh hangs. The benchmark reports how long the
+// slowest caller waited.
 func BenchmarkTokenDue(b *testing.B) {
 	answer := make(chan struct{})
 	s := valid("https://provider.example")

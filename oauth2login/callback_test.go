@@ -36,20 +36,21 @@ func testCallbackErrors(t *testing.T, kind func(*setup)) {
 	}
 }
 
-// Nothing depends on the provider's description: one that is not plain text is dropped.
+// Nothing depends on the provider's description. A description that is not plain text is
+// dropped.
 func TestCallbackDescription(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	for description, want := range map[string]string{
 		"declined":                     "declined",
 		"declined.%0D%0ATrace+ID%3A+1": "", // Azure's has several lines
 		"%D3%C3%BB%A7%BE%DC%BE%F8":     "", // GBK
-		"%1B%5B31mred":                 "", // commands a terminal
+		"%1B%5B31mred":                 "", // a terminal would execute it
 		strings.Repeat("x", 5000):      "",
 		strings.Repeat("x", 4096):      strings.Repeat("x", 4096),
 		strings.Repeat("%E8", 5<<10/3): "", // and not UTF-8
 		"%E7%94%A8%E6%88%B7":           "用户",
 		"a%00b":                        "",
-		"%C2%85":                       "", // another line end
+		"%C2%85":                       "", // NEL, another line break
 		"%EF%BB%BFa":                   "\ufeffa",
 	} {
 		state := queryOf(t, b.start(t, s)).Get("state")
@@ -129,8 +130,9 @@ func TestCallbackMalformed(t *testing.T) {
 	assert.NoError(t, err, "none of this has burned the state")
 }
 
-// TestPostedCallback has the answer come as a form (response_mode=form_post, which is
-// not offered), with and without the cookies that browsers leave out of such requests.
+// TestCallbackPosted delivers the answer as a form (response_mode=form_post, which this
+// package does not offer). It does so with and without the cookies, which browsers omit
+// from such requests.
 func TestCallbackPosted(t *testing.T) { storedAndSealed(t, testCallbackPosted) }
 
 func testCallbackPosted(t *testing.T, kind func(*setup)) {
@@ -156,14 +158,14 @@ func testCallbackPosted(t *testing.T, kind func(*setup)) {
 	assert.NoError(t, err, "the state has not been redeemed")
 }
 
-// TestIssuer mixes up the answers of two providers. (RFC 9207)
+// TestIssuer confuses the answers of two providers (RFC 9207).
 func TestIssuer(t *testing.T) {
 	const issuer = "https://api.example"
 	s, b := newSite(t, func(c *setup) { c.row = append(c.row, oauth2login.WithIssuer(issuer)) }), newBrowser(t)
 	for query, ok := range map[string]bool{
-		"":                                       false, // it has to be there
+		"":                                       false, // the parameter is required
 		"&iss=" + url.QueryEscape(issuer):        true,
-		"&iss=" + url.QueryEscape(issuer+"/"):    false, // compared as it is
+		"&iss=" + url.QueryEscape(issuer+"/"):    false, // compared as a plain string
 		"&iss=https%3A%2F%2Fevil.example":        false,
 		"&iss=":                                  false,
 		"&iss=https://api.example&iss=https://x": false,

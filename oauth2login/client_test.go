@@ -70,7 +70,7 @@ func TestClientOrigins(t *testing.T) {
 	assert.Equal(t, http.StatusOK, got, "the second origin")
 }
 
-// A token is not sent in clear, unless the provider's row says so.
+// A token is not sent over plain http, unless the provider's configuration allows it.
 func TestClientPlainHTTP(t *testing.T) {
 	tok := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "access"})
 	sent := 0
@@ -88,8 +88,8 @@ func TestClientPlainHTTP(t *testing.T) {
 	assert.Equal(t, 1, sent)
 }
 
-// The connection may go to the right host and the request name another one, which a
-// proxy obeys.
+// A request may go to the right host but name another host in its Host header or its URL.
+// A proxy would forward it there.
 func TestClientForeignHost(t *testing.T) {
 	s := newSite(t)
 	platform := mustParse(s.platform.URL)
@@ -122,7 +122,7 @@ func TestClientForeignHost(t *testing.T) {
 	assert.NoError(t, res.Body.Close())
 }
 
-// The token is in neither the caller's request nor that of the answer.
+// The token appears neither in the caller's request nor in the answer's Request field.
 func TestClientRequestStays(t *testing.T) {
 	s := newSite(t)
 	req, err := http.NewRequest(http.MethodPost, s.platform.URL+"/api/user/info", strings.NewReader("{}"))
@@ -135,7 +135,7 @@ func TestClientRequestStays(t *testing.T) {
 	assert.Empty(t, req.Header.Get("Authorization"))
 	assert.Same(t, req, res.Request)
 
-	// The token is replaced, and the request sent twice.
+	// The token is replaced, so the request is sent twice.
 	req.Body = io.NopCloser(strings.NewReader("{}"))
 	res, err = s.Client(s.TokenSource(issueExpired(s.platform))).Do(req)
 	require.NoError(t, err)
@@ -145,14 +145,15 @@ func TestClientRequestStays(t *testing.T) {
 	assert.Empty(t, req.Header.Get("Authorization"))
 }
 
-// issueExpired makes tokens that the platform no longer takes, and nobody knows it.
+// issueExpired returns tokens that the platform no longer accepts, although their expiry
+// is in the future.
 func issueExpired(platform *shangcloudtest.Server) *oauth2.Token {
 	tok := issue(platform)
 	platform.ExpireTokens()
 	return tok
 }
 
-// A jar would be shared by all users.
+// A cookie jar would be shared by all users.
 func TestClientJar(t *testing.T) {
 	s := newSite(t)
 	jar, err := cookiejar.New(nil)
@@ -188,7 +189,8 @@ func TestClientRepeatsAfter401(t *testing.T) {
 	assert.NotEqual(t, old.AccessToken, next.AccessToken)
 }
 
-// A second 401 is handed on. It does not start a refresh for each request.
+// If the new token gets a 401 too, the caller gets that answer. Further requests do not
+// start a refresh each.
 func TestClientSecond401(t *testing.T) {
 	s := newSite(t)
 	src := s.TokenSource(issue(s.platform))
@@ -202,7 +204,7 @@ func TestClientSecond401(t *testing.T) {
 	assert.Len(t, s.platform.Requests("/api/user/info"), 6)
 }
 
-// Each token was accepted before it ended early, so each is replaced.
+// The platform accepts each token first and ends it early. So each one is replaced.
 func TestClientTokensEndEarly(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		src := s.TokenSource(issue(s.platform))
@@ -217,7 +219,7 @@ func TestClientTokensEndEarly(t *testing.T) {
 	})
 }
 
-// A body that can't be read again is sent once.
+// A request whose body can't be read again is sent only once.
 func TestClientBodyOnce(t *testing.T) {
 	s := newSite(t)
 	hc := s.Client(s.TokenSource(issue(s.platform)))
@@ -283,8 +285,8 @@ func TestClientForeignSources(t *testing.T) {
 	assert.Len(t, s.platform.Requests("/api/user/info"), 2, "nothing is sent without a token")
 }
 
-// What an application adds to an error of this package is not printed. The error can
-// still be told.
+// Text that the application adds to an error of this package is not printed. errors.Is
+// still finds the error.
 func TestClientWrappedError(t *testing.T) {
 	s := newSite(t)
 	ours := s.TokenSource(nil)
@@ -297,7 +299,7 @@ func TestClientWrappedError(t *testing.T) {
 	assert.ErrorContains(t, err, "no refresh token")
 }
 
-// The repeated request goes over the connection of the first.
+// The repeated request uses the same connection as the first.
 func TestClientKeepsConnections(t *testing.T) {
 	var conns, calls atomic.Int64
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -334,7 +336,7 @@ type endless struct{ closed *atomic.Int32 }
 func (e endless) Read(p []byte) (int, error) { clear(p); return len(p), nil }
 func (e endless) Close() error               { e.closed.Add(1); return nil }
 
-// A request is repeated with a new token, however long the refusal of the old one is.
+// A request is repeated with a new token even if the body of the 401 answer has no end.
 func TestClientLongRefusal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var closed atomic.Int32

@@ -13,16 +13,17 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// These tests are inside the package: no test can set the clock of the machine, or forge
-// what a login remembers, and 110,000 logins take long.
+// These tests are inside the package for three reasons. Tests outside cannot set the
+// machine's clock, cannot forge a pending login, and would need too long for 110,000
+// logins.
 
-// TestMoment has the wall clock and the monotonic clock run apart: a token has
-// expired as soon as one of them says so.
+// TestMoment sets the wall clock and the monotonic clock apart. A token has expired as
+// soon as one of them says so.
 func TestMoment(t *testing.T) {
 	start := time.Now()
 	for _, c := range []struct {
 		name       string
-		wall, mono time.Duration // when each will show that the token has expired
+		wall, mono time.Duration // time until each clock shows the expiry
 		want       bool
 	}{
 		{"both before", time.Second, time.Second, false},
@@ -39,7 +40,7 @@ func TestMoment(t *testing.T) {
 	assert.True(t, moment{}.reached(start), "the zero moment has been reached")
 	assert.False(t, never.reached(start))
 
-	// A token from a store brings no monotonic clock with it.
+	// A token from a store has no monotonic clock reading.
 	m := momentAt(start.Add(time.Minute).Round(0), start)
 	assert.False(t, m.reached(start))
 	assert.True(t, m.reached(start.Add(time.Minute)))
@@ -47,18 +48,19 @@ func TestMoment(t *testing.T) {
 	for years, want := range map[int]bool{-5000: true, -500: true, 500: false, 7000: false} {
 		assert.Equal(t, want, momentAt(start.AddDate(years, 0, 0), start).reached(start), "in %d years", years)
 	}
-	m.wall += int64(time.Hour) // as it looks from then on, by a clock that is set back
+	m.wall += int64(time.Hour) // the wall clock is set back by an hour
 	assert.True(t, m.reached(start.Add(time.Minute)), "a wall clock revives no token")
 }
 
-// A login is finished by clocks that are not the one it began by: that of another machine,
-// or one that was set, or that stood still while the machine was suspended.
+// A login may end by another clock than the one it began by. It may be the clock of
+// another machine, or a clock that was set or that stood still while the machine was
+// suspended.
 func TestUnderWay(t *testing.T) {
 	const lifetime = 5 * time.Minute
 	start := time.Now()
 	l := &pendingLogin{Expires: start.Add(lifetime).UnixMilli()}
 	for _, c := range []struct {
-		ahead          time.Duration // the clock at the end
+		ahead          time.Duration // how far the clock at the end is ahead of the start
 		stored, sealed bool
 	}{
 		{-24 * time.Hour, false, false},
@@ -68,7 +70,7 @@ func TestUnderWay(t *testing.T) {
 		{-59 * time.Second, true, true},
 		{0, true, true},
 		{299 * time.Second, true, true},
-		{301 * time.Second, true, false}, // the store's own clock has ended it
+		{301 * time.Second, true, false}, // the store's own expiry has ended the login by then
 		{599 * time.Second, true, false},
 		{601 * time.Second, false, false},
 		{24 * time.Hour, false, false},
@@ -94,8 +96,8 @@ func TestNotUnderWay(t *testing.T) {
 	}
 }
 
-// A sealed login that has ended does not begin again when the clock is set back, used or
-// not. Its process knows that by its monotonic clock.
+// An expired sealed login does not become valid again when the clock is set back, whether
+// it was used or not. The process knows its age by the monotonic clock.
 func TestSealedClockSetBack(t *testing.T) {
 	const lifetime = 5 * time.Minute
 	keys, err := seal.New([][]byte{{31: 1}})
@@ -104,7 +106,7 @@ func TestSealedClockSetBack(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s, other := newSealedLogins(keys, lifetime), newSealedLogins(keys, lifetime)
 			time.Sleep(time.Hour)
-			// What will be the time of the start by a clock that is set back.
+			// The start's time as it will be after the clock is set back.
 			l := &pendingLogin{Verifier: "v", Expires: time.Now().Add(back + lifetime).UnixMilli()}
 			sealed, err := s.keep(t.Context(), place{key: "key"}, l)
 			require.NoError(t, err)
@@ -121,7 +123,7 @@ func TestSealedClockSetBack(t *testing.T) {
 	}
 }
 
-// A return path that a login should never have remembered is not handed out.
+// An unsafe return path is not used, even if a pending login contains it.
 func TestReturnToIsCheckedOnTheWayOut(t *testing.T) {
 	for name, options := range map[string]*Options{"stored": nil, "sealed": {StateKeys: [][]byte{{31: 1}}}} {
 		p, err := New(&oauth2.Config{
@@ -145,9 +147,10 @@ func TestReturnToIsCheckedOnTheWayOut(t *testing.T) {
 	}
 }
 
-// TestRedeemedFlood has more logins finished than a process remembers. Anybody can do so
-// without the platform. No state works twice: what a process can no longer tell apart, it
-// refuses. The long run has whole logins: TestRedeemedFlood_logins.
+// TestRedeemedFlood finishes more logins than a process remembers. Anybody can do that
+// without the platform. No state works twice all the same: if the process can't know
+// whether a state was used, it refuses it. The long run does this with whole logins in
+// TestRedeemedFlood_logins.
 func TestRedeemedFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lifetime = 5 * time.Minute

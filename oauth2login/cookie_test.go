@@ -66,8 +66,8 @@ func testLoginCookie(t *testing.T, kind func(*setup)) {
 	}
 }
 
-// TestAbandonedLogins starts more logins than a browser can have under way: the
-// oldest are given up, and the cookies do not pile up.
+// TestAbandonedLogins starts more logins than a browser can keep. The oldest are dropped,
+// and the cookies do not pile up.
 func TestAbandonedLogins(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	var urls []string
@@ -83,9 +83,9 @@ func TestAbandonedLogins(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
 }
 
-// startsAtOnce has b send n starts, of which up to open are under way at a time, so that
-// they do not see each other's cookies. The answers come in any order or, if random is
-// nil, in that of the starts. check runs after each one.
+// startsAtOnce lets b start n logins. Up to open starts are pending at a time, so they do
+// not see each other's cookies. The answers arrive in random order, or in the order of
+// the starts if random is nil. check runs after each answer.
 func (b *browser) startsAtOnce(t *testing.T, random *rand.Rand, n, open int, start func(w http.ResponseWriter, r *http.Request) error, check func()) {
 	t.Helper()
 	var answers []*httptest.ResponseRecorder
@@ -107,7 +107,7 @@ func (b *browser) startsAtOnce(t *testing.T, random *rand.Rand, n, open int, sta
 	}
 }
 
-// cookies returns how many cookies b has, and how long their header is.
+// cookies returns the number of b's cookies, and the length of the Cookie header.
 func (b *browser) cookies() (count, size int) {
 	r := b.request("GET", "https://app.example/login")
 	return len(r.Cookies()), len(r.Header.Get("Cookie"))
@@ -129,8 +129,8 @@ func pathOf(length int) oauth2login.LoginOption {
 	return oauth2login.WithReturnTo("/" + strings.Repeat("p", length))
 }
 
-// However many logins of one length start at once, a browser keeps 20 cookies of 4 KB. Then
-// a login works.
+// However many logins of the same length start at once, the browser keeps at most 20
+// cookies and 4 KB. A login after that works.
 func TestStartsAtOnce(t *testing.T) {
 	for _, c := range lengths {
 		for _, open := range []int{6, 400} {
@@ -158,9 +158,9 @@ func (b *browser) assertLogsIn(t *testing.T, s *site, opts ...oauth2login.LoginO
 	assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
 }
 
-// Logins of mixed lengths that start at once may have more than 4 KB together; the most
-// have those that come from short to long. The next start deletes the surplus, with headers
-// of less than 8 KB.
+// Logins of different lengths that start at once may take more than 4 KB together. The
+// worst case is an order from short to long. The next start deletes the surplus, and its
+// headers take less than 8 KB.
 func TestStartsAtOnce_mixed(t *testing.T) {
 	for _, c := range []struct {
 		name     string
@@ -210,7 +210,7 @@ func TestStartsAtOnce_mixed(t *testing.T) {
 	}
 }
 
-// Of each provider the newest login stays, also if all three have more than 4 KB together.
+// The newest login of each provider stays, even if the three together take more than 4 KB.
 func TestStartsAtOnce_providers(t *testing.T) {
 	for _, c := range lengths {
 		t.Run(c.name, func(t *testing.T) {
@@ -231,7 +231,7 @@ func TestStartsAtOnce_providers(t *testing.T) {
 					require.LessOrEqual(t, count, 20)
 					require.LessOrEqual(t, size, max(4096, 3*longest))
 				})
-				var callbacks []string // now in sequence
+				var callbacks []string // from here on one after another
 				for _, s := range sites {
 					callbacks = append(callbacks, s.redirect+"?error=access_denied&state="+queryOf(t, b.start(t, s, pathOf(c.path))).Get("state"))
 				}
@@ -244,8 +244,8 @@ func TestStartsAtOnce_providers(t *testing.T) {
 	}
 }
 
-// TestCookieNames: a start takes the name of another login only if none is free, and two
-// that come at once seldom take the same.
+// TestCookieNames: a start reuses the cookie name of another login only if no name is
+// free. Two starts at the same time seldom choose the same name.
 func TestCookieNames(t *testing.T) {
 	s := newSite(t)
 	b := newBrowser(t)
@@ -265,8 +265,9 @@ func TestCookieNames(t *testing.T) {
 	assert.Less(t, same, 40, "5 in the mean; 40 happen less than once in 10^20 runs")
 }
 
-// Two starts at once took the same name. The login whose cookie is gone is refused, and its
-// callback leaves the other login alone.
+// Two simultaneous starts chose the same cookie name, so one cookie has replaced the
+// other. The login without a cookie is refused. Its callback does not disturb the other
+// login.
 func TestReplacedLogin(t *testing.T) { storedAndSealed(t, testReplacedLogin) }
 
 func testReplacedLogin(t *testing.T, kind func(*setup)) {
@@ -285,8 +286,8 @@ func testReplacedLogin(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, cookie.Name, w.Result().Cookies()[0].Name)
 }
 
-// A machine whose clock is ahead has started the logins of a browser. Those that start here
-// are newer all the same.
+// The browser has logins from a machine whose clock is ahead. Logins that start here
+// still count as newer.
 func TestClocksOfStarts(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	for range 20 {
@@ -307,7 +308,7 @@ func TestClocksOfStarts(t *testing.T) {
 	}
 }
 
-// shifted is a login's cookie that was set at another time.
+// shifted returns a login cookie's value with its start time moved by by.
 func shifted(t *testing.T, value string, by time.Duration) string {
 	t.Helper()
 	parts := strings.Split(value, ".")
@@ -317,8 +318,8 @@ func shifted(t *testing.T, value string, by time.Duration) string {
 	return strings.Join(parts, ".")
 }
 
-// The newest login of another provider keeps its name for as long as it can be under way.
-// Anything else holds no name.
+// The cookie of another provider's newest login is not replaced while that login can
+// still be pending. Any other cookie may be replaced.
 func TestCookieHoldsItsName(t *testing.T) {
 	one, two := newSite(t, sealedWith("1")), newSite(t, sealedWith("1"), func(c *setup) { c.ClientID = "second" })
 	old, _ := started(t, one.Provider, pathOf(1900))
@@ -344,7 +345,7 @@ func TestCookieHoldsItsName(t *testing.T) {
 	}
 }
 
-// With more providers than names, the oldest login goes.
+// If there are more providers than cookie names, the oldest login is dropped.
 func TestMoreProvidersThanNames(t *testing.T) {
 	platform, b := newPlatform(t), newBrowser(t)
 	var sites []*site
@@ -364,7 +365,7 @@ func TestMoreProvidersThanNames(t *testing.T) {
 	}
 }
 
-// What has not the form of a login's cookie is none, although it holds the secret.
+// A malformed cookie is not accepted, even if it contains the login's secret.
 func TestLoginCookie_malformed(t *testing.T) { storedAndSealed(t, testLoginCookieMalformed) }
 
 func testLoginCookieMalformed(t *testing.T, kind func(*setup)) {
@@ -397,9 +398,9 @@ func testLoginCookieMalformed(t *testing.T, kind func(*setup)) {
 	assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
 }
 
-// TestPlantedCookies has cookies that somebody has planted stand in front of a browser's
-// own, as a sibling subdomain can on plain http, and a program on another port. They
-// delay no honest login.
+// TestPlantedCookies puts an attacker's cookies in front of the browser's own. A sibling
+// subdomain can do that on plain http, and so can a program on another port. Logins work
+// at once all the same.
 func TestPlantedCookies(t *testing.T) { storedAndSealed(t, testPlantedCookies) }
 
 func testPlantedCookies(t *testing.T, kind func(*setup)) {
@@ -433,7 +434,7 @@ func testPlantedCookies(t *testing.T, kind func(*setup)) {
 			assert.Less(t, len(w.Header()["Set-Cookie"]), 21)
 			for _, c := range w.Result().Cookies() {
 				if c.MaxAge > 0 {
-					planted += c.Name + "=" + c.Value // behind them
+					planted += c.Name + "=" + c.Value // after the planted ones
 				}
 			}
 			_, err := s.FinishLogin(httptest.NewRecorder(), requestWith(queryOf(t, authorize(t, w.Header().Get("Location"))).Encode(), planted))
@@ -447,8 +448,8 @@ func testPlantedCookies(t *testing.T, kind func(*setup)) {
 	})
 }
 
-// Logins are abandoned at two providers of a site that has cookies of its own: together
-// they take 20 cookies of 4 KB, and no other cookie is dropped.
+// Logins are abandoned at two providers of a site that has other cookies as well. The
+// logins together take at most 20 cookies and 4 KB, and no other cookie is dropped.
 func TestFullCookieJar(t *testing.T) {
 	one, two, b := newSite(t), newSite(t, func(c *setup) { c.ClientID = "second" }), newBrowser(t)
 	page := mustParse(one.redirect)
@@ -480,7 +481,7 @@ func TestFullCookieJar(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestSealedCookiesDoNotPileUp abandons long logins.
+// TestSealedCookiesDoNotPileUp abandons sealed logins with long cookies.
 func TestSealedCookiesDoNotPileUp(t *testing.T) {
 	s, b := newSite(t, sealedWith("1")), newBrowser(t)
 	for i := range 40 {
@@ -495,8 +496,8 @@ func TestSealedCookiesDoNotPileUp(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// TestCookieOfANeighbour puts a second cookie of the same name in front, as a
-// sibling subdomain can on plain http.
+// TestCookieOfANeighbour puts a second cookie with the same name in front, as a sibling
+// subdomain can on plain http.
 func TestCookieOfANeighbour(t *testing.T) { storedAndSealed(t, testCookieOfANeighbour) }
 
 func testCookieOfANeighbour(t *testing.T, kind func(*setup)) {

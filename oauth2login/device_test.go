@@ -88,8 +88,8 @@ func TestDeviceLoginEnds(t *testing.T) {
 	assert.ErrorContains(t, err, "prompt")
 }
 
-// deviceServer answers the device request with one text and the polls with others,
-// of which the last is repeated, in a bubble.
+// deviceServer is a provider in a bubble. It answers the device request with one text,
+// and each poll with the next of the given answers. The last one is repeated.
 func deviceServer(t *testing.T, device string, polls ...func(*http.Request) (*http.Response, error)) (p *oauth2login.Provider, times *[]time.Duration) {
 	c := valid("https://api.yearnstudio.cn")
 	times = new([]time.Duration)
@@ -144,8 +144,8 @@ func TestDevicePolls(t *testing.T) {
 	)
 	for name, c := range map[string]struct {
 		polls []poll
-		at    []int // seconds
-		is    error // nil: a token
+		at    []int // when each poll is sent, in seconds
+		is    error // nil: the login succeeds
 		as    any
 	}{
 		"at once":             {[]poll{granted}, []int{5}, nil, nil},
@@ -189,8 +189,8 @@ func TestDevicePolls(t *testing.T) {
 	}
 }
 
-// assertDeviceError makes sure that err matches is and as, unless they are nil, and does
-// not print the device code.
+// assertDeviceError checks that err matches is and as, unless they are nil, and that it
+// does not print the device code.
 func assertDeviceError(t *testing.T, err, is error, as any) {
 	t.Helper()
 	require.Error(t, err)
@@ -203,7 +203,7 @@ func assertDeviceError(t *testing.T, err, is error, as any) {
 	assert.NotContains(t, fmt.Sprintf("%v %+v %#v", err, err, err), "the-device-code")
 }
 
-// Each login has a proof key of its own.
+// Each device login uses a new PKCE verifier.
 func TestDeviceProofKeys(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		seen := make(map[string]bool)
@@ -219,7 +219,7 @@ func TestDeviceProofKeys(t *testing.T) {
 	})
 }
 
-// PKCE can be turned off for a client with a secret, and for no other.
+// PKCE can be turned off only for a client with a secret.
 func TestDeviceWithoutPKCE(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		_, err := s.DeviceLogin(t.Context(), func(*oauth2.DeviceAuthResponse) error { return io.EOF })
@@ -231,7 +231,7 @@ func TestDeviceWithoutPKCE(t *testing.T) {
 	}, func(c *setup) { c.row = append(c.row, oauth2login.WithoutPKCE()) })
 }
 
-// A platform that stays away until the login is over: the error says both.
+// The platform is unavailable until the device login expires. The error reports both.
 func TestDeviceLoginEndsWithShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		s.platform.AutoApprove(0)
@@ -269,7 +269,7 @@ func TestDeviceAnswers(t *testing.T) {
 	}
 	for name, c := range map[string]struct {
 		body  string
-		first int // second of the first poll; 0: refused
+		first int // when the first poll is sent, in seconds; 0: refused
 	}{
 		"as it should be":      {aDevice, 5},
 		"no interval":          {with("interval", "null"), 5},
@@ -331,7 +331,7 @@ func TestDeviceAnswers(t *testing.T) {
 	}
 }
 
-// The first request: its context, its limit, its redirects.
+// The context, the time limit and the redirects of the device authorization request.
 func TestDeviceRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0

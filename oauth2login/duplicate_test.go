@@ -41,7 +41,8 @@ func (s *tokenSite) finish(r *http.Request) (*oauth2login.Login, error) {
 	return s.FinishLogin(httptest.NewRecorder(), r)
 }
 
-// The browser navigates again in mid-exchange: the answer that it shows is a login.
+// The browser repeats its navigation during the exchange. The second request, whose
+// answer the browser shows, gets the login.
 func TestRepeatedCallback(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
@@ -86,7 +87,7 @@ func TestRepeatedCallback(t *testing.T) {
 	})
 }
 
-// What the application does to the first login does not show in the second.
+// Changes that the application makes to the first Login do not show in the second.
 func TestRepeatedCallbackCopies(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		back := s.callbackOf(t, false)
@@ -144,8 +145,9 @@ func TestRepeatedCallbackLimits(t *testing.T) {
 	})
 }
 
-// 64 callbacks at once, the first ten cancelled. The browser shows the answer to the last
-// one. Who has cancelled does not count.
+// 64 callbacks arrive at once, and the first ten are cancelled. The newest three get the
+// result, because the browser shows the answer to the last one. Cancelled callbacks do
+// not count towards the three.
 func TestRepeatedCallbackFlood(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
@@ -185,8 +187,8 @@ func TestRepeatedCallbackFlood(t *testing.T) {
 	})
 }
 
-// 64 callbacks over HTTP, the first ten of which the browser gives up: it shows the answer
-// to another one.
+// 64 callbacks arrive over HTTP. The browser abandons the first ten and shows the answer
+// to a later one.
 func TestRepeatedCallbackOverHTTP(t *testing.T) { storedAndSealed(t, testRepeatedCallbackOverHTTP) }
 
 func testRepeatedCallbackOverHTTP(t *testing.T, kind func(*setup)) {
@@ -230,7 +232,7 @@ func testRepeatedCallbackOverHTTP(t *testing.T, kind func(*setup)) {
 		send(ctx, back.Header.Get("Cookie"))
 	}
 	cancel()
-	for range 9 { // one is in the exchange
+	for range 9 { // the tenth is in the exchange
 		<-left
 	}
 	for range 54 {
@@ -247,8 +249,8 @@ func testRepeatedCallbackOverHTTP(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, 1, s.tokenRequests())
 }
 
-// Of five callbacks the newest three have gone away when the exchange ends: the others get
-// its result.
+// Three of five callbacks, the newest, are cancelled before the exchange ends. The others
+// get its result.
 func TestRepeatedCallbackCancelled(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
@@ -276,7 +278,8 @@ func TestRepeatedCallbackCancelled(t *testing.T) {
 	})
 }
 
-// 64 callbacks in parallel: the state is redeemed once, and one of them is not a copy.
+// 64 parallel callbacks: the state is redeemed once, and exactly one login is not marked
+// as repeated.
 func TestConcurrentCallbacks(t *testing.T) { storedAndSealed(t, testConcurrentCallbacks) }
 
 func testConcurrentCallbacks(t *testing.T, kind func(*setup)) {
@@ -307,12 +310,13 @@ func testConcurrentCallbacks(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, 1, s.tokenRequests())
 }
 
-// More results than are kept: logins work, only their repetition fails.
+// There are more results than the provider keeps. Logins still work; only a repeated
+// callback fails.
 func TestRepeatedCallbackManyLogins(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		denied := s.callbackOf(t, true)
 		query := denied.URL.Query()
-		for i := range 4200 { // anybody's: each takes two requests, and none at the platform
+		for i := range 4200 { // anyone can make them: two requests each, and none to the platform
 			start := httptest.NewRecorder()
 			require.NoError(t, s.StartLogin(start, httptest.NewRequest("GET", "/login", nil)))
 			to, err := url.Parse(start.Header().Get("Location"))
@@ -331,14 +335,15 @@ func TestRepeatedCallbackManyLogins(t *testing.T) {
 	})
 }
 
-// lostStore keeps states and does not find them again.
+// lostStore accepts states, but Take never answers.
 type lostStore struct{ *state.Memory }
 
 func (s lostStore) Take(ctx context.Context, _ string) ([]byte, bool, error) {
 	return hangingStore{}.Take(ctx, "")
 }
 
-// The store fails: the cookie stays for another try, also in a repeated callback's answer.
+// The store fails. The cookie stays, so that the user can try again. A repeated
+// callback's answer keeps it too.
 func TestRepeatedCallbackStoreDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := valid("https://provider.example")

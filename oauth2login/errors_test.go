@@ -34,8 +34,8 @@ func TestErrorKinds(t *testing.T) {
 	assert.NotErrorIs(t, oauth2login.ErrWrongBrowser, oauth2login.ErrNoCookies)
 }
 
-// Errors of callbacks and logins print known codes and the reason, and nothing else that
-// came from outside.
+// Errors of callbacks and logins print known error codes and the reason. They print no
+// other text that came from outside.
 func TestErrorPrints(t *testing.T) {
 	for name, c := range map[string]struct {
 		err        error

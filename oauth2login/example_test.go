@@ -18,7 +18,8 @@ import (
 	"golang.org/x/oauth2/endpoints"
 )
 
-// exampleProvider is an application at a platform in this process. Its secret is of.
+// exampleProvider returns a platform in this process and a provider for it. of is the
+// client secret.
 func exampleProvider(of string) (*shangcloudtest.Server, *oauth2login.Provider) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
@@ -37,14 +38,14 @@ func exampleProvider(of string) (*shangcloudtest.Server, *oauth2login.Provider) 
 	return platform, provider
 }
 
-// Several providers: a row for each. What they share is in Options.
+// Several providers. Each has its own configuration; common settings are in Options.
 func ExampleNew() {
 	shared := &oauth2login.Options{} // stores, time-outs, a logger
 	table := make(map[string]*oauth2login.Provider)
 	for name, endpoint := range map[string]oauth2.Endpoint{
 		"github":     endpoints.GitHub,
 		"google":     endpoints.Google,
-		"shangcloud": shangcloud.Endpoint, // shangcloud.New knows more about it
+		"shangcloud": shangcloud.Endpoint, // shangcloud.New adds settings for this platform
 	} {
 		var err error
 		table[name], err = oauth2login.New(&oauth2.Config{
@@ -76,8 +77,8 @@ func ExampleNew() {
 	// 404
 }
 
-// A login that links a provider to the account of a user who is signed in: the value says
-// which account. The browser never sees it, and can't change it.
+// An account is signed in, and the login links a provider to it. The value names the
+// account. The browser can neither read nor change it.
 func ExampleWithValue() {
 	platform, provider := exampleProvider("hush-hush")
 	defer platform.Close()
@@ -100,12 +101,12 @@ func ExampleWithValue() {
 	if err != nil {
 		log.Fatal(err)
 	}
-	fmt.Println("link to", login.Value) // if that account is still signed in
+	fmt.Println("link to", login.Value) // check first that this account is still signed in
 	// Output: link to account-7
 }
 
-// Logout: the session ends, and the token is deleted. Other requests that use the same
-// store need a login from now on.
+// Logout: the session ends, and the token is deleted. Later requests that use the same
+// store get ErrLoginRequired.
 func ExampleTokenSource_Delete() {
 	platform, provider := exampleProvider("hush-hush")
 	defer platform.Close()
@@ -147,7 +148,7 @@ func ExampleProvider_LocalLogin() {
 	platform.AutoApprove(10001)
 	provider, err := oauth2login.New(&oauth2.Config{
 		ClientID: "tool", RedirectURL: "http://127.0.0.1:0/callback", Endpoint: shangcloud.EndpointAt(platform.URL),
-	}, &oauth2login.Options{EarlyRefresh: -1}) // a short program refreshes nothing behind its back
+	}, &oauth2login.Options{EarlyRefresh: -1}) // a short program needs no refresh in the background
 	if err != nil {
 		log.Fatal(err)
 	}
@@ -170,8 +171,8 @@ func ExampleProvider_LocalLogin() {
 	// [user:basic]
 }
 
-// A grant that this package does not know, over its transport: with a time-out, without
-// redirects, and with answers that were checked.
+// A grant type without a method in this package, sent through this package's transport.
+// The transport has a time-out, follows no redirects, and checks the answers.
 func ExampleProvider_ClientContext() {
 	platform, provider := exampleProvider("hush-hush")
 	defer platform.Close()
@@ -190,14 +191,14 @@ func ExampleProvider_ClientContext() {
 	// Output: Bearer true
 }
 
-// The secret changes while the program runs. Sessions and logins under way go on.
+// The client secret changes while the program runs. Sessions and pending logins continue.
 func ExampleProvider_SetClientSecret() {
 	platform, provider := exampleProvider("new-secret")
 	defer platform.Close()
 	access, refresh := platform.Issue("demo", 10001)
 	src := provider.TokenSource(&oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now()})
 
-	if err := provider.SetClientSecret("new-secret"); err != nil { // from your secrets, when they change
+	if err := provider.SetClientSecret("new-secret"); err != nil { // load it from your secrets when it changes
 		log.Fatal(err)
 	}
 	tok, err := src.TokenContext(context.Background())
@@ -208,8 +209,8 @@ func ExampleProvider_SetClientSecret() {
 	// Output: refreshed: true
 }
 
-// Handlers of others, which start and finish logins, act on navigations only: a prefetch
-// or a fetch by JavaScript starts no login.
+// Other packages' handlers start and finish logins. NavigationsOnly restricts them to
+// navigations, so a prefetch or a fetch by JavaScript starts no login.
 func ExampleNavigationsOnly() {
 	login := oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "https://provider.example/authorize", http.StatusFound)
@@ -225,7 +226,8 @@ func ExampleNavigationsOnly() {
 	// cors 403
 }
 
-// Where to go after the login may come from the request: only a path on this site counts.
+// The page to show after the login may come from the request. LocalPath accepts only a
+// path on this site.
 func ExampleLocalPath() {
 	for _, next := range []string{"/album?page=2", "https://evil.example/", "//evil.example/"} {
 		fmt.Println(oauth2login.LocalPath(next, "/start"))

@@ -21,15 +21,15 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestTokenAnswers has answers to a code in all shapes.
+// TestTokenAnswers covers all kinds of answers to an exchange.
 func TestTokenAnswers(t *testing.T) {
 	const form = "application/x-www-form-urlencoded"
 	unusable := oauth2login.ErrUnavailable
 	cases := map[string]struct {
 		status            int
 		contentType, body string
-		want              error  // nil: the token is "t"
-		code              string // of an *oauth2.RetrieveError
+		want              error  // nil: the access token is "t"
+		code              string // error code of the *oauth2.RetrieveError
 	}{
 		"JSON":                        {200, "application/json", `{"access_token":"t","token_type":"bearer"}`, nil, ""},
 		"JSON/no token_type":          {200, "application/json", `{"access_token":"t"}`, nil, ""},
@@ -95,7 +95,7 @@ func gzipped(body string) string {
 	return compressed(body, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
 }
 
-// Answers are asked for as they are. A proxy may compress them all the same.
+// The client asks for uncompressed answers. A proxy may compress them all the same.
 func TestCompressedAnswers(t *testing.T) {
 	const good, bad = `{"access_token":"t","token_type":"Bearer"}`, `{"error":"invalid_grant"}`
 	deflated := compressed(good, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
@@ -166,13 +166,13 @@ func TestCompressedAnswers(t *testing.T) {
 	})
 }
 
-// TestLifetimes has expires_in in all shapes.
+// TestLifetimes covers all forms of expires_in.
 func TestLifetimes(t *testing.T) {
 	const year = 365 * 24 * time.Hour
 	cases := map[string]struct {
 		expiresIn     string        // "": absent
-		refresh       bool          // there is a refresh token
-		want, assumed time.Duration // 0: no expiry; the latter if WithAssumedLifetime is an hour
+		refresh       bool          // whether there is a refresh token
+		want, assumed time.Duration // 0: no expiry; assumed is the lifetime with WithAssumedLifetime(time.Hour)
 	}{
 		"absent":                        {"", true, 0, time.Hour},
 		"null":                          {"null", true, 0, time.Hour},
@@ -208,7 +208,7 @@ func TestLifetimes(t *testing.T) {
 	}
 }
 
-// tokenWithLifetime logs in at a provider with a certain expires_in in its answer.
+// tokenWithLifetime logs in at a provider whose answer contains the given expires_in.
 func tokenWithLifetime(t *testing.T, expiresIn string, refresh bool, row []oauth2login.ProviderOption) *oauth2.Token {
 	t.Helper()
 	server := imitateGitLab(t)
@@ -230,7 +230,7 @@ func tokenWithLifetime(t *testing.T, expiresIn string, refresh bool, row []oauth
 	return login.Token
 }
 
-// A time-out of the application's own HTTP client ends neither an exchange nor a refresh.
+// A time-out of the application's HTTP client ends neither an exchange nor a refresh.
 func TestTimeoutOfHTTPClient(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 5 * time.Second})
@@ -248,7 +248,7 @@ func testExchangeFails(t *testing.T, kind func(*setup)) {
 	for name, c := range map[string]struct {
 		fault       shangcloudtest.Fault
 		unavailable bool
-		status      int // of the *oauth2.RetrieveError
+		status      int // status of the *oauth2.RetrieveError
 		code        string
 	}{
 		"refused":           {shangcloudtest.Fault{Status: 400, Body: `{"error":"invalid_grant","error_description":"hush"}`}, false, 400, "invalid_grant"},
@@ -294,7 +294,7 @@ func TestPlatformOutOfReach(t *testing.T) {
 	assert.NotContains(t, err.Error(), queryOf(t, callbackURL).Get("code"))
 }
 
-// A code that must not, or can't safely, be sent is not sent.
+// An authorization code is not sent if it must not be sent or can't be sent safely.
 func TestExchangeNotSent(t *testing.T) {
 	t.Run("shutting down", func(t *testing.T) {
 		s, b := newSite(t), newBrowser(t)

@@ -28,8 +28,8 @@ const (
 	imitatedSecret = "hush-hush"
 )
 
-// internetTransport answers requests in process: it has a handler for each address. A
-// request for any other address fails the test.
+// internetTransport answers requests in this process with one handler for each address. A
+// request for an unknown address fails the test.
 type internetTransport struct {
 	t        *testing.T
 	handlers map[string]http.HandlerFunc
@@ -66,17 +66,17 @@ func (n *internetTransport) RoundTrip(req *http.Request) (*http.Response, error)
 	return res, nil
 }
 
-// imitation is an authorization server in process, in the shape of one provider. It is
-// strict: a code, or a refresh token that rotates, fails the test when it is sent twice.
+// imitation is an authorization server in this process that behaves like one provider. It
+// is strict: the test fails if a code, or a refresh token that rotates, is sent twice.
 type imitation struct {
 	t        *testing.T
 	endpoint oauth2.Endpoint
 
 	callbackIssuer  string // sent as iss (RFC 9207)
 	codeSize        int
-	formUnlessAsked bool // answers are forms unless Accept names JSON
+	formUnlessAsked bool // answers are forms, unless the Accept header asks for JSON
 	formOnly        bool // Basic authentication is refused
-	deviceTakesAll  bool // the device endpoint does not look at credentials
+	deviceTakesAll  bool // the device endpoint does not check credentials
 	rotates         bool // a refresh token is replaced when it is used
 
 	token_      func(g *grant) map[string]any
@@ -86,10 +86,10 @@ type imitation struct {
 
 	mu        sync.Mutex
 	grants    map[string]*grant // by code, device code and refresh token
-	sent      map[string]int    // how often each code and refresh token was sent
+	sent      map[string]int    // number of times each code and refresh token was sent
 	consented bool
-	requests  []url.Values // what the token endpoint got
-	denied    bool         // the user says no to the device
+	requests  []url.Values // the token requests
+	denied    bool         // the user refuses the device login
 }
 
 // grant is what a user has allowed.
@@ -109,8 +109,8 @@ func newImitation(t *testing.T, e oauth2.Endpoint) *imitation {
 	}
 }
 
-// imitateGitHub is an OAuth app of GitHub. Its answers are forms unless JSON is asked
-// for, its errors have status 200, its tokens live until they are revoked.
+// imitateGitHub is an OAuth app of GitHub. Its answers are forms unless the client asks
+// for JSON. Its errors have status 200. Its tokens live until they are revoked.
 func imitateGitHub(t *testing.T) *imitation {
 	p := newImitation(t, endpoints.GitHub)
 	p.formUnlessAsked = true
@@ -148,8 +148,9 @@ func imitateGitHubApp(t *testing.T) *imitation {
 	return p
 }
 
-// imitateGoogle sends iss in its callback, a refresh token at the first consent and for
-// access_type=offline only, and verification_url for a device.
+// imitateGoogle sends iss in its callback. It issues a refresh token only at the first
+// consent, and only with access_type=offline. It spells the device login's
+// verification_uri verification_url.
 func imitateGoogle(t *testing.T) *imitation {
 	p := newImitation(t, endpoints.Google)
 	p.callbackIssuer = "https://accounts.google.com"
@@ -182,8 +183,8 @@ func imitateGoogle(t *testing.T) *imitation {
 	return p
 }
 
-// imitateAzure has codes of 2 KB, line ends in its descriptions, and lifetimes that are
-// strings, as version 1 of its endpoint.
+// imitateAzure has codes of 2 KB and line breaks in its error descriptions. Lifetimes are
+// strings, as in version 1 of its endpoint.
 func imitateAzure(t *testing.T) *imitation {
 	p := newImitation(t, endpoints.AzureAD("contoso"))
 	p.codeSize = 2048
@@ -214,7 +215,7 @@ func imitateAzure(t *testing.T) *imitation {
 	return p
 }
 
-// imitateGitLab names the time of creation, and rotates its refresh tokens.
+// imitateGitLab adds the creation time to its tokens, and rotates its refresh tokens.
 func imitateGitLab(t *testing.T) *imitation {
 	p := newImitation(t, endpoints.GitLab)
 	p.rotates = true
@@ -239,7 +240,7 @@ func imitateGitLab(t *testing.T) *imitation {
 	return p
 }
 
-// config is what an application at https://app.example has for p.
+// config is the configuration for p of an application at https://app.example.
 func (p *imitation) config(name string, scopes ...string) *oauth2.Config {
 	return &oauth2.Config{
 		ClientID: imitatedID, ClientSecret: imitatedSecret, Endpoint: p.endpoint,
@@ -247,7 +248,7 @@ func (p *imitation) config(name string, scopes ...string) *oauth2.Config {
 	}
 }
 
-// authorize is the authorization endpoint. The user approves of everything at once.
+// authorize is the authorization endpoint. The user approves every request at once.
 func (p *imitation) authorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	p.once(q)
@@ -316,7 +317,7 @@ func (p *imitation) token(w http.ResponseWriter, r *http.Request) {
 	p.answer(w, r, http.StatusOK, p.token_(g))
 }
 
-// oneTimeSecret returns what a token request may bring only once, or "".
+// oneTimeSecret returns the part of a token request that may be sent only once, or "".
 func (p *imitation) oneTimeSecret(form url.Values) string {
 	if p.rotates && form.Has("refresh_token") {
 		return form.Get("refresh_token")
@@ -324,7 +325,7 @@ func (p *imitation) oneTimeSecret(form url.Values) string {
 	return form.Get("code")
 }
 
-// redeem finds the grant of a token request, or says why there is none.
+// redeem finds the grant for a token request, or returns an error code.
 func (p *imitation) redeem(form url.Values) (g *grant, code string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -384,8 +385,8 @@ func (p *imitation) once(values url.Values) {
 	}
 }
 
-// authenticated reports whether the client's credentials are there, in one of two places
-// and not in both (RFC 6749, section 2.3).
+// authenticated reports whether the client's credentials are correct. They must be in the
+// header or in the body, but not in both (RFC 6749, section 2.3).
 func (p *imitation) authenticated(r *http.Request, form url.Values) bool {
 	id, secret, basic := r.BasicAuth()
 	if basic {
@@ -424,7 +425,7 @@ func (p *imitation) count(secret string) int {
 	return p.sent[secret]
 }
 
-// tokenRequests returns the grant types that the token endpoint was asked for, in order.
+// tokenRequests returns the grant types of all token requests, in order.
 func (p *imitation) tokenRequests() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -435,14 +436,14 @@ func (p *imitation) tokenRequests() []string {
 	return types
 }
 
-// codesSent returns how many different codes the token endpoint got.
+// codesSent returns how many different codes the token endpoint has received.
 func (p *imitation) codesSent() int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return len(slices.Collect(maps.Keys(p.sent)))
 }
 
-// idToken is in the form of an ID token, without a signature.
+// idToken returns a token in the format of an ID token, without a signature.
 func idToken(g *grant) string {
 	claims, _ := json.Marshal(map[string]string{"aud": imitatedID, "sub": "10001", "nonce": g.nonce})
 	return "e30." + base64.RawURLEncoding.EncodeToString(claims) + ".c2ln"
@@ -469,7 +470,8 @@ func randomText(size int) string {
 	return b.String()[:size]
 }
 
-// visitor is a browser: it keeps cookies, and says that a person navigates.
+// visitor is a browser. It keeps cookies, and marks its requests as navigations by a
+// person.
 type visitor struct {
 	t   *testing.T
 	jar http.CookieJar
@@ -482,7 +484,7 @@ func newVisitor(t *testing.T) *visitor {
 	return &visitor{t, jar}
 }
 
-// visit has handle answer a navigation to address.
+// visit lets handle answer a navigation to address.
 func (v *visitor) visit(address string, handle func(http.ResponseWriter, *http.Request)) *http.Response {
 	r := httptest.NewRequest(http.MethodGet, address, nil)
 	r.Header.Set("Sec-Fetch-Mode", "navigate")

@@ -20,7 +20,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// atLoopback has the application listen for its callback at any free port.
+// atLoopback sets a redirect URL on the loopback address with port 0, which means any
+// free port.
 func atLoopback(s *setup) { s.RedirectURL = "http://127.0.0.1:0/callback" }
 
 // localBrowser is a browser that follows redirects and keeps cookies.
@@ -185,7 +186,7 @@ func TestLocalLoginPortInUse(t *testing.T) {
 	}
 }
 
-// Port 0 is none that a browser could come back to.
+// StartLogin refuses port 0, because no browser could return to it.
 func TestStartLoginPort0(t *testing.T) {
 	s := newSite(t, atLoopback)
 	err := s.StartLogin(nil, requestWith("", ""))
@@ -194,8 +195,8 @@ func TestStartLoginPort0(t *testing.T) {
 	assert.ErrorContains(t, err, "port 0 is for LocalLogin only")
 }
 
-// strangers returns requests that may reach the login's port, but are not part of the
-// login: from other browsers, other pages or other programs. state is the login's state.
+// strangers returns requests that reach the login's port but do not belong to the login.
+// They come from other browsers, pages or programs. state is the login's state.
 func strangers(state string) map[string]*http.Request {
 	to := func(method, target string, headers ...string) *http.Request {
 		u := mustParse("http://127.0.0.1:0" + target)
@@ -233,7 +234,8 @@ func strangers(state string) map[string]*http.Request {
 	}
 }
 
-// attack sends every stranger to the port of address, several times, and what is not HTTP.
+// attack sends each request of strangers to the port of address, several times. It also
+// sends data that is not HTTP.
 func attack(t *testing.T, address, state string, times int) {
 	client := &http.Client{
 		Transport:     &http.Transport{DisableKeepAlives: true},
@@ -251,7 +253,7 @@ func attack(t *testing.T, address, state string, times int) {
 				}
 				res, err := client.Do(r)
 				if err != nil {
-					continue // the server need not read it to its end
+					continue // the server may close the connection without reading everything
 				}
 				assert.NotEqual(t, http.StatusFound, res.StatusCode, name)
 				assert.NotEqual(t, http.StatusOK, res.StatusCode, name)
@@ -275,12 +277,13 @@ func attack(t *testing.T, address, state string, times int) {
 	wg.Wait()
 }
 
-// TestLocalLoginUnderFire has three logins at once, and a thousand strangers: at each port
-// before the browser comes, and while it is at the provider.
+// TestLocalLoginUnderFire runs three logins at once, each with a port. A thousand foreign
+// requests reach each port before the browser comes back, and while it is at the
+// provider.
 func TestLocalLoginUnderFire(t *testing.T) {
 	s := newSite(t, atLoopback)
 	s.platform.AutoApprove(0)
-	shared := localBrowser(t) // one browser for all: cookies do not know ports
+	shared := localBrowser(t) // one browser for all logins: cookies are shared between ports
 	shared.CheckRedirect = func(r *http.Request, _ []*http.Request) error {
 		return http.ErrUseLastResponse
 	}
@@ -313,7 +316,7 @@ func TestLocalLoginUnderFire(t *testing.T) {
 				var callbacks sync.WaitGroup
 				for range 3 {
 					callbacks.Go(func() {
-						if status, page, err := visit(shared, callback); err == nil { // a late one meets nobody
+						if status, page, err := visit(shared, callback); err == nil { // a late callback may find the port closed
 							assert.Equal(t, http.StatusOK, status)
 							assert.Contains(t, page, "You are signed in")
 						}
@@ -338,7 +341,7 @@ func TestLocalLoginUnderFire(t *testing.T) {
 	}, time.Minute, 10*time.Millisecond, "no goroutine is left")
 }
 
-// A provider that names itself is checked here, too (RFC 9207).
+// LocalLogin checks a provider's iss parameter, too (RFC 9207).
 func TestLocalLoginIssuer(t *testing.T) {
 	s := newSite(t, atLoopback, func(s *setup) { s.row = append(s.row, oauth2login.WithIssuer("https://issuer.example")) })
 	ctx, cancel := context.WithCancel(t.Context())

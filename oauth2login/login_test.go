@@ -45,8 +45,8 @@ func testLogin(t *testing.T, kind func(*setup)) {
 	assert.False(t, login.Repeated)
 }
 
-// The mistake that everybody makes once is in the log before the callback fails. Behind a
-// proxy hosts may differ.
+// A common mistake: the login starts on another host than that of the redirect URL. The
+// log reports it before the callback fails. Behind a proxy the hosts may differ.
 func TestStartLoginOtherHost(t *testing.T) {
 	for _, c := range []struct {
 		redirect, host string
@@ -79,7 +79,7 @@ func TestStartLoginOtherHost(t *testing.T) {
 func TestStatesAreRandom(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	seen := map[string]bool{}
-	places := map[string]bool{} // and what has stood there
+	places := map[string]bool{} // which characters were seen at which position
 	for range 50 {
 		cookie, state := started(t, s.Provider)
 		_, secret, _ := partsOf(cookie.Value)
@@ -103,8 +103,9 @@ func TestStatesAreRandom(t *testing.T) {
 		assert.False(t, seen[v])
 		seen[v] = true
 	}
-	// Of 32 or 64 characters 50 draws show 25 or 34 in the mean, at each place of 43 or
-	// 26; the last of 43 has 16 only.
+	// 50 draws from 32 characters give 25 different ones on average, and from 64
+	// characters 34. That holds for each of the 26 or 43 positions. Only the last
+	// position of 43 has 16 possible characters.
 	assert.Greater(t, len(places), 43*20+26*15)
 }
 
@@ -194,7 +195,7 @@ func testStateWorksOnce(t *testing.T, kind func(*setup)) {
 	}, kind)
 }
 
-// TestStateExpires has the browser come back after a while.
+// TestStateExpires lets the browser return after a while.
 func TestStateExpires(t *testing.T) {
 	for after, ok := range map[time.Duration]bool{5*time.Minute - time.Second: true, 5 * time.Minute: false, 24 * time.Hour: false} {
 		inBubble(t, func(t *testing.T, s *site) {
@@ -204,7 +205,7 @@ func TestStateExpires(t *testing.T) {
 			cookie := w.Result().Cookies()[0]
 			assert.Equal(t, 35*60, cookie.MaxAge)
 			state := queryOf(t, w.Header().Get("Location")).Get("state")
-			time.Sleep(after) // the browser keeps the cookie for longer than it was told to
+			time.Sleep(after) // as if the browser kept the cookie longer than it was told to
 
 			r = httptest.NewRequest("GET", "https://app.example/callback?error=access_denied&state="+state, nil)
 			r.AddCookie(cookie)
@@ -221,8 +222,9 @@ func TestStateExpires(t *testing.T) {
 	}
 }
 
-// TestLoginCSRF brings a valid state and code to browsers that did not start the
-// login. None gets in, no request is made, and the owner's login still completes.
+// TestLoginCSRF sends a valid state and code from browsers that did not start the login.
+// All are refused without a request to the platform. The owner can still finish the
+// login.
 func TestLoginCSRF(t *testing.T) { storedAndSealed(t, testLoginCSRF) }
 
 func testLoginCSRF(t *testing.T, kind func(*setup)) {
@@ -255,8 +257,8 @@ func testLoginCSRF(t *testing.T, kind func(*setup)) {
 	}
 }
 
-// TestCodeInjection has an attacker who got hold of somebody's code, before it was
-// redeemed, bring it back in a login of their own: PKCE gives it away.
+// TestCodeInjection: an attacker has stolen a code before it was redeemed, and sends it
+// in the callback of another login. PKCE detects that.
 func TestCodeInjection(t *testing.T) { storedAndSealed(t, testCodeInjection) }
 
 func testCodeInjection(t *testing.T, kind func(*setup)) {
@@ -270,7 +272,8 @@ func testCodeInjection(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, "invalid_grant", refused.ErrorCode)
 }
 
-// TestProvidersOfOneText: what tells providers apart is not the same when it is joined.
+// TestProvidersOfOneText: two providers whose settings are equal when they are joined
+// into one text are still different providers.
 func TestProvidersOfOneText(t *testing.T) {
 	store := state.NewMemory(0)
 	var sites []*oauth2login.Provider
@@ -308,7 +311,7 @@ func TestTwoProvidersOnOneStore(t *testing.T) {
 			before := other.tokenRequests()
 			_, err := b.finish(other, callbackURL)
 			assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
-			// With the secret in a cookie of the other provider.
+			// The secret is in a cookie of the other provider.
 			r := httptest.NewRequest("GET", callbackURL, nil)
 			for _, c := range b.jar.Cookies(mustParse(live.redirect)) {
 				for _, d := range b.jar.Cookies(mustParse(live.redirect)) {
@@ -374,8 +377,8 @@ func TestBrowserWithoutCookies(t *testing.T) {
 	assert.NotErrorIs(t, err, oauth2login.ErrNoCookies)
 }
 
-// The text of an error names the cause: too late, reloaded, another host, and only then
-// cookies.
+// The error text names the cause. It checks for a late callback, a reload and another
+// host before it blames the cookies.
 func TestCallbackCauses(t *testing.T) { storedAndSealed(t, testCallbackCauses) }
 
 func testCallbackCauses(t *testing.T, kind func(*setup)) {
@@ -383,7 +386,7 @@ func testCallbackCauses(t *testing.T, kind func(*setup)) {
 	both := func(r *http.Request) { r.Host = "localhost:8080" }
 	for name, c := range map[string]struct {
 		after  time.Duration
-		change func(*http.Request) // of the callback
+		change func(*http.Request) // changes the callback request
 		want   error               // nil: a login
 		texts  []string
 		not    string
@@ -405,7 +408,7 @@ func testCallbackCauses(t *testing.T, kind func(*setup)) {
 			inBubble(t, func(t *testing.T, s *site) {
 				b := newBrowser(t)
 				authURL := b.start(t, s)
-				time.Sleep(c.after) // a mail code, a second factor
+				time.Sleep(c.after) // the user waits for a code by mail, or uses a second factor
 				callbackURL, err := s.platform.Approve(authURL, 10001)
 				require.NoError(t, err)
 				r := b.request("GET", callbackURL)
@@ -460,7 +463,7 @@ func testCallbackCauses(t *testing.T, kind func(*setup)) {
 	})
 }
 
-// change makes several changes of a request.
+// change combines several changes of a request.
 func change(changes ...func(*http.Request)) func(*http.Request) {
 	return func(r *http.Request) {
 		for _, c := range changes {

@@ -17,8 +17,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestMain lets Go's default transport, and with it that of this package, trust the
-// certificate of package httptest.
+// TestMain makes Go's default transport trust the certificate of package httptest. The
+// transport of this package is based on it.
 func TestMain(m *testing.M) {
 	server := httptest.NewTLSServer(nil)
 	server.Close()
@@ -26,14 +26,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// setup is what the provider of a test is made from.
+// setup is the configuration of a test's provider.
 type setup struct {
 	oauth2.Config
 	oauth2login.Options
 	row []oauth2login.ProviderOption
 }
 
-// valid is an application at https://app.example, of a platform at baseURL.
+// valid returns a setup for an application at https://app.example, and a platform at
+// baseURL.
 func valid(baseURL string) *setup {
 	return &setup{
 		Config: oauth2.Config{
@@ -58,8 +59,8 @@ func (s *setup) provider(t testing.TB) *oauth2login.Provider {
 	return p
 }
 
-// site is an application with one provider. Browsers that keep cookies like real ones ask
-// it through its handlers.
+// site is an application with one provider. Tests call its handlers through browsers that
+// keep cookies as real ones do.
 type site struct {
 	*oauth2login.Provider
 	platform *shangcloudtest.Server
@@ -98,7 +99,8 @@ func newSiteAt(t *testing.T, platform *shangcloudtest.Server, changes ...func(*s
 	return &site{s.provider(t), platform, s.RedirectURL}
 }
 
-// storedAndSealed runs a test with logins in a store and with logins in their cookies.
+// storedAndSealed runs a test twice: with logins in a store, and with logins sealed in
+// cookies.
 func storedAndSealed(t *testing.T, test func(t *testing.T, kind func(*setup))) {
 	t.Run("stored", func(t *testing.T) { test(t, func(*setup) {}) })
 	t.Run("sealed", func(t *testing.T) { test(t, sealedWith("1")) })
@@ -106,7 +108,7 @@ func storedAndSealed(t *testing.T, test func(t *testing.T, kind func(*setup))) {
 
 func stateKey(c string) []byte { return []byte(strings.Repeat(c, 32)) }
 
-// sealedWith has logins travel in their cookies.
+// sealedWith makes logins travel sealed in their cookies.
 func sealedWith(keys ...string) func(*setup) {
 	return func(c *setup) {
 		for _, key := range keys {
@@ -115,8 +117,8 @@ func sealedWith(keys ...string) func(*setup) {
 	}
 }
 
-// inBubble runs f with a site whose platform needs no network and whose clock is that of
-// the bubble.
+// inBubble runs f in a synctest bubble, whose fake clock the site and its platform use.
+// The platform needs no network.
 func inBubble(t *testing.T, f func(t *testing.T, s *site), changes ...func(*setup)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -131,7 +133,7 @@ func inBubble(t *testing.T, f func(t *testing.T, s *site), changes ...func(*setu
 
 func (s *site) tokenRequests() int { return len(s.platform.Requests("/oauth/token")) }
 
-// issue makes tokens of the user 10001 without a login.
+// issue returns tokens of user 10001 without a login.
 func issue(platform *shangcloudtest.Server) *oauth2.Token {
 	access, refresh := platform.Issue("demo", 10001, "user:basic", "var:io")
 	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "bearer", Expiry: time.Now().Add(time.Hour)}
@@ -140,7 +142,7 @@ func issue(platform *shangcloudtest.Server) *oauth2.Token {
 // browser is a cookie jar that visits sites.
 type browser struct {
 	jar    http.CookieJar
-	forged string // a cookie value that it brings to the callback
+	forged string // if not "", the cookie value that it sends to the callback
 }
 
 func newBrowser(t *testing.T) *browser {
@@ -159,7 +161,7 @@ func (b *browser) request(method, address string) *http.Request {
 	return r
 }
 
-// keep takes the cookies of an answer.
+// keep stores the cookies of an answer.
 func (b *browser) keep(r *http.Request, w *httptest.ResponseRecorder) {
 	b.jar.SetCookies(r.URL, w.Result().Cookies())
 }
@@ -175,7 +177,7 @@ func (b *browser) start(t *testing.T, s *site, opts ...oauth2login.LoginOption) 
 	return w.Header().Get("Location")
 }
 
-// finish brings the browser to the callback.
+// finish sends the browser to the callback.
 func (b *browser) finish(s *site, callbackURL string) (*oauth2login.Login, error) {
 	r := b.request("GET", callbackURL)
 	w := httptest.NewRecorder()
@@ -184,7 +186,7 @@ func (b *browser) finish(s *site, callbackURL string) (*oauth2login.Login, error
 	return login, err
 }
 
-// started begins a login in a browser of its own, and returns its cookie and state.
+// started begins a login in a new browser, and returns its cookie and state.
 func started(t testing.TB, p *oauth2login.Provider, opts ...oauth2login.LoginOption) (cookie *http.Cookie, state string) {
 	t.Helper()
 	w := httptest.NewRecorder()
@@ -192,8 +194,8 @@ func started(t testing.TB, p *oauth2login.Provider, opts ...oauth2login.LoginOpt
 	return w.Result().Cookies()[0], queryOf(t, w.Header().Get("Location")).Get("state")
 }
 
-// partsOf splits the value of a login's cookie: the provider and the time of the start,
-// the secret and, of a sealed login, what is sealed.
+// partsOf splits the value of a login's cookie. head is the provider and the start time.
+// sealed is the encrypted login, or "" for a stored one.
 func partsOf(value string) (head, secret, sealed string) {
 	parts := strings.SplitN(value, ".", 4)
 	if len(parts) == 4 {
@@ -212,7 +214,8 @@ func requestWith(query, cookies string) *http.Request {
 	return r
 }
 
-// authorize follows the address to the platform, which sends the browser back.
+// authorize follows the address to the platform, and returns the address that the
+// platform sends the browser back to.
 func authorize(t *testing.T, authURL string) (callbackURL string) {
 	t.Helper()
 	res, err := http.DefaultTransport.RoundTrip(httptest.NewRequest("GET", authURL, nil))

@@ -64,8 +64,8 @@ func TestLoginURL(t *testing.T) {
 	}
 }
 
-// One provider serves several hosts. A login option picks the redirect URL of one, and the
-// exchange sends the same.
+// One provider serves several hosts. A login option chooses the redirect URL of a host,
+// and the exchange sends the same URL.
 func TestRedirectURLs(t *testing.T) { storedAndSealed(t, testRedirectURLs) }
 
 func testRedirectURLs(t *testing.T, kind func(*setup)) {
@@ -76,7 +76,7 @@ func testRedirectURLs(t *testing.T, kind func(*setup)) {
 		c.ClientID = "tenants"
 		c.row = append(c.row, oauth2login.WithRedirectURLs(two), oauth2login.WithRedirectURLs(three, one))
 	})
-	b := newBrowser(t) // one browser has logins at all of them under way
+	b := newBrowser(t) // this browser has a pending login at each of them
 	callbacks := make(map[string]string)
 	for _, redirect := range []string{one, two, three} {
 		r, w := b.request("GET", siblingOf(redirect, "/login")), httptest.NewRecorder()

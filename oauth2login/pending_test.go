@@ -41,8 +41,8 @@ func TestSealedOnManyMachines(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "this machine has redeemed the state")
 	assert.Equal(t, 1, two.tokenRequests())
 
-	// What is lost: another machine does not know, and it is the platform that
-	// refuses the code.
+	// A limit of sealed logins: another machine does not know that the state was
+	// redeemed. There the platform refuses the code.
 	b.jar.SetCookies(mustParse(one.redirect), cookies)
 	_, err = b.finish(one, callbackURL)
 	var re *oauth2.RetrieveError
@@ -94,7 +94,7 @@ func TestStateKeysAreChecked(t *testing.T) {
 	}
 }
 
-// TestSealedNeedsABrowser: there is no cookie to travel in.
+// TestSealedNeedsABrowser: an unbound login has no cookie, so it cannot be sealed in one.
 func TestSealedNeedsABrowser(t *testing.T) {
 	s := newSite(t, sealedWith("1"))
 	_, err := s.StartUnbound(t.Context())
@@ -103,8 +103,8 @@ func TestSealedNeedsABrowser(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound)
 }
 
-// TestSealedIsSealed: the browser can neither read the login nor change it, nor put
-// it in another one's place.
+// TestSealedIsSealed: the browser can neither read nor change a sealed login, nor use it
+// in place of another one.
 func TestSealedIsSealed(t *testing.T) {
 	platform := newPlatform(t)
 	platform.AddClient(shangcloudtest.Client{ID: "second", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
@@ -191,7 +191,7 @@ func TestSealedExpires(t *testing.T) {
 	}
 }
 
-// TestSealedFits has the longest of everything.
+// TestSealedFits uses the longest possible value of everything.
 func TestSealedFits(t *testing.T) {
 	s := newSite(t, sealedWith("1"))
 	value := strings.Repeat("\xff", 1024)
@@ -217,7 +217,7 @@ func TestSealedFits(t *testing.T) {
 	}
 }
 
-// Scopes can't be dropped as a path is: the error says what is too long.
+// Scopes can't be dropped as a return path can. The error says what is too long.
 func TestSealedScopesTooLong(t *testing.T) {
 	s := newSite(t, sealedWith("1"))
 	w := httptest.NewRecorder()
@@ -246,7 +246,8 @@ func FuzzSealedCookie(f *testing.F) {
 		r := httptest.NewRequest("GET", callbackURL, nil)
 		r.Header.Set("Cookie", cookie.Name+"="+head+"."+secret+"."+sealed)
 		_, err := p.FinishLogin(httptest.NewRecorder(), r)
-		// What ends the value of a cookie ends what was sealed, too.
+		// A space or a semicolon ends the cookie's value. If the part before it is the
+		// original value, the login is valid.
 		if end := strings.IndexAny(sealed, "; "); end >= 0 && sealed[:end] == good {
 			return
 		}
@@ -255,7 +256,8 @@ func FuzzSealedCookie(f *testing.F) {
 	})
 }
 
-// A store's reader learns nothing, and its writer can forge nothing.
+// Somebody who can read the store learns nothing from it. Somebody who can write to it
+// can forge nothing.
 func TestStoredIsSealed(t *testing.T) {
 	store := &recordingStore{Store: state.NewMemory(0)}
 	s, b := newSite(t, func(c *setup) { c.States = store }), newBrowser(t)
@@ -282,7 +284,7 @@ func TestStoredIsSealed(t *testing.T) {
 	}
 }
 
-// forgingStore belongs to somebody who can write to Redis or to the table.
+// forgingStore is a store that an attacker can write to, such as a Redis or a table.
 type forgingStore struct {
 	*state.Memory
 	forge func([]byte) []byte
@@ -292,12 +294,12 @@ func (s forgingStore) Put(ctx context.Context, key string, value []byte, ttl tim
 	return s.Memory.Put(ctx, key, s.forge(value), ttl)
 }
 
-// writableStore lets a test write what it likes.
+// writableStore lets a test replace its entries.
 type writableStore struct {
 	*state.Memory
 	keys    []string // in the order of the logins
 	entries map[string][]byte
-	reuse   map[string]string // whose entry comes out instead
+	reuse   map[string]string // for a key, the key whose entry is returned instead
 }
 
 func (s *writableStore) Put(_ context.Context, key string, value []byte, _ time.Duration) error {
@@ -311,11 +313,11 @@ func (s *writableStore) Take(_ context.Context, key string) ([]byte, bool, error
 		key = other
 	}
 	entry, found := s.entries[key]
-	return entry, found, nil // and it stays there
+	return entry, found, nil // the entry is not removed
 }
 
-// A writer of the store replays the entry of another login: of the same provider, of the
-// same browser, or of the other kind.
+// An attacker who can write to the store replays the entry of another login: one of the
+// same provider, of the same browser, or of the other kind.
 func TestStoredEntryOfAnotherLogin(t *testing.T) {
 	for name, other := range map[string]func(t *testing.T, s *site, victim *browser){
 		"of the attacker's browser": func(t *testing.T, s *site, _ *browser) {
@@ -348,8 +350,8 @@ func TestStoredEntryOfAnotherLogin(t *testing.T) {
 	}
 }
 
-// An entry that is put back after its login is not redeemed again by this process, also
-// for the browser that it belongs to.
+// An attacker puts an entry back after its login. This process does not redeem it again,
+// not even for the right browser.
 func TestStoredEntryPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		platform := shangcloudtest.New()
@@ -366,7 +368,7 @@ func TestStoredEntryPutBack(t *testing.T) {
 		_, err = b.finish(s, callbackURL)
 		require.NoError(t, err)
 		for _, after := range []time.Duration{6 * time.Second, 4 * time.Minute, 20 * time.Minute} {
-			time.Sleep(after) // results are forgotten, then the redeemed state
+			time.Sleep(after) // first the results are forgotten, then the redeemed states
 			_, err = s.FinishLogin(httptest.NewRecorder(), kept)
 			assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, after)
 		}
@@ -375,8 +377,8 @@ func TestStoredEntryPutBack(t *testing.T) {
 	})
 }
 
-// A flood of finished logins, which anybody can make without the platform, must not let a
-// state work twice: what a process can no longer tell apart, it refuses.
+// Anybody can make a flood of finished logins without the platform. It must not make a
+// state work twice: if the process can't know whether a state was used, it refuses it.
 func TestRedeemedFlood_logins(t *testing.T) {
 	if os.Getenv("SHANGCLOUD_LONG_TESTS") != "1" {
 		t.Skip("110,000 logins: set SHANGCLOUD_LONG_TESTS=1")
@@ -402,7 +404,7 @@ func TestRedeemedFlood_logins(t *testing.T) {
 	}, sealedWith("1"))
 }
 
-// TestStoreHoldsNoStates: who can read the store can't finish logins.
+// TestStoreHoldsNoStates: somebody who can read the store can't finish logins.
 func TestStoreHoldsNoStates(t *testing.T) {
 	store := &recordingStore{Store: state.NewMemory(0)}
 	s := newSite(t, func(c *setup) { c.States = store })
@@ -428,7 +430,7 @@ func (r *recordingStore) Put(ctx context.Context, key string, value []byte, ttl 
 	return r.Store.Put(ctx, key, value, ttl)
 }
 
-// countingStore counts calls and can fail.
+// countingStore counts calls, and fails on demand.
 type countingStore struct {
 	state.Store
 	mu    sync.Mutex
@@ -521,7 +523,7 @@ func (hangingStore) Take(ctx context.Context, _ string) ([]byte, bool, error) {
 	return nil, false, ctx.Err()
 }
 
-// rewritingStore returns something else than it was given.
+// rewritingStore returns other data than it was given.
 type rewritingStore struct{ state.Store }
 
 func (s rewritingStore) Take(ctx context.Context, key string) ([]byte, bool, error) {

@@ -11,17 +11,17 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// The tests of this file show three faults of x/oauth2's own token source, each
-// with the same steps here.
+// The tests in this file show three faults of x/oauth2's token source. Each test runs the
+// same steps with this package.
 
 // plainSource is x/oauth2's token source for tok.
 func plainSource(ctx context.Context, s *site, tok *oauth2.Token) oauth2.TokenSource {
 	return s.OAuth2().TokenSource(s.ClientContext(ctx), tok)
 }
 
-// TestRefreshedTokenOutlivesTheProcess restarts after a refresh, with what was
-// saved. x/oauth2 tells nobody of the new refresh token, the only one that is
-// good now (golang/oauth2#84, golang/go#77502).
+// TestRefreshedTokenOutlivesTheProcess restarts after a refresh, with the saved token.
+// x/oauth2 does not report the new refresh token, which is the only valid one
+// (golang/oauth2#84, golang/go#77502).
 func TestRefreshedTokenOutlivesTheProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		saved := issue(s.platform)
@@ -41,8 +41,8 @@ func TestRefreshedTokenOutlivesTheProcess(t *testing.T) {
 	})
 }
 
-// TestTwoProcessesRefreshAtOnce has two processes find one token due. With
-// rotation and reuse detection the second refresh ends the login.
+// TestTwoProcessesRefreshAtOnce: two processes find the same token due. With rotation and
+// reuse detection, a second refresh would end the login.
 func TestTwoProcessesRefreshAtOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		atOnce := func(sources ...oauth2.TokenSource) (failed int) {
@@ -83,8 +83,8 @@ func accessOf(tok *oauth2.Token) string {
 	return tok.AccessToken
 }
 
-// TestSourceOutlivesTheRequest makes a source in a request, and uses it after the
-// request has ended. x/oauth2's keeps the request's context (golang/oauth2#262,
+// TestSourceOutlivesTheRequest creates a source in a request, and uses it after the
+// request has ended. x/oauth2's source keeps the request's context (golang/oauth2#262,
 // #388).
 func TestSourceOutlivesTheRequest(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {

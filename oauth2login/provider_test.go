@@ -15,7 +15,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestBadConfig passes what New has to refuse. The error names the field.
+// TestBadConfig passes configurations that New must refuse. The error names the field.
 func TestBadConfig(t *testing.T) {
 	badURLs := map[string]string{
 		"relative":         "/oauth",
@@ -115,8 +115,8 @@ func TestBadOptions(t *testing.T) {
 	}
 }
 
-// assertNotNew makes sure that New refuses its arguments, names the field and keeps the
-// secret.
+// assertNotNew checks that New refuses its arguments, and that the error names the field
+// and does not contain the secret.
 func assertNotNew(t *testing.T, field string, conf *oauth2.Config, shared *oauth2login.Options, row ...oauth2login.ProviderOption) {
 	t.Helper()
 	p, err := oauth2login.New(conf, shared, row...)
@@ -152,7 +152,7 @@ func TestNewAccepts(t *testing.T) {
 	}
 }
 
-// New copies the application's configuration, and OAuth2 gives a copy away.
+// New copies the application's configuration, and OAuth2 returns a copy.
 func TestConfigIsCopied(t *testing.T) {
 	c := valid("https://provider.example")
 	p := c.provider(t)
@@ -165,7 +165,7 @@ func TestConfigIsCopied(t *testing.T) {
 	assert.Equal(t, &want, p.OAuth2())
 }
 
-// x/oauth2 never gets the AuthStyle 0, with which it sends a code twice.
+// OAuth2 never returns AuthStyle 0, with which x/oauth2 would send a code twice.
 func TestOAuth2AuthStyle(t *testing.T) {
 	for name, c := range map[string]struct {
 		secret      string
@@ -199,7 +199,7 @@ func TestSetClientSecret(t *testing.T) {
 	assert.Equal(t, oauth2.AuthStyleInParams, s.OAuth2().Endpoint.AuthStyle)
 }
 
-// SetClientSecret checks what New checks, and changes nothing if it refuses.
+// SetClientSecret makes the same checks as New. If it returns an error, it changes nothing.
 func TestSetClientSecretRefuses(t *testing.T) {
 	colon := func(c *setup) { c.ClientID = "a:b" }
 	styles := func(row ...oauth2login.ProviderOption) func(*setup) { return func(c *setup) { c.row = row } }

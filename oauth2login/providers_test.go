@@ -32,12 +32,12 @@ import (
 	"golang.org/x/oauth2/endpoints"
 )
 
-// pendingTab is a login of a visitor, between its start and its callback.
+// pendingTab is a visitor's login between its start and its callback.
 type pendingTab struct {
 	callback string // the address that the provider sends the browser to
 }
 
-// startAt begins a login and has the provider approve of it.
+// startAt starts a login, and the provider approves it.
 func (v *visitor) startAt(p *oauth2login.Provider, internet *http.Client, opts ...oauth2login.LoginOption) pendingTab {
 	v.t.Helper()
 	res := v.visit("https://app.example/login", func(w http.ResponseWriter, r *http.Request) {
@@ -58,7 +58,7 @@ func approve(t *testing.T, internet *http.Client, authURL string) string {
 	return res.Header.Get("Location")
 }
 
-// finishAt brings the browser to the callback.
+// finishAt sends the browser to the callback.
 func (v *visitor) finishAt(p *oauth2login.Provider, tab pendingTab) (login *oauth2login.Login, err error) {
 	v.visit(tab.callback, func(w http.ResponseWriter, r *http.Request) {
 		login, err = p.FinishLogin(w, r)
@@ -126,7 +126,7 @@ func TestProviderLogin(t *testing.T) {
 	}
 }
 
-// assertLivesOn makes sure that a token without a lifetime is used for ever.
+// assertLivesOn checks that a token without a lifetime is used for ever.
 func assertLivesOn(t *testing.T, tok *oauth2.Token, src *oauth2login.TokenSource) {
 	t.Helper()
 	assert.Zero(t, tok.Expiry)
@@ -136,7 +136,8 @@ func assertLivesOn(t *testing.T, tok *oauth2.Token, src *oauth2login.TokenSource
 	assert.Equal(t, tok.AccessToken, later.AccessToken)
 }
 
-// assertRefresh has two lifetimes pass. Each time the token is refreshed, and stored.
+// assertRefresh waits for two lifetimes of the token. After each, the token is refreshed
+// and stored.
 func assertRefresh(t *testing.T, tok *oauth2.Token, src *oauth2login.TokenSource, store *tokenstore.Memory, lifetime time.Duration, rotates bool) {
 	t.Helper()
 	for range 2 {
@@ -276,7 +277,7 @@ func TestProviderDenial(t *testing.T) {
 	}
 }
 
-// TestProviderRefusal brings codes that the provider does not know.
+// TestProviderRefusal sends codes that the provider does not know.
 func TestProviderRefusal(t *testing.T) {
 	for name, c := range map[string]struct {
 		imitate func(*testing.T) *imitation
@@ -308,7 +309,8 @@ func TestProviderRefusal(t *testing.T) {
 	}
 }
 
-// assertOneLine makes sure that a provider cannot forge lines of a log.
+// assertOneLine checks that an error has no line breaks, with which a provider could
+// forge log lines.
 func assertOneLine(t *testing.T, err error) {
 	t.Helper()
 	assert.NotContains(t, err.Error(), "\n")
@@ -320,7 +322,7 @@ func assertOneLine(t *testing.T, err error) {
 func TestProviderDeadRefreshToken(t *testing.T) {
 	for name, c := range map[string]struct {
 		imitate func(*testing.T) *imitation
-		code    string // instead of the imitation's own
+		code    string // error code; "": the imitation's own
 	}{
 		"GitHub app": {imitateGitHubApp, "bad_refresh_token"},
 		"Google":     {imitateGoogle, "invalid_grant"},
@@ -345,7 +347,7 @@ func TestProviderDeadRefreshToken(t *testing.T) {
 	}
 }
 
-// everyEndpoint has all of golang.org/x/oauth2/endpoints.
+// everyEndpoint lists all of golang.org/x/oauth2/endpoints.
 var everyEndpoint = map[string]oauth2.Endpoint{
 	"AWSCognito":         endpoints.AWSCognito("https://testing.auth.us-east-1.amazoncognito.com"),
 	"Amazon":             endpoints.Amazon,
@@ -445,14 +447,14 @@ func exportedNames(decl ast.Decl) (names []string) {
 	return slices.DeleteFunc(names, func(name string) bool { return !ast.IsExported(name) })
 }
 
-// TestEveryEndpoint logs in three times at each endpoint. The credentials are sent with
-// HTTP Basic first; where that is refused, in the form from the next login on. No code
-// is ever sent twice: the imitation looks after that.
+// TestEveryEndpoint logs in three times at each endpoint. The first login sends the
+// credentials with HTTP Basic. If the provider refuses that, later logins send them in
+// the form. The imitation fails the test if a code is sent twice.
 func TestEveryEndpoint(t *testing.T) {
 	servers := map[string]struct {
-		status  int // of an answer to HTTP Basic; 0: that is taken
+		status  int // status of the answer to HTTP Basic; 0: accepted
 		answer  map[string]any
-		refusal bool // it is clear that the credentials are refused
+		refusal bool // the answer clearly refuses the credentials
 	}{
 		"basic":                              {},
 		"form, status 401":                   {401, map[string]any{"error": "invalid_client"}, true},
@@ -501,8 +503,8 @@ func TestEveryEndpoint(t *testing.T) {
 	}
 }
 
-// TestCredentialStyleOnDevices has a device endpoint that does not look at the secret, as
-// those of GitHub and Google, and a token endpoint that takes it in the form only.
+// TestCredentialStyleOnDevices: the device endpoint does not check the secret, as with
+// GitHub and Google. The token endpoint accepts it only in the form.
 func TestCredentialStyleOnDevices(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		server := imitateGitLab(t)
@@ -516,8 +518,8 @@ func TestCredentialStyleOnDevices(t *testing.T) {
 	})
 }
 
-// TestCredentialStyleStays has a provider refuse credentials in a style that has worked
-// before: it is not the style then.
+// TestCredentialStyleStays: a provider refuses credentials in a style that has worked
+// before. Then the cause is not the style, so the style does not change.
 func TestCredentialStyleStays(t *testing.T) {
 	server := imitateGitLab(t)
 	internet := newInternet(t, server)
@@ -533,8 +535,8 @@ func TestCredentialStyleStays(t *testing.T) {
 	}
 }
 
-// TestFirstRefreshAtFormOnlyProvider is a program that was started anew: its first request
-// is a refresh, in the wrong style. No login may be lost by that.
+// TestFirstRefreshAtFormOnlyProvider: after a restart, a program's first request is a
+// refresh, with the credentials in the wrong place. That must not lose the login.
 func TestFirstRefreshAtFormOnlyProvider(t *testing.T) {
 	for name, c := range map[string]struct {
 		status int
@@ -568,8 +570,8 @@ func TestFirstRefreshAtFormOnlyProvider(t *testing.T) {
 	}
 }
 
-// TestBadCodeProvesNoStyle brings a wrong code first. That says nothing about the place
-// of the credentials, which stay in the header.
+// TestBadCodeProvesNoStyle sends a wrong code first. The refusal says nothing about the
+// auth style, so the credentials stay in the header.
 func TestBadCodeProvesNoStyle(t *testing.T) {
 	server := imitateGitLab(t)
 	internet := newInternet(t, server)
@@ -583,7 +585,7 @@ func TestBadCodeProvesNoStyle(t *testing.T) {
 	assert.Equal(t, oauth2.AuthStyleInHeader, p.OAuth2().Endpoint.AuthStyle)
 }
 
-// TestScopesAsArray has a provider name the granted scopes as Twitch does.
+// TestScopesAsArray: a provider lists the granted scopes in a JSON array, as Twitch does.
 func TestScopesAsArray(t *testing.T) {
 	server := imitateGitLab(t)
 	answer := server.token_
@@ -600,7 +602,7 @@ func TestScopesAsArray(t *testing.T) {
 	assert.Equal(t, []string{"user:read:email", "chat:read"}, login.Scopes)
 }
 
-// TestNotServed has the errors that docs/providers.md names.
+// TestNotServed checks the errors that docs/providers.md names.
 func TestNotServed(t *testing.T) {
 	login := func(t *testing.T, e oauth2.Endpoint, answer map[string]any) error {
 		server := imitateGitLab(t)
@@ -655,7 +657,7 @@ func TestNotServed(t *testing.T) {
 	})
 }
 
-// shop is an application with three providers, which share everything.
+// shop is an application with three providers that share all options.
 type shop struct {
 	internet  *http.Client
 	servers   []*imitation
@@ -675,7 +677,7 @@ func newShop(t *testing.T, shared oauth2login.Options) *shop {
 	return s
 }
 
-// tokenRequests returns how many requests all token endpoints got.
+// tokenRequests returns the number of requests to all token endpoints.
 func (s *shop) tokenRequests() (n int) {
 	for _, server := range s.servers {
 		n += len(server.tokenRequests())
@@ -683,8 +685,8 @@ func (s *shop) tokenRequests() (n int) {
 	return n
 }
 
-// eachMemory runs a test with logins that are stored and with logins that are sealed in
-// their cookies.
+// eachMemory runs a test twice: with logins in a store, and with logins sealed in their
+// cookies.
 func eachMemory(t *testing.T, test func(t *testing.T, shared oauth2login.Options)) {
 	t.Run("stored", func(t *testing.T) { test(t, oauth2login.Options{States: state.NewMemory(1000)}) })
 	t.Run("sealed", func(t *testing.T) {
@@ -692,7 +694,7 @@ func eachMemory(t *testing.T, test func(t *testing.T, shared oauth2login.Options
 	})
 }
 
-// Limits that browsers and servers keep to with ease.
+// Limits that are safe for all browsers and servers.
 const (
 	maxCookies    = 20
 	maxCookieSize = 4 << 10
@@ -719,8 +721,8 @@ func (s *shop) open(v *visitor, provider int, value string) *openTab {
 	return &openTab{pending, provider, value}
 }
 
-// assertFinishesHere brings a tab's callback to the other providers, and in another
-// browser to its own. All refuse it, and then it finishes.
+// assertFinishesHere sends a tab's callback to the other providers, and to its own
+// provider from another browser. All refuse it. The tab's own callback then succeeds.
 func (s *shop) assertFinishesHere(v *visitor, tab *openTab) {
 	v.t.Helper()
 	before := s.tokenRequests()
@@ -740,8 +742,8 @@ func (s *shop) assertFinishesHere(v *visitor, tab *openTab) {
 	assert.False(v.t, login.Repeated)
 }
 
-// TestThreeProvidersTenTabs has a browser log in at three providers of one host, in ten
-// tabs and in any order. Every login finishes at its own provider and nowhere else.
+// TestThreeProvidersTenTabs: a browser logs in at three providers of one host, in ten
+// tabs and in random order. Every login finishes only at its own provider.
 func TestThreeProvidersTenTabs(t *testing.T) {
 	eachMemory(t, func(t *testing.T, shared oauth2login.Options) {
 		for seed := range uint64(20) {
@@ -749,7 +751,7 @@ func TestThreeProvidersTenTabs(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, 1))
 				s, v := newShop(t, shared), newVisitor(t)
 				tabs := make(map[int]*openTab)
-				turns := slices.Concat(random.Perm(10), random.Perm(10)) // each tab is opened, and comes back
+				turns := slices.Concat(random.Perm(10), random.Perm(10)) // each tab appears twice: it is opened first, and comes back later
 				random.Shuffle(len(turns), func(i, j int) { turns[i], turns[j] = turns[j], turns[i] })
 				for _, i := range turns {
 					if tab, ok := tabs[i]; ok {
@@ -779,7 +781,7 @@ func TestManyTabs(t *testing.T) {
 		s, v := newShop(t, shared), newVisitor(t)
 		newest := make([]*openTab, len(s.providers))
 		for i := range 60 {
-			provider := 0 // far more often than the others
+			provider := 0 // this one gets most of the logins
 			if i < 2 {
 				provider = i + 1
 			}
@@ -792,8 +794,7 @@ func TestManyTabs(t *testing.T) {
 	})
 }
 
-// TestProviderClient makes sure that a token goes to the origins of its row and to no
-// other.
+// TestProviderClient checks that a token is sent only to the origins of its provider.
 func TestProviderClient(t *testing.T) {
 	var got []string
 	internet := &http.Client{Transport: roundTripper(func(req *http.Request) (*http.Response, error) {

@@ -28,8 +28,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// tokenSite is a provider whose platform needs no network and whose clock is that of a
-// bubble.
+// tokenSite is a provider in a synctest bubble with a fake clock. Its platform needs no
+// network.
 type tokenSite struct {
 	*oauth2login.Provider
 	platform *shangcloudtest.Server
@@ -47,7 +47,7 @@ func inTokenBubble(t *testing.T, f func(t *testing.T, s *tokenSite), changes ...
 	})
 }
 
-// tokenProvider is one process of the application.
+// tokenProvider returns a provider, which stands for one process of the application.
 func tokenProvider(t *testing.T, platform *shangcloudtest.Server, changes ...func(*oauth2login.Options)) *oauth2login.Provider {
 	t.Helper()
 	options := &oauth2login.Options{
@@ -65,7 +65,7 @@ func tokenProvider(t *testing.T, platform *shangcloudtest.Server, changes ...fun
 	return p
 }
 
-// issued is a token that lives for an hour.
+// issued returns a token that lives for an hour.
 func (s *tokenSite) issued() *oauth2.Token {
 	access, refresh := s.platform.Issue("demo", 10001, "user:basic")
 	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "Bearer", Expiry: time.Now().Add(time.Hour), ExpiresIn: 3600}
@@ -79,13 +79,13 @@ func (s *tokenSite) expired() *oauth2.Token {
 
 func (s *tokenSite) refreshes() int { return len(s.platform.Requests("/oauth/token")) }
 
-// fakeStore is a TokenStore that can fail and that counts.
+// fakeStore is a TokenStore that counts calls and can fail.
 type fakeStore struct {
 	mu               sync.Mutex
 	tok              *oauth2.Token
 	loads, saves     int
 	loadErr, saveErr error
-	failSaves        int // that many saves fail
+	failSaves        int // the next saves that fail
 	loading, saving  time.Duration
 }
 
@@ -125,7 +125,7 @@ func (m *fakeStore) DeleteToken(context.Context) error {
 	return m.saveErr
 }
 
-// token is what is stored.
+// token returns the stored token.
 func (m *fakeStore) token() *oauth2.Token {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -138,7 +138,7 @@ func (m *fakeStore) set(change func()) {
 	change()
 }
 
-// rest waits for d, or fails when ctx ends.
+// rest waits for d, or returns an error when ctx ends.
 func rest(ctx context.Context, d time.Duration) error {
 	select {
 	case <-time.After(d):
@@ -151,8 +151,8 @@ func rest(ctx context.Context, d time.Duration) error {
 // lockingStore is a fakeStore with a lock.
 type lockingStore struct {
 	fakeStore
-	lock    chan struct{} // holds an element while locked
-	held    time.Duration // what the last caller asked for
+	lock    chan struct{} // contains an element while the lock is held
+	held    time.Duration // the hold that the last caller asked for
 	lockErr error
 }
 
@@ -173,7 +173,7 @@ func (l *lockingStore) LockToken(ctx context.Context, hold time.Duration) (func(
 	}
 }
 
-// behind lets a refresh that nobody waits for end.
+// behind waits until a refresh in the background has ended.
 func behind() { time.Sleep(time.Second); synctest.Wait() }
 
 func TestTokenSourceRefreshesBehind(t *testing.T) {
@@ -224,7 +224,7 @@ func TestTokenSourceEarlyRefresh(t *testing.T) {
 	}
 }
 
-// Tokens that live for less than the early window are refreshed at half of their lives,
+// Tokens that live shorter than the early window are refreshed after half of their lives,
 // and not at every call.
 func TestTokenSourceShortLife(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
@@ -239,7 +239,7 @@ func TestTokenSourceShortLife(t *testing.T) {
 	})
 }
 
-// A token of a store that claims to live for longer than can be counted is refreshed on
+// A stored token claims a lifetime that a time.Duration cannot hold. It is refreshed on
 // time all the same.
 func TestTokenSourceImpossibleLife(t *testing.T) {
 	for _, seconds := range []int64{math.MaxInt64, math.MaxInt64/int64(time.Second) + 1, 1 << 40, -1, math.MinInt64} {
@@ -259,7 +259,8 @@ func TestTokenSourceImpossibleLife(t *testing.T) {
 	}
 }
 
-// The platform's own JSON has expires_in and no expiry: nobody knows since when it counts.
+// The platform's own JSON has expires_in but no expiry, so it is unknown when that time
+// began.
 func TestTokenSourceOfUnclearAge(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		old := &oauth2.Token{AccessToken: "of last week", RefreshToken: s.issued().RefreshToken, ExpiresIn: 3600}
@@ -308,7 +309,7 @@ func TestTokenSourceAllWaitForAnExpiredToken(t *testing.T) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 3 * time.Second})
 		time.Sleep(2 * time.Hour)
 
-		// The caller that starts the refresh gives up, and so does another one.
+		// The caller that started the refresh gives up, and so does another caller.
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		start := time.Now()
@@ -332,12 +333,13 @@ func TestTokenSourceAllWaitForAnExpiredToken(t *testing.T) {
 	})
 }
 
-// A caller without a deadline waits for 5 seconds longer than a request may take.
+// A caller without a deadline waits 5 seconds longer than a request may take, and then
+// gives up.
 func TestTokenSourceWaitEnds(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 20 * time.Second, time.Minute} {
 		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 			store := newLockingStore(s.expired())
-			store.lock <- struct{}{} // another process has stopped
+			store.lock <- struct{}{} // another process holds the lock and has stopped
 			start := time.Now()
 			_, err := s.StoredTokens(store).Token()
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -352,11 +354,11 @@ func TestTokenSourceWaitEnds(t *testing.T) {
 	}
 }
 
-// A refresh has the whole time-out for itself, however long the lock took.
+// However long the wait for the lock was, the refresh request has the full time-out.
 func TestTokenSourceTimeoutIsForTheRequest(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())
-		store.lock <- struct{}{} // another process: slow, suspended, or killed
+		store.lock <- struct{}{} // another process holds it: slow, suspended or killed
 		time.AfterFunc(9500*time.Millisecond, func() { <-store.lock })
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 5 * time.Second})
 		src := s.StoredTokens(store)
@@ -387,7 +389,8 @@ func TestTokenSourceTimeoutIsAdjustable(t *testing.T) {
 	}, func(o *oauth2login.Options) { o.Timeout = 20 * time.Second })
 }
 
-// A lock that is old by the time the store has answered is given back, and tried again.
+// A slow store has answered only when the lock is already old. Then the source releases
+// the lock and tries again.
 func TestTokenSourceOldLock(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())
@@ -426,7 +429,7 @@ func TestTokenSourcePauses(t *testing.T) {
 				assert.LessOrEqual(t, s.refreshes(), 7)
 				assert.GreaterOrEqual(t, s.refreshes(), 3)
 
-				for range 600 { // a minute with an expired token
+				for range 600 { // for a minute, callers ask with an expired token
 					_, err := src.Token()
 					assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
 					assert.NotErrorIs(t, err, oauth2login.ErrLoginRequired)
@@ -442,7 +445,7 @@ func TestTokenSourcePauses(t *testing.T) {
 	}
 }
 
-// Callers of one user, each with a source of its own, share the pause.
+// Sources of the same user share the pause after a failed refresh.
 func TestTokenSourcePauseIsShared(t *testing.T) {
 	for name, fault := range map[string]shangcloudtest.Fault{"503": {Status: 503}, "429": {Status: 429}, "cut": {Drop: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -495,7 +498,7 @@ func TestTokenSourcePauseEndsWithANewToken(t *testing.T) {
 		next := s.issued()
 		store.set(func() { store.tok = next })
 		time.Sleep(2 * time.Second)
-		_, _ = src.Token() // looks behind
+		_, _ = src.Token() // checks the store in the background
 		behind()
 		tok, err := src.Token()
 		require.NoError(t, err)
@@ -503,7 +506,8 @@ func TestTokenSourcePauseEndsWithANewToken(t *testing.T) {
 	})
 }
 
-// A store may hold a token that differs from ours in one of its two halves only.
+// A stored token may differ from ours only in the access token, or only in the refresh
+// token.
 func TestTokenSourceOneHalfIsNew(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.KeepRefreshTokens = true })
@@ -548,7 +552,7 @@ func TestTokenSourceRefusal(t *testing.T) {
 			t.Run(name, func(t *testing.T) {
 				inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 					store := newLockingStore(s.issued())
-					src := func() *oauth2login.TokenSource { return s.StoredTokens(store) } // one a request
+					src := func() *oauth2login.TokenSource { return s.StoredTokens(store) } // a new source for each request
 					if !stored {
 						alone := s.TokenSource(store.tok)
 						src = func() *oauth2login.TokenSource { return alone }
@@ -582,7 +586,8 @@ func TestTokenSourceRefusal(t *testing.T) {
 	}
 }
 
-// What does not answer as a server of OAuth does has not judged the refresh token.
+// If an answer does not come from an OAuth server, it does not mean that the refresh
+// token is invalid.
 func TestTokenSourceNotOAuth(t *testing.T) {
 	for name, c := range map[string]struct {
 		fault shangcloudtest.Fault
@@ -635,7 +640,8 @@ func TestTokenSourceLoggedInAgainElsewhere(t *testing.T) {
 	})
 }
 
-// The application's credentials are wrong: no user can help, and it is no storm.
+// The application's credentials are wrong. No user is asked to log in again, and the
+// refresh is not repeated at every call.
 func TestTokenSourceWrongClientCredentials(t *testing.T) {
 	var log bytes.Buffer
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
@@ -659,7 +665,7 @@ func TestTokenSourceWrongClientCredentials(t *testing.T) {
 	assert.Contains(t, log.String(), "check the client ID and the client secret")
 }
 
-// No caller has a new token before it is saved, however long that takes.
+// No caller gets a new token before it is saved, however long the save takes.
 func TestTokenSourceSavesBeforeUse(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := &fakeStore{tok: s.expired(), saving: 2 * time.Second}
@@ -671,8 +677,8 @@ func TestTokenSourceSavesBeforeUse(t *testing.T) {
 	})
 }
 
-// A save that fails is tried again under the lock: another process must not use the old
-// refresh token meanwhile.
+// A failed save is repeated while the lock is held. Otherwise another process would use
+// the old refresh token.
 func TestTokenSourceSavesAgainUnderTheLock(t *testing.T) {
 	for _, failures := range []int{1, 3} {
 		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
@@ -708,12 +714,12 @@ func TestTokenSourceLockIsNotToBeHad(t *testing.T) {
 	})
 }
 
-// While the lock is awaited, the store is looked at.
+// While the source waits for the lock, it checks the store.
 func TestTokenSourceLookWhileLocked(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		good := s.issued()
 		store := newLockingStore(good)
-		store.lock <- struct{}{} // a suspended process, or a file system that is read-only
+		store.lock <- struct{}{} // held by a suspended process, or on a read-only file system
 		start := time.Now()
 		tok, err := s.StoredTokens(store).Token()
 		require.NoError(t, err, "a good stored token needs no lock")
@@ -826,7 +832,7 @@ func TestTokenSourceSavingFails(t *testing.T) {
 	}, func(o *oauth2login.Options) { o.Logger = slog.New(slog.NewTextHandler(&log, nil)) })
 }
 
-// The text of an error is printed if it is known to be harmless.
+// An error's text is printed if it is known to contain no secrets.
 func TestTokenSourceTellsTheReason(t *testing.T) {
 	for want, cause := range map[string]error{
 		"token store: save: rename /data/t.tmp /data/t: " + syscall.EBUSY.Error(): &os.LinkError{Op: "rename", Old: "/data/t.tmp", New: "/data/t", Err: syscall.EBUSY},
@@ -845,13 +851,14 @@ func TestTokenSourceTellsTheReason(t *testing.T) {
 	}
 }
 
-// safeError is an error of a store that vouches for its text.
+// safeError is a store's error with a SafeText method, which promises that its text
+// contains no secrets.
 type safeError string
 
 func (e safeError) Error() string    { return "redisstore: " + string(e) }
 func (e safeError) SafeText() string { return string(e) }
 
-// A token that could not be saved is refreshed when it is due, and not the older one in
+// A token that could not be saved becomes due. It is refreshed, not the older token in
 // the store.
 func TestTokenSourceUnsavedTokenIsDue(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
@@ -871,8 +878,8 @@ func TestTokenSourceUnsavedTokenIsDue(t *testing.T) {
 	})
 }
 
-// A refreshed token could not be saved. When that works again, it does not replace what
-// others have stored meanwhile.
+// A refreshed token could not be saved. When the store works again, it does not replace a
+// token that others have stored in the meantime.
 func TestTokenSourceUnsavedTokenIsOvertaken(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile func(s *tokenSite, store *lockingStore, unsaved *oauth2.Token) (stored *oauth2.Token)
@@ -914,7 +921,7 @@ func TestTokenSourceUnsavedTokenIsOvertaken(t *testing.T) {
 					if shutdown {
 						assert.NoError(t, s.Shutdown(t.Context()))
 					}
-					_, _ = src.Token() // the unsaved one is still good: saving goes on behind
+					_, _ = src.Token() // the unsaved token is still valid; it is saved in the background
 					behind()
 					tok, err := src.Token()
 					if want == nil {
@@ -931,7 +938,7 @@ func TestTokenSourceUnsavedTokenIsOvertaken(t *testing.T) {
 	}
 }
 
-// stalledStore is a disk that stalls: a save does not heed its context.
+// stalledStore is a slow disk: a save ignores its context.
 type stalledStore struct {
 	*lockingStore
 	stall time.Duration
@@ -942,8 +949,8 @@ func (d stalledStore) SaveToken(_ context.Context, tok *oauth2.Token) error {
 	return d.lockingStore.SaveToken(context.Background(), tok)
 }
 
-// Saving was given up, but goes on: another process has to wait for what it brings, since
-// the token in the store was used.
+// A source gives up on a save that continues in the background. Another process must wait
+// for its result, because the refresh token in the store has been used.
 func TestTokenSourceSaveComesLate(t *testing.T) {
 	for _, stall := range []time.Duration{2 * time.Second, 10 * time.Second, 20 * time.Second} {
 		t.Run(stall.String(), func(t *testing.T) {
@@ -976,7 +983,7 @@ func TestTokenSourceSaveComesLate(t *testing.T) {
 					_, err := src.Token()
 					assert.NoError(t, err)
 				}
-				time.Sleep(time.Minute) // what was given up ends
+				time.Sleep(time.Minute) // the abandoned save ends
 			})
 		})
 	}
@@ -1095,7 +1102,7 @@ func TestTokenSourceAnotherProcessHasRefreshed(t *testing.T) {
 	})
 }
 
-// crowd has 10 processes with 10 callers each use the token of one store for a while.
+// crowd runs 10 processes with 10 callers each. All use the token of one store for a while.
 func crowd(t *testing.T, s *tokenSite, store oauth2login.TokenStore) {
 	var wg sync.WaitGroup
 	for range 10 {
@@ -1117,7 +1124,7 @@ func crowd(t *testing.T, s *tokenSite, store oauth2login.TokenStore) {
 	wg.Wait()
 }
 
-// With rotation and reuse detection there is one refresh for each token that is due.
+// With rotation and reuse detection, each token that is due is refreshed once.
 func TestTokenSourceManyProcesses(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = 10 * time.Second })
@@ -1125,14 +1132,14 @@ func TestTokenSourceManyProcesses(t *testing.T) {
 		store := newLockingStore(s.expired())
 		begin := time.Now()
 		crowd(t, s, store)
-		// A token is due at half of its 10 seconds.
+		// A token lives for 10 seconds and is due after half of that.
 		assert.InDelta(t, time.Since(begin).Seconds()/5, s.refreshes(), 2)
 		assert.Equal(t, store.saves, s.refreshes())
 	})
 }
 
-// Without a lock, on a platform that refuses a used refresh token and does no more, those
-// who are refused find the token of the one who was not.
+// There is no lock, and the platform refuses a used refresh token without ending the
+// login. A process that is refused then finds the token of the process that was not.
 func TestTokenSourceManyProcessesWithoutALock(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		var mu sync.Mutex
@@ -1159,7 +1166,7 @@ func TestTokenSourceManyProcessesWithoutALock(t *testing.T) {
 	})
 }
 
-// Another process may have used the refresh token and save its new token a moment later.
+// Another process may have used the refresh token and saves the new token a moment later.
 func TestTokenSourceRefusedWithoutALock(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		old := &oauth2.Token{AccessToken: "old", RefreshToken: "used", Expiry: time.Now().Add(-time.Hour)}
@@ -1235,7 +1242,7 @@ func TestTokenSourceLaggingReplica(t *testing.T) {
 			require.NoError(t, err, "the used refresh token is not sent again")
 			time.Sleep(time.Hour)
 		}
-		store.set(func() { store.tok = first }) // the replica has not heard yet
+		store.set(func() { store.tok = first }) // the replica does not have the new token yet
 		_, err := src.Token()
 		assert.NoError(t, err, "the used refresh token is not sent again")
 	})
@@ -1254,7 +1261,7 @@ func TestSetToken(t *testing.T) {
 		require.NoError(t, err)
 		assert.Same(t, first, tok)
 
-		// During a refresh of the old login.
+		// A new login during a refresh of the old one.
 		time.Sleep(2 * time.Hour)
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
 		go src.Token()
@@ -1300,7 +1307,7 @@ func TestSetTokenInMemoryDuringARefresh(t *testing.T) {
 	})
 }
 
-// A caller who has just found the old token expired does not bring it back.
+// A caller that has just found the old token expired does not restore the old token.
 func TestSetTokenInMemoryDuringManyCalls(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		for range 2000 {
@@ -1399,7 +1406,7 @@ func TestSetTokenObeysItsContext(t *testing.T) {
 	})
 }
 
-// An API path that always answers 401 must not make a storm of refreshes.
+// An API path that always answers 401 must not cause a refresh for every request.
 func TestRejectedTokens(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Handle("/api/always401", http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) }))
@@ -1413,7 +1420,7 @@ func TestRejectedTokens(t *testing.T) {
 			defer res.Body.Close()
 			return res.StatusCode
 		}
-		for range 300 { // 5 minutes
+		for range 300 { // for 5 minutes
 			assert.Equal(t, http.StatusUnauthorized, get("/api/always401"))
 			assert.Equal(t, http.StatusOK, get("/api/user/info"))
 			time.Sleep(time.Second)
@@ -1427,7 +1434,7 @@ func TestRejectedTokens(t *testing.T) {
 	})
 }
 
-// A token that could not be saved, and that the API rejects, is refreshed.
+// A token could not be saved, and the API rejects it. It is refreshed.
 func TestRejectedTokenIsUnsaved(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())
@@ -1452,7 +1459,7 @@ func TestRejectedTokenIsUnsaved(t *testing.T) {
 	})
 }
 
-// Application code may hang, panic, or end its goroutine.
+// The application's code may hang, panic, or end its goroutine with runtime.Goexit.
 func TestTokenSourceForeignCode(t *testing.T) {
 	for name, misbehave := range map[string]func(){
 		"panics":             func() { panic("hush") },
@@ -1503,7 +1510,7 @@ func TestTokenSourceForeignCode(t *testing.T) {
 	}
 }
 
-// foreignStore misbehaves in some of its methods.
+// foreignStore calls functions of the test in its methods. They may misbehave.
 type foreignStore struct {
 	fakeStore
 	load, save, lock func()
@@ -1530,7 +1537,7 @@ func (f *foreignStore) LockToken(context.Context, time.Duration) (func(), error)
 	return func() {}, nil
 }
 
-// releaseStore has a lock that comes after a while and is released by any code.
+// releaseStore grants its lock after a while. Its release function is set by the test.
 type releaseStore struct {
 	fakeStore
 	locking time.Duration
@@ -1558,13 +1565,13 @@ func TestTokenSourceForeignRelease(t *testing.T) {
 
 				_, err = s.StoredTokens(&releaseStore{fakeStore{tok: s.expired()}, time.Minute, release}).Token()
 				assert.ErrorIs(t, err, oauth2login.ErrUnavailable)
-				time.Sleep(2 * time.Hour) // the lock comes when nobody waits for it any more
+				time.Sleep(2 * time.Hour) // the lock is granted when no caller waits for it any more
 			})
 		})
 	}
 }
 
-// A token source of the application that hangs leaves one goroutine, not one a call.
+// The application's token source hangs. This leaves one goroutine, not one for each call.
 func TestClientOfAHangingSource(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		var calls atomic.Int32
@@ -1596,7 +1603,7 @@ func TestShutdownWaitsForARefresh(t *testing.T) {
 		src := s.StoredTokens(store)
 		time.Sleep(time.Hour - 30*time.Second)
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 5 * time.Second})
-		old, err := src.Token() // and the refresh goes on behind
+		old, err := src.Token() // while the refresh continues in the background
 		require.NoError(t, err)
 		synctest.Wait()
 		start := time.Now()
@@ -1626,8 +1633,8 @@ func TestShutdownSavesWhatIsUnsaved(t *testing.T) {
 	})
 }
 
-// A refresh of a token that could not be saved has not ended yet: the older token is not
-// saved over the newer one.
+// Shutdown begins while an unsaved token is being refreshed. The older token must not
+// overwrite the newer one.
 func TestShutdownDuringARefreshOfAnUnsavedToken(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		var releasing time.Duration
@@ -1667,7 +1674,7 @@ func TestShutdownDuringManyCalls(t *testing.T) {
 			}
 		})
 		wg.Wait()
-		time.Sleep(time.Minute) // saving ends
+		time.Sleep(time.Minute) // the save ends
 	})
 }
 
@@ -1751,8 +1758,8 @@ func TestLoggerPanics(t *testing.T) {
 	})
 }
 
-// A token that lives for a second may have expired by the time that its caller runs: that
-// is no reason to log in again.
+// A token that lives for a second may have expired before its caller gets it. That does
+// not require a new login.
 func TestTokenSourceExpiredOnArrival(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = time.Second })

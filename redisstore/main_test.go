@@ -15,10 +15,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The tests against real servers, a Cluster among them, are in the module tests.
+// The tests against real servers, including a Cluster, are in the module tests.
 
-// fakeRedis answers commands with a function. "" closes the connection, and silence
-// gives no answer.
+// fakeRedis answers each command with the result of a function. "" closes the connection,
+// and silence sends no answer.
 type fakeRedis struct {
 	addr   string
 	answer func(args []string) string
@@ -107,7 +107,8 @@ func readNumber(r *bufio.Reader) (int, error) {
 	return strconv.Atoi(strings.TrimSuffix(line[1:], "\r\n"))
 }
 
-// reply answers the commands that go-redis sends by itself, and asks f.answer for others.
+// reply answers the commands that go-redis sends on its own. For other commands it calls
+// f.answer.
 func (f *fakeRedis) reply(args []string) string {
 	switch name := strings.ToLower(args[0]); name {
 	case "hello", "client", "command":

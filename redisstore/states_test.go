@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStates_commands checks the documented cost of a login.
+// TestStates_commands checks the number of commands that a login needs, as documented.
 func TestStates_commands(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string {
 		if args[0] == "getdel" {
@@ -76,8 +76,9 @@ func TestStates_server_before_6_2(t *testing.T) {
 	assert.Equal(t, []string{"getdel", "eval", "eval", "eval"}, f.commands(), "GETDEL is tried once")
 }
 
-// TestStates_lost_answer must be an error, not a miss: the state may have been taken. Sent
-// again, the command would find nothing.
+// TestStates_lost_answer: a lost answer must be an error, not a miss, because the state
+// may have been taken. The command must not be sent again, because it would then find
+// nothing.
 func TestStates_lost_answer(t *testing.T) {
 	taken := false
 	f := newFakeRedis(t, func([]string) string {
@@ -94,7 +95,7 @@ func TestStates_lost_answer(t *testing.T) {
 	assert.Nil(t, value)
 	assert.Equal(t, []string{"getdel"}, f.commands())
 
-	// Without GETDEL it is the same.
+	// The same holds for a server without GETDEL.
 	answers := 0
 	f = newFakeRedis(t, func(args []string) string {
 		if args[0] == "getdel" {
@@ -162,7 +163,8 @@ func TestStates_ContextTimeoutEnabled(t *testing.T) {
 	assert.False(t, found)
 }
 
-// TestStates_errors quote no reply: Redis quotes keys and values in it.
+// TestStates_errors: errors do not quote Redis's replies, because these contain keys and
+// values.
 func TestStates_errors(t *testing.T) {
 	for reply, want := range map[string]string{
 		"-NOPERM this user has no permissions to access the 'hush-key' key\r\n": "the server answered NOPERM (docs/redis.md lists the rights that the user needs)",

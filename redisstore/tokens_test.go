@@ -50,8 +50,9 @@ func TestTokens_commands(t *testing.T) {
 	assert.Equal(t, []string{"1", "app:{u:10001}:lock", lock}, f.seen[4][2:])
 }
 
-// TestTokens_lost_answer_to_a_lock must not leave a lock behind, nor send it again: it would
-// find its own lock and wait for it.
+// TestTokens_lost_answer_to_a_lock: the lock command must not leave a lock behind, and
+// must not be sent again. The second command would find the first one's lock and wait for
+// it.
 func TestTokens_lost_answer_to_a_lock(t *testing.T) {
 	unlocked := make(chan []string, 1)
 	f := newFakeRedis(t, func(args []string) string {
@@ -73,7 +74,8 @@ func TestTokens_lost_answer_to_a_lock(t *testing.T) {
 	assert.Equal(t, []string{"set", "eval"}, f.commands())
 }
 
-// TestTokens_late_lock gives a lock back that came too late, and tries anew.
+// TestTokens_late_lock: a lock that was granted too late is released, and the call tries
+// again.
 func TestTokens_late_lock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := 0
@@ -108,7 +110,7 @@ func TestTokens_late_lock(t *testing.T) {
 func TestTokens_wait_for_the_lock(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string {
 		if args[0] == "set" {
-			return "$-1\r\n" // somebody has it
+			return "$-1\r\n" // somebody else holds the lock
 		}
 		return ":0\r\n"
 	})
@@ -120,7 +122,7 @@ func TestTokens_wait_for_the_lock(t *testing.T) {
 	assert.ErrorContains(t, err, "redisstore: tokens: lock: timed out")
 }
 
-// TestTokens_errors quote neither a reply nor what is stored.
+// TestTokens_errors: errors quote neither Redis's replies nor stored data.
 func TestTokens_errors(t *testing.T) {
 	call := func(f *fakeRedis) []error {
 		u := redisstore.NewTokens(f.client(t, func(o *redis.Options) { o.MaxRetries = -1 })).User("hush-user")
@@ -172,7 +174,8 @@ func TestTokens_wrong_arguments(t *testing.T) {
 	assert.EqualError(t, err, "redisstore: tokens: save: the token is nil, or can't be written as JSON")
 }
 
-// TestTokens_User_equal is what token sources need to share their work.
+// TestTokens_User_equal: two stores of the same user are equal. Token sources rely on
+// that to share a refresh.
 func TestTokens_User_equal(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer client.Close()

@@ -28,13 +28,13 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// An endpoint of the platform, and the call that asks it, once.
+// An endpoint is a call that sends one request to one of the platform's endpoints.
 type endpoint struct {
 	name  string
-	good  string // an answer that is no badAnswer
-	must  string // the member that can't be left out; "": none
-	other string // members that there may be, with blanks in between
-	token bool   // it issues tokens
+	good  string // a valid answer
+	must  string // the member that is required; "": none
+	other string // optional members, separated by spaces
+	token bool   // whether it issues tokens
 	call  func(ctx context.Context, p *shangcloud.Provider) error
 }
 
@@ -112,10 +112,11 @@ var endpoints = []endpoint{
 
 var hushed = oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "access-" + hush})
 
-// errOther means that a call returned another user or value than that of the good answer.
+// errOther means that a call returned a user or value that the good answer does not
+// contain.
 var errOther = errors.New("another user, or another value")
 
-// checkToken demands a token that can be used, and that ends.
+// checkToken returns an error unless the token is usable and has a plausible expiry.
 func checkToken(tok *oauth2.Token) error {
 	left := time.Until(tok.Expiry)
 	if tok.AccessToken == "" || strings.ContainsAny(tok.AccessToken, "\r\n ") || !strings.EqualFold(tok.Type(), "Bearer") || left <= 0 || left > 365*24*time.Hour {
@@ -124,30 +125,31 @@ func checkToken(tok *oauth2.Token) error {
 	return nil
 }
 
-// A badAnswer is an answer that a call must refuse, and the error that it must return.
+// A badAnswer is an answer that calls must refuse. It also describes the expected error.
 type badAnswer struct {
 	name   string
 	answer func(c net.Conn, e endpoint, r *http.Request, body []byte)
 	setup  func(n *network)
 
-	status   int                           // of the *oauth2.RetrieveError or *APIError; 0: only ErrUnavailable
-	accepted func(e endpoint) bool         // the endpoints that accept it
+	status   int                           // status of the *oauth2.RetrieveError or *APIError; 0: only ErrUnavailable
+	accepted func(e endpoint) bool         // the endpoints whose calls accept it
 	where    func(e endpoint) bool         // the endpoints that can give it; nil: all
-	check    func(t *testing.T, err error) // checks more of the error
-	unsent   bool                          // the request is never made
+	check    func(t *testing.T, err error) // more checks of the error
+	unsent   bool                          // the request is never sent
 	warm     bool                          // over a connection that has been used before
-	asked    bool                          // the client has asked for compression
-	slow     bool                          // only the time-out ends it
+	asked    bool                          // the client asks for compression
+	slow     bool                          // only the time-out ends the call
 	said     bool                          // the HTTP is well-formed, the body is bad
-	large    bool                          // megabytes
+	large    bool                          // the answer is megabytes long
 }
 
 func everywhere(endpoint) bool     { return true }
 func isLenient(e endpoint) bool    { return e.must == "" }
 func issuesTokens(e endpoint) bool { return e.token }
 
-// fits reports whether e can give the answer. Large answers take long: without
-// SHANGCLOUD_LONG_TESTS three endpoints give them, one for each way of asking.
+// fits reports whether the test gives this answer at e. Large answers take long. So
+// without SHANGCLOUD_LONG_TESTS only three endpoints give them, one for each kind of
+// call.
 func (bad badAnswer) fits(e endpoint) bool {
 	if bad.large && !longTests && !slices.Contains([]string{"exchange", "user info", "device"}, e.name) {
 		return false
@@ -162,22 +164,22 @@ func say(c net.Conn, status int, header, body string) {
 
 const asJSON = "Content-Type: application/json\r\n"
 
-// saying is a bad answer with status 200. Its body depends on the endpoint.
+// saying returns a bad answer with status 200, whose body depends on the endpoint.
 func saying(name string, body func(e endpoint) string) badAnswer {
 	return badAnswer{name: name, said: true, answer: func(c net.Conn, e endpoint, _ *http.Request, _ []byte) { say(c, 200, asJSON, body(e)) }}
 }
 
-// more is a good answer with one more member.
+// more returns the good answer with an additional member.
 func more(e endpoint, member string) string {
 	return strings.TrimSuffix(e.good, "}") + "," + member + "}"
 }
 
-// badAnswers lists the answers. Every endpoint gives each of them.
+// badAnswers lists the answers. Each endpoint gives every one.
 var badAnswers = sync.OnceValue(func() []badAnswer {
 	var all []badAnswer
 	add := func(bad ...badAnswer) { all = append(all, bad...) }
 
-	// No badAnswers: so that the table can tell.
+	// Good answers, as a control: calls must accept them.
 	for name, header := range map[string]string{
 		"a good answer": asJSON, "labelled text": "Content-Type: text/plain; charset=utf-8\r\n", "labelled a form": "Content-Type: application/x-www-form-urlencoded\r\n",
 		"no label": "", "a label of no form": "Content-Type: ;;\r\n",
@@ -194,14 +196,14 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 			bad := badAnswer{name: fmt.Sprint("redirect ", status, " to ", name), status: status, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 				say(c, status, "Location: "+target+"\r\n", "")
 			}}
-			if name == "plain http" { // down from https; the others are about where to
+			if name == "plain http" { // from https to plain http; the other targets are about the host
 				bad.setup = func(n *network) { n.secure(true) }
 			}
 			add(bad)
 		}
 	}
 
-	// Status 200, and what is none of the endpoint's answers.
+	// Status 200 with a body that is not an answer of the endpoint.
 	for name, body := range map[string]string{
 		"null": "null", "a list": "[]", "a list of objects": `[{}]`, "a string": `"access_token uid value"`, "a number": "1", "true": "true",
 		"HTML": "<!DOCTYPE html><title>access_token</title>", "a form": "access_token=at&token_type=Bearer&uid=10001&value=dark",
@@ -212,7 +214,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 	}
 	for _, body := range []string{"", " \r\n", "{}", `{"x":{"access_token":"at","uid":10001}}`} {
 		bad := saying(fmt.Sprintf("nothing: %q", body), func(endpoint) string { return body })
-		bad.accepted = isLenient // it's done, and there is nothing to tell
+		bad.accepted = isLenient // calls that need nothing from the answer accept it
 		add(bad)
 	}
 	add(
@@ -284,7 +286,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 		}})
 	}
 
-	// Refusals, which are as they should be, and repeat what they were sent.
+	// Ordinary error answers, which repeat the secrets of the request.
 	for _, status := range []int{400, 401, 403, 404, 418, 429, 500, 502, 503, 599} {
 		add(badAnswer{name: fmt.Sprint("status ", status), status: status,
 			answer: func(c net.Conn, _ endpoint, r *http.Request, body []byte) {
@@ -315,7 +317,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 		}},
 	)
 
-	// Answers without an end.
+	// Endless answers.
 	add(
 		badAnswer{name: "endless", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%s\r\n{", asJSON)
@@ -378,7 +380,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 			}})
 	}
 
-	// Connections.
+	// Broken connections.
 	cut := func(text string) func(net.Conn, endpoint, *http.Request, []byte) {
 		return func(c net.Conn, e endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprint(c, strings.ReplaceAll(text, "GOOD", e.good))
@@ -417,7 +419,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 	return all
 })
 
-// resetting fails as a connection that the other side has reset, once a request
+// resetting is a connection that fails as if the other side had reset it, once a request
 // has been sent.
 type resetting struct {
 	net.Conn
@@ -432,7 +434,7 @@ func (r resetting) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// bomb is 1 GiB of blanks in 1 MiB.
+// bomb is 1 GiB of spaces, compressed to 1 MiB.
 var bomb = sync.OnceValue(func() string {
 	var member bytes.Buffer
 	z, _ := gzip.NewWriterLevel(&member, gzip.BestCompression)
@@ -441,7 +443,7 @@ var bomb = sync.OnceValue(func() string {
 	return strings.Repeat(member.String(), 1<<10)
 })
 
-// refusal returns the status and Retry-After of an error that the platform answered with.
+// refusal returns the status and Retry-After of the platform's error answer.
 func refusal(err error) (status int, retryAfter time.Duration) {
 	var (
 		ae *shangcloud.APIError
@@ -459,7 +461,7 @@ func refusal(err error) (status int, retryAfter time.Duration) {
 
 func retryAfter(err error) time.Duration { _, wait := refusal(err); return wait }
 
-// prepare makes a provider, and a network in which e gives the bad answer.
+// prepare returns a provider, and a network in which e gives the bad answer.
 func (bad badAnswer) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Provider) {
 	t.Helper()
 	cold := !bad.warm
@@ -485,7 +487,8 @@ func (bad badAnswer) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Pr
 	return n, conf.provider(t)
 }
 
-// ask calls e once. It returns the network, which knows what was sent, and the error.
+// ask makes the call of e once. It returns the network, which has recorded the requests,
+// and the error.
 func (bad badAnswer) ask(t *testing.T, e endpoint) (*network, error) {
 	t.Helper()
 	n, p := bad.prepare(t, e)
@@ -495,8 +498,8 @@ func (bad badAnswer) ask(t *testing.T, e endpoint) (*network, error) {
 	return n, e.call(context.Background(), p)
 }
 
-// Every endpoint gives every bad answer. Each call returns an error of the right type,
-// in time and in bounded memory. Nothing is sent twice or to another host. No error
+// Each endpoint gives every bad answer. The call returns an error of the right type, in
+// time and with bounded memory. No request is sent twice or to another host. No error
 // prints a secret.
 func TestAnswers(t *testing.T) {
 	for _, e := range endpoints {
@@ -525,7 +528,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A plainCall asks the endpoint with the name of.
+// A plainCall sends a request to the endpoint whose name is of.
 type plainCall struct {
 	name, of string
 	call     func(ctx context.Context, p *shangcloud.Provider, n *network) error
@@ -535,7 +538,7 @@ func (c plainCall) endpoint() endpoint {
 	return endpoints[slices.IndexFunc(endpoints, func(e endpoint) bool { return e.name == c.of })]
 }
 
-// plainCalls are calls of plain x/oauth2 and net/http over clients of this library.
+// plainCalls use plain x/oauth2 and net/http with HTTP clients of this library.
 var plainCalls = []plainCall{
 	{"Client", "user info", func(ctx context.Context, p *shangcloud.Provider, _ *network) error {
 		req, _ := http.NewRequestWithContext(ctx, "POST", p.OAuth2().Endpoint.TokenURL, strings.NewReader(hush))
@@ -576,13 +579,13 @@ func askPlain(ctx context.Context, p *shangcloud.Provider, transport http.RoundT
 	return err
 }
 
-// Plain calls get errors of x/oauth2 and net/http. They end in time and print no secret.
+// Plain calls return errors of x/oauth2 and net/http. They end in time and print no secret.
 func TestAnswersToPlainCalls(t *testing.T) {
 	for _, c := range plainCalls {
 		e := c.endpoint()
 		for _, bad := range badAnswers() {
 			if bad.where != nil || bad.said || bad.warm || bad.large {
-				continue // it is about what x/oauth2 is handed
+				continue // this test is about what the library hands to x/oauth2
 			}
 			t.Run(c.name+"/"+bad.name, func(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
@@ -602,7 +605,7 @@ func TestAnswersToPlainCalls(t *testing.T) {
 	}
 }
 
-// The caller's context allows an hour. No connection may stay open that long.
+// The caller's context allows an hour. The connection must be closed when the call returns.
 func TestAnswersLeaveNoConnection(t *testing.T) {
 	calls := slices.Clone(plainCalls)
 	for _, e := range endpoints {
@@ -610,7 +613,7 @@ func TestAnswersLeaveNoConnection(t *testing.T) {
 	}
 	for _, bad := range badAnswers() {
 		if bad.slow || bad.warm || bad.said || bad.large && bad.name != "endless" && bad.name != "an endless error" {
-			continue // they take their time, and end as these do
+			continue // these take long, and end in the same way
 		}
 		t.Run(bad.name, func(t *testing.T) {
 			for _, c := range calls {
@@ -632,7 +635,7 @@ func leaveNoConnection(t *testing.T, bad badAnswer, e endpoint, c plainCall) {
 	assert.Zero(t, n.open.Load(), "%s has left a connection open", c.name)
 }
 
-// countedBody counts how often it is closed.
+// countedBody counts its Close calls.
 type countedBody struct {
 	io.Reader
 	closed *int
@@ -640,8 +643,8 @@ type countedBody struct {
 
 func (b countedBody) Close() error { *b.closed++; return nil }
 
-// The application's transport ignores contexts. The call ends in time nevertheless, and
-// the late answer is closed.
+// The application's transport ignores contexts. The call still ends in time, and the body
+// of the late answer is closed.
 func TestAPITransportIgnoresContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closed := 0
@@ -660,7 +663,7 @@ func TestAPITransportIgnoresContext(t *testing.T) {
 	})
 }
 
-// noOAuth reports whether no server of OAuth refuses so.
+// noOAuth reports whether the refusal cannot come from an OAuth server.
 func (bad badAnswer) noOAuth() bool {
 	return strings.HasSuffix(bad.name, "in HTML") && bad.status != 400 && bad.status != 401
 }
@@ -673,7 +676,7 @@ func (bad badAnswer) judge(t *testing.T, e endpoint, err error) {
 	}
 	require.Error(t, err)
 	if e.name == "device" && bad.status == 200 {
-		bad.status = 0 // x/oauth2 knows errors of this endpoint by their status only
+		bad.status = 0 // x/oauth2 reports errors of this endpoint only with their status
 	}
 	status, _ := refusal(err)
 	assert.Equal(t, bad.status, status, "%v", err)
@@ -688,7 +691,8 @@ func (bad badAnswer) judge(t *testing.T, e endpoint, err error) {
 	}
 }
 
-// judgeTraffic looks at what was sent, and at whether any of it is in the error.
+// judgeTraffic checks which requests were sent, and that the error contains none of their
+// secrets.
 func (bad badAnswer) judgeTraffic(t *testing.T, e endpoint, err error, n *network) {
 	t.Helper()
 	dialled, requests := n.sent()
@@ -710,7 +714,7 @@ func (bad badAnswer) judgeTraffic(t *testing.T, e endpoint, err error, n *networ
 	assertKeepsQuiet(t, err, requests)
 }
 
-// assertKeepsQuiet looks for the secrets of requests in the text of an error.
+// assertKeepsQuiet checks that the text of an error contains no secrets of the requests.
 func assertKeepsQuiet(t *testing.T, err error, requests []sentRequest) {
 	t.Helper()
 	if err == nil {

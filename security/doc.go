@@ -1,6 +1,6 @@
-// Package security holds attacks as tests. They use the public API only: hostile
-// servers, generated callbacks and answers, floods, what is printed, and what goes over
-// the wire. SECURITY.md names them.
+// Package security contains attacks as tests. They use the public API only. They cover
+// hostile servers, generated callbacks and answers, floods, printed values, and requests
+// on the wire. SECURITY.md names them.
 //
 // With SHANGCLOUD_LONG_TESTS=1 the generators make 100,000 callbacks and 10,000 answers,
 // and every endpoint gives the answers that are megabytes long.

@@ -19,9 +19,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestFloodOfCallbacks sends callbacks with states that nobody has started, by
-// browsers with and without cookies: they cost the store and the platform nothing,
-// and leave no cookie.
+// TestFloodOfCallbacks sends callbacks with states of logins that were never started,
+// from browsers with and without cookies. They cause no requests to the store or the
+// platform, and set no cookie.
 func TestFloodOfCallbacks(t *testing.T) {
 	store := &countingStore{Store: state.NewMemory(0)}
 	s := newSite(t, func(c *setup) { c.States = store })
@@ -47,8 +47,8 @@ func TestFloodOfCallbacks(t *testing.T) {
 	assert.NoError(t, err, "the owner of a login has not noticed")
 }
 
-// TestFloodOfStarts starts logins that nobody finishes. Memory is bounded, and who
-// logs in meanwhile gets through as long as fewer start than the store has room for.
+// TestFloodOfStarts starts logins that nobody finishes. Memory is bounded. Other logins
+// succeed as long as fewer logins start in the meantime than the store has room for.
 func TestFloodOfStarts(t *testing.T) {
 	const capacity = 1000
 	s := newSite(t, func(c *setup) { c.States = state.NewMemory(capacity) })
@@ -81,7 +81,7 @@ func TestFloodOfStarts(t *testing.T) {
 	_, err := b.finish(s, authorize(t, authURL))
 	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "beyond that, the oldest go")
 
-	// Whoever floods chooses what there is to remember.
+	// The attacker chooses the return path that is stored.
 	for _, path := range []string{"/" + strings.Repeat("&", 2047), "/?" + strings.Repeat(`"`, 2046), "/?" + strings.Repeat("\u2028", 682)} {
 		for range 2 * capacity {
 			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil), oauth2login.WithReturnTo(path)))
@@ -90,8 +90,8 @@ func TestFloodOfStarts(t *testing.T) {
 	}
 }
 
-// TestFloodOfRefreshes has many callers, and many sources of one user, find a token
-// expired at once.
+// TestFloodOfRefreshes: many callers, and many sources of one user, find a token expired
+// at the same time.
 func TestFloodOfRefreshes(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = time.Hour })
@@ -111,6 +111,6 @@ func TestFloodOfRefreshes(t *testing.T) {
 		}
 		wg.Wait()
 		assert.Equal(t, 1, s.tokenRequests())
-		// That no goroutine is left is what the bubble sees to.
+		// The bubble checks that no goroutine is left.
 	})
 }

@@ -26,8 +26,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// answering is a client whose server gives one answer to everything. Its header are
-// names and values in turn.
+// answering returns a client whose server gives the same answer to every request. The
+// headers are pairs of name and value.
 func answering(status int, body string, header ...string) *http.Client {
 	return &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 		h := make(http.Header)
@@ -38,7 +38,7 @@ func answering(status int, body string, header ...string) *http.Client {
 	})}
 }
 
-// isStatus reports whether net/http could hand on an answer with this status.
+// isStatus reports whether net/http can return an answer with this status.
 func isStatus(status int) bool { return status >= 200 && status <= 999 }
 
 const wholeToken = `{"access_token":"at","token_type":"Bearer","refresh_token":"rt","expires_in":3600}`
@@ -52,7 +52,7 @@ func fuzzedProvider(t testing.TB, changes ...func(*setup)) *shangcloud.Provider 
 	return c.provider(t)
 }
 
-// bothKinds are a provider with a store and one without.
+// bothKinds returns a provider with stored logins and one with sealed logins.
 func bothKinds(f *testing.F) []*shangcloud.Provider {
 	return []*shangcloud.Provider{fuzzedProvider(f), fuzzedProvider(f, sealedWith("1"))}
 }
@@ -64,7 +64,7 @@ func started(t testing.TB, p *shangcloud.Provider, opts ...oauth2login.LoginOpti
 	return w.Result().Cookies()[0], mustParse(w.Header().Get("Location")).Query().Get("state")
 }
 
-// requestWith is a request with any query and Cookie header at all.
+// requestWith returns a request with an arbitrary query and Cookie header.
 func requestWith(rawQuery, cookie string) *http.Request {
 	return &http.Request{
 		Method: "GET", URL: &url.URL{Scheme: "https", Host: "app.example", Path: "/callback", RawQuery: rawQuery},
@@ -72,13 +72,13 @@ func requestWith(rawQuery, cookie string) *http.Request {
 	}
 }
 
-// finishWith brings a login back as it should be.
+// finishWith sends the correct callback of a login.
 func finishWith(p *shangcloud.Provider, cookie *http.Cookie, state string) (*oauth2login.Login, error) {
 	return p.FinishLogin(httptest.NewRecorder(), requestWith("code=c&state="+state, cookie.Name+"="+cookie.Value))
 }
 
-// ownWords are the texts of errors: nothing of what came from elsewhere is in them,
-// but for the codes that standards name.
+// ownWords matches the error texts of this library. They contain no text from outside
+// except error codes of standards and known providers.
 var ownWords = regexp.MustCompile(strings.ReplaceAll(`^(?:shangcloud|oauth2login: [a-z0-9.:-]+): (?:`+strings.Join([]string{
 	`callback: [A-Za-z_ ,;:=-]{1,120}`,
 	`callback: too late: the login has expired \(after [0-9hms]+\), [a-z ]+`,
@@ -100,7 +100,7 @@ func assertOwnWords(t *testing.T, err error) {
 	assert.Equal(t, err.Error(), fmt.Sprintf("%+v", err))
 }
 
-// assertRefusal checks an error that an answer of the platform led to.
+// assertRefusal checks an error that was caused by an answer of the platform.
 func assertRefusal(t *testing.T, err error) {
 	t.Helper()
 	assertOwnWords(t, err)
@@ -115,9 +115,8 @@ func assertRefusal(t *testing.T, err error) {
 	}
 }
 
-// members reads a JSON object as plainly as can be: each of names, the members that
-// matter, has to be there once at most and in no other spelling. It gives numbers as
-// they are written.
+// members decodes a JSON object in the simplest way. Each of names may occur at most
+// once, and only in this spelling. Numbers keep their literal form.
 func members(body string, names ...string) (map[string]any, error) {
 	dec := json.NewDecoder(strings.NewReader(body))
 	dec.UseNumber()
@@ -142,7 +141,7 @@ func members(body string, names ...string) (map[string]any, error) {
 	return found, nil
 }
 
-// formMembers reads a form in which each name stands once.
+// formMembers decodes a form in which no name is repeated.
 func formMembers(body string) (map[string]any, error) {
 	form, err := url.ParseQuery(strings.TrimSpace(body))
 	found := make(map[string]any)
@@ -155,7 +154,8 @@ func formMembers(body string) (map[string]any, error) {
 	return found, err
 }
 
-// FuzzCallback delivers any query. STATE stands for the login's state in it.
+// FuzzCallback sends callbacks with arbitrary queries. STATE is replaced by the login's
+// state.
 func FuzzCallback(f *testing.F) {
 	for _, seed := range []string{
 		"", "state=STATE&code=c", "code=c&state=STATE&code=d", "state=STATE&state=STATE&code=c", "state=STATE", "code=c",
@@ -214,9 +214,9 @@ func fuzzCallback(t *testing.T, p *shangcloud.Provider, method, query string) {
 	}
 }
 
-// FuzzLoginCookie sends any Cookie header to the start of a login, and to its end.
-// NAME and VALUE stand for the login's cookie, HEAD and SECRET for parts of its value, and
-// STATE for its state.
+// FuzzLoginCookie sends arbitrary Cookie headers at the start and at the end of a login.
+// NAME and VALUE are replaced by the login's cookie, HEAD and SECRET by parts of its
+// value, and STATE by the login's state.
 func FuzzLoginCookie(f *testing.F) {
 	for _, seed := range []string{
 		"", "NAME=VALUE", "NAME=VALUE; NAME=VALUE", "NAME=x; NAME=VALUE", "a=b; NAME=VALUE", `NAME="VALUE"`, "NAME=VALUE.x", "name=VALUE", "NAME=SECRET",
@@ -252,11 +252,11 @@ func FuzzLoginCookie(f *testing.F) {
 	})
 }
 
-// ownName are the names of login cookies.
+// ownName matches the names of login cookies.
 var ownName = regexp.MustCompile(`^__Host-oauth2login-(?:1?[0-9])$`)
 
-// assertStartsBeside starts and finishes a login in a browser with these cookies, which
-// are not those of a login and keep standing in front of its own.
+// assertStartsBeside starts and finishes a login in a browser that has other cookies
+// already. They do not belong to a login, and stand in front of the login's cookie.
 func assertStartsBeside(t *testing.T, p *shangcloud.Provider, header string) {
 	w := httptest.NewRecorder()
 	require.NoError(t, p.StartLogin(w, requestWith("", header)))
@@ -298,7 +298,7 @@ func staysHere(location string) bool {
 	return !scheme.MatchString(location) && !strings.HasPrefix(location, "//")
 }
 
-// FuzzReturnTo asks to return anywhere, and goes where a browser would.
+// FuzzReturnTo passes arbitrary return paths, and follows the redirect as a browser would.
 func FuzzReturnTo(f *testing.F) {
 	for _, seed := range []string{
 		"", "/", "/a?b=c#d", "//evil.example", `/\evil.example`, `\\evil.example`, "/\t/evil.example", "/\n/evil.example", "https://evil.example",
@@ -337,7 +337,7 @@ func FuzzReturnTo(f *testing.F) {
 	})
 }
 
-// FuzzTokenAnswer answers an exchange with anything.
+// FuzzTokenAnswer answers an exchange with arbitrary data.
 func FuzzTokenAnswer(f *testing.F) {
 	for _, seed := range []string{
 		wholeToken, "", "{}", "null", "[]", "<html>", wholeToken + "x", wholeToken + wholeToken, `{"error":"invalid_grant"}`, `{"error":{}}`,
@@ -455,7 +455,7 @@ func FuzzVariable(f *testing.F) {
 	})
 }
 
-// FuzzRetryAfter refuses a call with any Retry-After header.
+// FuzzRetryAfter refuses a call with an arbitrary Retry-After header.
 func FuzzRetryAfter(f *testing.F) {
 	for _, seed := range []string{
 		"", "0", "120", "-1", "+1", "1.5", "1e3", "0x10", "1_000", "2147483647", "2147483648", "99999999999999999999", " 1", "1 ", "soon",
@@ -473,7 +473,7 @@ func FuzzRetryAfter(f *testing.F) {
 		_, notDate := http.ParseTime(value)
 		switch {
 		case digits.MatchString(value):
-			seconds, _ := strconv.ParseFloat(value, 64) // or infinity
+			seconds, _ := strconv.ParseFloat(value, 64) // may be infinite
 			assert.Equal(t, min(seconds, 86400), refused.RetryAfter.Seconds())
 		case notDate != nil:
 			assert.Zero(t, refused.RetryAfter)
@@ -481,8 +481,8 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// FuzzDeviceAnswer answers a device authorization request with anything: what is shown
-// to the user can be shown.
+// FuzzDeviceAnswer answers a device authorization request with arbitrary data. Whatever
+// the user is shown must be safe to display.
 func FuzzDeviceAnswer(f *testing.F) {
 	addAnswers(f, `{"device_code":"d","user_code":"ABCD-EFGH","verification_uri":"https://e.example/device","verification_uri_complete":"https://e.example/device?c=A","expires_in":600,"interval":5}`,
 		`{"device_code":"d","user_code":"A","verification_uri":"https://e.example","expires_in":0,"interval":-1}`, `{"device_code":"d","user_code":"A","verification_uri":"https://e.example"}`,

@@ -31,20 +31,20 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// longTests says whether the generators run for minutes: 100,000 hostile callbacks
-// and 10,000 hostile answers.
+// longTests enables long runs of the generators, with 100,000 hostile callbacks and
+// 10,000 hostile answers. They take minutes.
 var longTests = os.Getenv("SHANGCLOUD_LONG_TESTS") != ""
 
 // generatorSeed is the seed of the generators. Any other number works as well.
 const generatorSeed = 20260729
 
-// A run is many rounds in a bubble. Nothing secret may be logged meanwhile. Afterwards
-// there may be no more memory in use, and no more goroutines, than before.
+// A run is a series of rounds in a bubble. The log must not contain secrets. Afterwards,
+// memory and the number of goroutines must be as before.
 type run struct {
 	*rand.Rand
 	mu      sync.Mutex
 	logged  bytes.Buffer
-	control int // rounds that had to succeed, and did
+	control int // rounds that had to succeed and did
 	tally   map[string]int
 }
 
@@ -54,7 +54,7 @@ func (r *run) Write(p []byte) (int, error) {
 	return r.logged.Write(p)
 }
 
-// takeLog returns what has been logged since it was last asked.
+// takeLog returns what has been logged since its last call.
 func (r *run) takeLog() string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -65,7 +65,7 @@ func (r *run) takeLog() string {
 // oneOf returns one of list.
 func oneOf[T any](r *run, list []T) T { return list[r.IntN(len(list))] }
 
-// inRun calls begin in a bubble, and then the function that it returned, n times.
+// inRun calls begin in a bubble. Then it calls the function that begin returned, n times.
 func inRun(t *testing.T, n int, begin func(t *testing.T, r *run) (round func(i int))) {
 	r := &run{Rand: rand.New(rand.NewPCG(generatorSeed, 0)), tally: make(map[string]int)}
 	t.Logf("seed %d, %d rounds", generatorSeed, n)
@@ -95,7 +95,7 @@ func inRun(t *testing.T, n int, begin func(t *testing.T, r *run) (round func(i i
 		assert.Less(t, late, early+4<<20, "memory grows")
 		assert.Greater(t, r.control, n/500, "the run can tell a login from none")
 	})
-	// On a busy machine it takes those that have nothing left to do a while to end.
+	// On a busy machine, finished goroutines may take a while to exit.
 	for end := time.Now().Add(10 * time.Second); runtime.NumGoroutine() > goroutines && time.Now().Before(end); {
 		runtime.Gosched()
 	}
@@ -108,19 +108,19 @@ func inRun(t *testing.T, n int, begin func(t *testing.T, r *run) (round func(i i
 
 func heapInUse() uint64 {
 	runtime.GC()
-	runtime.GC() // what finalizers and pools still held
+	runtime.GC() // frees what finalizers and pools still held
 	var m runtime.MemStats
 	runtime.ReadMemStats(&m)
 	return m.HeapAlloc
 }
 
-// genuine is a login under way, with what its browser would send to the callback.
+// genuine is a pending login, with the values that its browser would send to the callback.
 type genuine struct {
 	site        *site
 	cookie      *http.Cookie
 	state, code string
 	started     time.Time
-	finished    time.Time // zero: it is not
+	finished    time.Time // zero: not finished
 }
 
 // secrets lists the parts of g that must not be printed.
@@ -129,14 +129,14 @@ func (g *genuine) secrets() []string {
 	return slices.DeleteFunc([]string{g.state, g.code, secret, sealed}, func(s string) bool { return s == "" })
 }
 
-// attempt is a callback in the making.
+// attempt is a callback that is being built.
 type attempt struct {
 	of      *genuine
-	others  [2]*genuine // logins of others: one gives cookies, one states and codes
+	others  [2]*genuine // two other logins: one lends its cookies, the other its state and code
 	site    *site
 	method  string
 	query   url.Values
-	raw     string // behind the query
+	raw     string // appended to the query
 	cookies []*http.Cookie
 	header  http.Header
 	body    string
@@ -151,7 +151,7 @@ func (a *attempt) make() (*oauth2login.Login, error) {
 	r.URL.RawQuery = a.query.Encode() + a.raw
 	r.Header = a.header
 	for _, c := range a.cookies {
-		r.Header["Cookie"] = append(r.Header["Cookie"], c.Name+"="+c.Value) // whatever is in it
+		r.Header["Cookie"] = append(r.Header["Cookie"], c.Name+"="+c.Value) // unquoted and unchecked
 	}
 	return a.site.FinishLogin(httptest.NewRecorder(), r)
 }
@@ -162,12 +162,12 @@ type callbackRun struct {
 	platform *shangcloudtest.Server
 	sites    []*site
 	pending  []*genuine
-	over     []*genuine // finished, or expired
-	sent     []string   // codes, in this round
-	verifier string     // the last that was sent
+	over     []*genuine // finished or expired
+	sent     []string   // the codes that were sent in this round
+	verifier string     // the last verifier that was sent
 }
 
-// altered changes s where it matters.
+// altered returns s cut off, extended, or with one character changed.
 func (r *callbackRun) altered(s string) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	b, i := []byte(s), r.IntN(len(s))
@@ -183,8 +183,8 @@ func (r *callbackRun) altered(s string) string {
 	return string(b)
 }
 
-// attacks change a callback so that it must be refused, whatever else is changed. Those
-// that burn bring the right cookie, so they may redeem the state.
+// attacks change a callback so that it must be refused, whatever else is changed. An
+// attack with burns set brings the right cookie, so it may use up the state.
 var attacks = []struct {
 	name  string
 	burns bool
@@ -253,7 +253,7 @@ var attacks = []struct {
 		for a.site == a.of.site {
 			a.site = oneOf(r.run, r.sites)
 		}
-		for _, g := range r.pending { // the secret, in a cookie of the other provider
+		for _, g := range r.pending { // the right secret, in a cookie of the other provider
 			if g.site == a.site {
 				head, _, _ := partsOf(g.cookie.Value)
 				_, secret, sealed := partsOf(a.of.cookie.Value)
@@ -279,15 +279,15 @@ var attacks = []struct {
 	{"a code made up", true, func(r *callbackRun, a *attempt) { a.query["code"] = []string{r.altered(a.of.code) + "x"} }},
 	{"another login's code", true, func(r *callbackRun, a *attempt) {
 		a.query["code"] = []string{a.others[1].code}
-		r.drop(a.others[1]) // the platform ends it, for its code has come from elsewhere
+		r.drop(a.others[1]) // the platform ends this login, because its code came from another browser
 	}},
 }
 
-// harmless changes make no difference to the result.
+// harmless changes do not affect the result.
 var harmless = []func(r *callbackRun, a *attempt){
 	func(r *callbackRun, a *attempt) { a.query.Set(fmt.Sprint("x", r.IntN(9)), "\x00\xff") },
 	func(r *callbackRun, a *attempt) { a.query.Set("iss", "https://shangcloud.test") },
-	func(r *callbackRun, a *attempt) { // what a start knows of a login is no proof of anything
+	func(r *callbackRun, a *attempt) { // what the start remembers about a login proves nothing
 		_, secret, sealed := partsOf(a.of.cookie.Value)
 		head, _, _ := partsOf(a.others[0].cookie.Value)
 		a.cookies = append(a.cookies, &http.Cookie{Name: fmt.Sprint(loginCookie, r.IntN(20)), Value: head + "." + r.altered(secret) + "." + sealed})
@@ -304,7 +304,7 @@ var harmless = []func(r *callbackRun, a *attempt){
 	},
 }
 
-// others returns two logins under way that are not g.
+// others returns two pending logins other than g.
 func (r *callbackRun) others(g *genuine) (two [2]*genuine) {
 	for two[0] == two[1] || two[0] == g || two[1] == g {
 		two = [2]*genuine{oneOf(r.run, r.pending), oneOf(r.run, r.pending)}
@@ -316,7 +316,7 @@ func (r *callbackRun) drop(g *genuine) {
 	r.pending = slices.DeleteFunc(r.pending, func(p *genuine) bool { return p == g })
 }
 
-// fill starts logins until enough are under way.
+// fill starts logins until enough are pending.
 func (r *callbackRun) fill(t *testing.T) {
 	for len(r.pending) < 32 {
 		s := oneOf(r.run, r.sites)
@@ -331,7 +331,7 @@ func (r *callbackRun) fill(t *testing.T) {
 	}
 }
 
-// RoundTrip is the way to the platform.
+// RoundTrip sends a request to the platform.
 func (r *callbackRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
@@ -344,8 +344,8 @@ func (r *callbackRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.platform.Transport().RoundTrip(out)
 }
 
-// renew replaces the platform, which remembers codes for an hour: the library's
-// memory is what is looked at.
+// renew replaces the platform. The platform remembers codes for an hour, and the test
+// measures only the memory of the library.
 func (r *callbackRun) renew() {
 	r.platform = shangcloudtest.New()
 	for i := range 4 {
@@ -375,8 +375,8 @@ func newCallbackRun(t *testing.T, r *run) *callbackRun {
 	return c
 }
 
-// Generated callbacks reach four providers, for logins under way, finished and expired.
-// None of them logs in. The owners of the other logins still can.
+// Generated callbacks are sent to four providers, for pending, finished and expired
+// logins. None of them succeeds. The owners of the other logins can still log in.
 func TestGeneratedCallbacks(t *testing.T) {
 	rounds := 3000
 	if longTests {
@@ -400,7 +400,7 @@ func TestGeneratedCallbacks(t *testing.T) {
 	})
 }
 
-// target picks the login of a callback. owned says that it is under way, and not over.
+// target chooses the login of a callback. owned means that it is still pending.
 func (r *callbackRun) target() (g *genuine, owned bool) {
 	g = oneOf(r.run, r.pending)
 	if len(r.over) == 0 || r.IntN(4) > 0 {
@@ -414,7 +414,7 @@ func (r *callbackRun) target() (g *genuine, owned bool) {
 	return g, true
 }
 
-// forge makes a callback that must be refused. burns says that it may redeem the state.
+// forge builds a callback that must be refused. burns means that it may use up the state.
 func (r *callbackRun) forge(g *genuine, owned bool) (a *attempt, names []string, burns bool) {
 	a = newAttempt(g)
 	a.others = r.others(g)
@@ -423,7 +423,7 @@ func (r *callbackRun) forge(g *genuine, owned bool) (a *attempt, names []string,
 	}
 	least := 1
 	if !owned {
-		least = 0 // a replay
+		least = 0 // unchanged, it is a replay
 	}
 	for range least + r.IntN(3) {
 		attack := oneOf(r.run, attacks)
@@ -459,7 +459,7 @@ func (r *callbackRun) attack(t *testing.T) {
 	}
 }
 
-// isTyped reports whether callers can tell what err is.
+// isTyped reports whether callers can recognize err by its type or value.
 func isTyped(err error) bool {
 	var (
 		ce *oauth2login.CallbackError
@@ -470,8 +470,8 @@ func isTyped(err error) bool {
 			func(e error) bool { return errors.Is(err, e) })
 }
 
-// finishOldest has the owner of the oldest login finish it, before the platform's code
-// expires, or leaves it to expire.
+// finishOldest lets the owner of the oldest login finish it before the platform's code
+// expires, or lets it expire.
 func (r *callbackRun) finishOldest(t *testing.T) {
 	oldest := r.pending[0]
 	r.drop(oldest)
@@ -484,7 +484,7 @@ func (r *callbackRun) finishOldest(t *testing.T) {
 	login, err := newAttempt(oldest).make()
 	require.NoError(t, err, "what its owner began %v ago", time.Since(oldest.started))
 	assert.NotEmpty(t, login.Token.AccessToken)
-	oldest.finished = time.Now() // for 5 seconds a repeated callback gets the same login
+	oldest.finished = time.Now() // for 5 seconds, a repeated callback gets the same login
 	r.control++
 }
 
@@ -505,7 +505,7 @@ func (r *run) scramble(answer []byte, repeat string) []byte {
 	return answer
 }
 
-// invented is an object of members that there may be, and of others.
+// invented returns an object with expected and unknown members.
 func (r *run) invented(repeat string) string {
 	var members []string
 	for range r.IntN(8) {
@@ -516,7 +516,7 @@ func (r *run) invented(repeat string) string {
 	return "{" + strings.Join(members, ",") + "}"
 }
 
-// pieces passes on what is written in pieces.
+// pieces splits each write into several.
 type pieces struct {
 	net.Conn
 	r *run
@@ -534,7 +534,7 @@ func (p pieces) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// answerRun holds the answer of a round, and what it is an answer to.
+// answerRun holds the answer of a round, and the request for it.
 type answerRun struct {
 	*run
 	told   []badAnswer
@@ -542,8 +542,8 @@ type answerRun struct {
 	answer func(c net.Conn, r *http.Request, body []byte)
 }
 
-// choose picks the answer of round i to e. expect is nil if it depends on chance whether
-// the call fails.
+// choose returns the answer to e in round i. expect is nil if the outcome depends on
+// chance.
 func (r *answerRun) choose(i int, e endpoint) (kind string, expect *badAnswer) {
 	bad := oneOf(r.run, r.told)
 	for !bad.fits(e) {
@@ -581,7 +581,7 @@ func (r *answerRun) sayInvented(c net.Conn, req *http.Request, body []byte) {
 	say(c, oneOf(r.run, []int{200, 200, 201, 400, 401, 500}), oneOf(r.run, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
 }
 
-// judge looks at the error of a round, at what was sent and at what was logged.
+// judge checks the error of a round, the requests and the log.
 func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error) {
 	if expect != nil {
 		expect.judge(t, e, err)
@@ -595,15 +595,15 @@ func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error
 	assert.Len(t, requests, 1)
 	assertKeepsQuiet(t, err, requests)
 	for line := range strings.Lines(r.takeLog()) {
-		// net/http says so what a server sends unasked. See SECURITY.md.
+		// net/http logs data that a server sends without a request. See SECURITY.md.
 		if !strings.Contains(line, "Unsolicited response") {
 			assert.NotContains(t, line, hush)
 		}
 	}
 }
 
-// The platform gives the answers of TestAnswers in pieces, and scrambled and invented
-// ones. Calls return good tokens and users, or an error of a known type.
+// The platform sends the answers of TestAnswers in pieces, scrambled answers and invented
+// ones. Each call returns a valid token or user, or an error of a known type.
 func TestGeneratedAnswers(t *testing.T) {
 	rounds := 400
 	if longTests {

@@ -16,18 +16,18 @@ import (
 )
 
 // resetsOfHTTP2 are frames (RFC 9113, section 4.1) that claim that a request was not
-// processed, although all of it was read.
+// processed. In truth the server has read all of it.
 var resetsOfHTTP2 = map[string]func(stream byte) []byte{
 	"refused stream": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7} },
 	"protocol error": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 1} },
 	"go away":        func(byte) []byte { return []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} },
 }
 
-// resetInHTTP2 speaks just enough HTTP/2 to answer every request with such a frame.
+// resetInHTTP2 is a minimal HTTP/2 server. It answers every request with such a frame.
 func resetInHTTP2(c net.Conn, reset func(stream byte) []byte, requests *atomic.Int32) {
 	const data, settings, endStream, ack = 0, 4, 1, 1
 	defer c.Close()
-	out := make(chan []byte, 1000) // neither side waits for the other to read
+	out := make(chan []byte, 1000) // a buffer, so that neither side waits for the other to read
 	defer close(out)
 	go func() {
 		for frame := range out {
@@ -51,15 +51,15 @@ func resetInHTTP2(c net.Conn, reset func(stream byte) []byte, requests *atomic.I
 		case kind == settings && flags&ack == 0:
 			out <- []byte{0, 0, 0, settings, ack, 0, 0, 0, 0}
 		case kind == data && flags&endStream != 0:
-			if requests.Add(1) <= 20 { // or a test that fails would not end
+			if requests.Add(1) <= 20 { // a limit, so that a failing test ends
 				out <- reset(head[8])
 			}
 		}
 	}
 }
 
-// net/http repeats a request whenever an HTTP/2 server says that it did not process it.
-// A code must be sent once nevertheless.
+// net/http resends a request when an HTTP/2 server says that it did not process it. A
+// code must be sent only once all the same.
 func TestAnswersInHTTP2(t *testing.T) {
 	for name, reset := range resetsOfHTTP2 {
 		for _, e := range endpoints {

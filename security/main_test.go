@@ -27,14 +27,14 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// setup is what the provider of a test is made from.
+// setup is the configuration of a test's provider.
 type setup struct {
 	oauth2.Config
 	oauth2login.Options
 	row []oauth2login.ProviderOption
 }
 
-// valid is an application at https://app.example.
+// valid returns a setup for an application at https://app.example.
 func valid() *setup {
 	return &setup{Config: oauth2.Config{ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: "https://app.example/callback"}}
 }
@@ -46,7 +46,7 @@ func (s *setup) provider(t testing.TB) *shangcloud.Provider {
 	return p
 }
 
-// sealedWith has logins travel in their cookies.
+// sealedWith makes logins travel sealed in their cookies.
 func sealedWith(keys ...string) func(*setup) {
 	return func(c *setup) {
 		for _, key := range keys {
@@ -101,8 +101,8 @@ func newSiteAt(t *testing.T, platform *shangcloudtest.Server, changes ...func(*s
 	return &site{s.provider(t), platform, s.RedirectURL}
 }
 
-// inBubble runs f with a site whose platform needs no network and whose clock is that of
-// the bubble.
+// inBubble runs f in a synctest bubble, whose fake clock the site and its platform use.
+// The platform needs no network.
 func inBubble(t *testing.T, f func(t *testing.T, s *site), changes ...func(*setup)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -117,17 +117,17 @@ func inBubble(t *testing.T, f func(t *testing.T, s *site), changes ...func(*setu
 
 func (s *site) tokenRequests() int { return len(s.platform.Requests("/oauth/token")) }
 
-// issue makes tokens of the user 10001 without a login.
+// issue returns tokens of user 10001 without a login.
 func issue(platform *shangcloudtest.Server) *oauth2.Token {
 	access, refresh := platform.Issue("demo", 10001, "user:basic", "var:io")
 	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "bearer", Expiry: time.Now().Add(time.Hour)}
 }
 
-// loginCookie begins the names of login cookies.
+// loginCookie is the prefix of login cookies' names.
 const loginCookie = "__Host-oauth2login-"
 
-// partsOf splits the value of a login's cookie: the provider and the time of the start,
-// the secret and, of a sealed login, what is sealed.
+// partsOf splits the value of a login's cookie. head is the provider and the start time.
+// sealed is the encrypted login, or "" for a stored one.
 func partsOf(value string) (head, secret, sealed string) {
 	parts := strings.SplitN(value, ".", 4)
 	if len(parts) == 4 {
@@ -165,7 +165,7 @@ func (b *browser) start(t *testing.T, s *site, opts ...oauth2login.LoginOption) 
 	return w.Header().Get("Location")
 }
 
-// finish brings the browser to the callback.
+// finish sends the browser to the callback.
 func (b *browser) finish(s *site, callbackURL string) (*oauth2login.Login, error) {
 	r := b.request("GET", callbackURL)
 	w := httptest.NewRecorder()
@@ -174,7 +174,8 @@ func (b *browser) finish(s *site, callbackURL string) (*oauth2login.Login, error
 	return login, err
 }
 
-// authorize follows the address to the platform, which sends the browser back.
+// authorize follows the address to the platform, and returns the address that the
+// platform sends the browser back to.
 func authorize(t *testing.T, authURL string) (callbackURL string) {
 	t.Helper()
 	res, err := http.DefaultTransport.RoundTrip(httptest.NewRequest("GET", authURL, nil))
@@ -197,18 +198,18 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A network has one server answer for every address, and records where requests went.
-// It is in memory, so it works in a bubble, where waiting takes no time.
+// A network has a single server that answers for every address. It records where requests
+// went. It is in memory, so it works in a bubble with a fake clock.
 type network struct {
 	*http.Transport
-	answer func(c net.Conn, r *http.Request, body []byte) // of a request
-	tls    *tls.Config                                    // of the server; nil: plain
-	wrap   func(net.Conn) net.Conn                        // the client's end of a connection
+	answer func(c net.Conn, r *http.Request, body []byte) // answers a request
+	tls    *tls.Config                                    // the server's; nil: plain http
+	wrap   func(net.Conn) net.Conn                        // wraps the client's end of a connection
 
 	mu       sync.Mutex
 	dialled  []string
 	requests []sentRequest
-	conns    []net.Conn // both ends: a handshake goes on for longer than its request
+	conns    []net.Conn // both ends, because a handshake may outlive its request
 	serving  sync.WaitGroup
 	open     atomic.Int32 // connections that the client has not closed
 }
@@ -218,7 +219,8 @@ type sentRequest struct {
 	body []byte
 }
 
-// certificate is package httptest's: it is good for example.com and 127.0.0.1.
+// certificate is the certificate of package httptest. It is valid for example.com and
+// 127.0.0.1.
 var certificate = sync.OnceValues(func() (tls.Certificate, *x509.CertPool) {
 	server := httptest.NewTLSServer(nil)
 	defer server.Close()
@@ -231,12 +233,12 @@ func newNetwork(t *testing.T, answer func(net.Conn, *http.Request, []byte)) *net
 	n := &network{Transport: new(http.Transport), answer: answer}
 	n.DialContext = n.dial
 	n.DisableCompression = true
-	n.MaxResponseHeaderBytes = 1 << 20 // net/http's own limit takes ten times as long
+	n.MaxResponseHeaderBytes = 1 << 20 // net/http's default takes ten times as long
 	t.Cleanup(n.close)
 	return n
 }
 
-// close returns when nobody is left in the network.
+// close closes the connections and waits for the goroutines that serve them.
 func (n *network) close() {
 	n.CloseIdleConnections()
 	n.mu.Lock()
@@ -247,7 +249,7 @@ func (n *network) close() {
 	n.serving.Wait()
 }
 
-// secure has the server speak TLS.
+// secure makes the server use TLS.
 func (n *network) secure(trusted bool) {
 	cert, roots := certificate()
 	if !trusted {
@@ -274,7 +276,7 @@ func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
 	return &openConn{Conn: client, n: n}, nil
 }
 
-// openConn is open until it is closed.
+// openConn is a connection that is counted as open until it is closed.
 type openConn struct {
 	net.Conn
 	n      *network
@@ -316,7 +318,7 @@ func (n *network) sent() (dialled []string, requests []sentRequest) {
 	return n.dialled, n.requests
 }
 
-// meter fails after 64 MiB: what is endless ends, and the test with it.
+// meter returns an error after 64 MiB, so that a test with an endless answer ends.
 type meter struct {
 	net.Conn
 	n      int
@@ -335,7 +337,8 @@ func (m *meter) Close() error {
 	return m.Conn.Close()
 }
 
-// trickle writes text a byte a second, then blanks, until nobody listens or an hour is over.
+// trickle writes text at one byte per second. Then it writes spaces until the client has
+// gone or an hour is over.
 func trickle(w io.Writer, text string) {
 	for i := range 3600 {
 		b := byte(' ')
@@ -349,7 +352,7 @@ func trickle(w io.Writer, text string) {
 	}
 }
 
-// flood writes blocks of b until nobody listens.
+// flood writes b again and again until the client has gone.
 func flood(w io.Writer, b string) {
 	block := bytes.Repeat([]byte(b), 64<<10/len(b))
 	for {
@@ -359,7 +362,7 @@ func flood(w io.Writer, b string) {
 	}
 }
 
-// forget what was sent so far.
+// forget clears the records of what was sent.
 func (n *network) forget() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

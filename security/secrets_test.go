@@ -37,12 +37,13 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// wrapping is a variable, since vet refuses %w for a value that is not an error if the
-// format is a constant. fmt then calls no method, and prints the fields.
+// wrapping is a variable because go vet rejects a constant format with %w for a value
+// that is not an error. For such a value, fmt calls no method and prints the fields.
 var wrapping = "wrapped: %w"
 
-// plainData are the types that hold such values in fields of their own, so that %w prints
-// them. SECURITY.md says so. Of the errors it is the struct; %w of the pointer is quiet.
+// plainData lists the types that hold secrets in fields of their own, so %w prints them.
+// SECURITY.md says so. For the error types this concerns the struct; with a pointer, %w
+// prints no secret.
 var plainData = map[string]bool{
 	"oauth2login.Login": true, "oauth2login.Options": true,
 	"oauth2login.CallbackError": true, "oauth2login.LoginError": true, "shangcloud.APIError": true,
@@ -52,10 +53,10 @@ var plainData = map[string]bool{
 // hush is part of every secret in these tests.
 const hush = "hushhush"
 
-// root is the folder of the module.
+// root is the module's directory.
 const root = ".."
 
-// exportedTypes are those that the files of a package declare, with their doc comments.
+// exportedTypes returns the exported types of a package with their doc comments.
 func exportedTypes(t *testing.T, dir string) map[string]string {
 	t.Helper()
 	docs := make(map[string]string)
@@ -82,7 +83,7 @@ func exportedTypes(t *testing.T, dir string) map[string]string {
 	return docs
 }
 
-// allExportedTypes are those of all packages that others can import.
+// allExportedTypes returns the exported types of all packages that others can import.
 func allExportedTypes(t *testing.T) map[string]string {
 	t.Helper()
 	docs := make(map[string]string)
@@ -92,7 +93,7 @@ func allExportedTypes(t *testing.T) map[string]string {
 	return docs
 }
 
-// packages are the folders of all packages that others can import.
+// packages returns the directories of all packages that others can import.
 func packages(t *testing.T) (dirs []string) {
 	t.Helper()
 	err := fs.WalkDir(os.DirFS(root), ".", func(path string, d fs.DirEntry, err error) error {
@@ -111,7 +112,7 @@ func packages(t *testing.T) (dirs []string) {
 	return dirs
 }
 
-// elsewhere are the types of other modules, and the tests there that look at them.
+// elsewhere lists types in other modules, and the tests there that check them.
 var elsewhere = map[string]struct{ dir, test string }{
 	"redisstore.States":       {"redisstore", "TestStores_print_no_secret"},
 	"redisstore.Tokens":       {"redisstore", "TestStores_print_no_secret"},
@@ -121,8 +122,8 @@ var elsewhere = map[string]struct{ dir, test string }{
 	"gothshangcloud.Session":  {"integrations/goth", "TestNothingSecretIsPrinted"},
 }
 
-// Every exported type has a value with secrets in valuesWithSecrets, and prints none of
-// them. A type that is missing there fails the test.
+// valuesWithSecrets has a value with secrets for every exported type. None of them prints
+// a secret. A type that is missing there fails the test.
 func TestNoTypePrintsSecrets(t *testing.T) {
 	values := valuesWithSecrets(t)
 	docs := allExportedTypes(t)
@@ -135,7 +136,7 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	})
 	t.Run("tests of other modules", func(t *testing.T) {
 		for name, other := range elsewhere {
-			if _, err := os.Stat(filepath.Join(root, other.dir)); err == nil && other.test != "" { // not in the module cache
+			if _, err := os.Stat(filepath.Join(root, other.dir)); err == nil && other.test != "" { // the module cache lacks the other modules
 				assert.True(t, testsBelow(t, other.dir)[other.test], "%s, which looks at %s, is not there", other.test, name)
 			}
 		}
@@ -143,8 +144,8 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	for name, list := range values {
 		t.Run(name, func(t *testing.T) { assertNoneOfThemPrints(t, name, list) })
 	}
-	// Package fmt calls no method of an unexported field. The documentation says so of
-	// each type that this concerns, and of no other.
+	// Package fmt calls no method of a value in an unexported field. The documentation of
+	// each type that this concerns says so, and no other documentation does.
 	t.Run("caveats", func(t *testing.T) {
 		for name, list := range values {
 			assert.Equal(t, printsFromWithin(list), strings.Contains(strings.Join(strings.Fields(docs[name]), " "), "unexported field"), name)
@@ -152,8 +153,8 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	})
 }
 
-// printsFromWithin reports whether one of the values prints a secret from an unexported
-// field of a struct, by any verb.
+// printsFromWithin reports whether one of the values prints a secret when it is in an
+// unexported field of a struct, with any verb.
 func printsFromWithin(list []any) bool {
 	for _, v := range list {
 		hidden := struct{ v any }{v}
@@ -176,7 +177,7 @@ func assertNoneOfThemPrints(t *testing.T, name string, list []any) {
 	}
 }
 
-// valuesWithSecrets are values of every exported type, by the type's name.
+// valuesWithSecrets returns values of every exported type, by the name of the type.
 func valuesWithSecrets(t *testing.T) map[string][]any {
 	t.Helper()
 	tok := &oauth2.Token{AccessToken: "access-" + hush, RefreshToken: "refresh-" + hush, Expiry: time.Now().Add(time.Hour)}
@@ -214,7 +215,7 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 	failed := oauth2login.LoginError{Value: hush, Err: errors.New("it failed")}
 	refused := shangcloud.APIError{StatusCode: 401, Code: "invalid_token", Message: hush, Body: []byte(hush)}
 
-	none := []any{} // an interface, or a function: there is nothing to print
+	none := []any{} // an interface or a function, which prints nothing
 	return map[string][]any{
 		"a client":  {provider.Client(oauth2.StaticTokenSource(tok))},
 		"a context": {provider.ClientContext(t.Context())},
@@ -225,7 +226,7 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 		"shangcloud.Provider":  {provider, sealed},
 		"shangcloud.UserInfo":  {shangcloud.UserInfo{ID: 1}, &shangcloud.UserInfo{ID: 1}},
 
-		// What the callback's query says is in the fields, and never its code or state.
+		// The fields contain the callback's error parameters, but never its code or state.
 		"oauth2login.CallbackError":  {callback, &callback},
 		"oauth2login.Event":          {oauth2login.Event{Kind: "login", ClientID: "id", Err: &failed}},
 		"oauth2login.Login":          {oauth2login.Login{Token: tok, Value: hush, Nonce: hush}, &oauth2login.Login{Token: tok, Value: hush, Nonce: hush}},
@@ -256,7 +257,7 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 		"the platform's transport":       {platform.Transport()},
 		"shangcloudtest.Client":          {client, &client},
 		"shangcloudtest.ExpiresIn":       {shangcloudtest.ExpiresIn(1)},
-		"shangcloudtest.Fault":           none, // a test's own words
+		"shangcloudtest.Fault":           none, // contains only what the test itself sets
 		"shangcloudtest.MissingVariable": {shangcloudtest.MissingVariable(1)},
 		"shangcloudtest.PKCE":            {shangcloudtest.PKCE(1)},
 		"shangcloudtest.Request":         {platform.Requests()[0]},
@@ -270,29 +271,29 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 	}
 }
 
-// talkativeConnector knows a password, as those of drivers do.
+// talkativeConnector knows a password, like the connectors of database drivers.
 type talkativeConnector struct {
 	driver.Connector
 	dsn string
 }
 
-// The templates print a value as text, and in the three places of a page that escape
-// it differently.
+// The templates print a value as text, and in three places of a page with different
+// escaping.
 var (
 	textTemplate = texttemplate.Must(texttemplate.New("").Parse(`{{.}} {{printf "%v %#v" . .}}`))
 	htmlTemplate = template.Must(template.New("").Parse(`<p title="{{.}}">{{.}}</p><script>let v = {{.}}</script>`))
 )
 
-// printed is what can be printed of v, of a pointer to it and of structs that contain it.
+// printed returns all ways to print v, a pointer to it, and structs that contain it.
 func printed(v any) string {
 	pointer := reflect.New(reflect.TypeOf(v))
 	pointer.Elem().Set(reflect.ValueOf(v))
 	forms := []any{v, pointer.Interface(), []any{v}, map[string]any{"v": v}, struct{ V any }{v}}
 	var out bytes.Buffer
 	if reflect.TypeOf(v).Kind() == reflect.Pointer {
-		// Package fmt calls no method of an unexported field, and prints where a
-		// pointer in one leads for verbs that make no sense for it, such as %s.
-		// There, as by value, nothing can be done.
+		// Package fmt calls no method of an unexported field. If the field is a pointer,
+		// verbs that do not fit it, such as %s, print the value behind it. This type
+		// cannot prevent that, and neither can it for a value.
 		hidden := struct{ v any }{v}
 		fmt.Fprintf(&out, "%v %+v %#v", hidden, hidden, hidden)
 	}
@@ -328,7 +329,7 @@ func assertQuotesNoSecret(t *testing.T, name, text string) {
 	}
 }
 
-// secretIn returns what a text holds of a secret, or "".
+// secretIn returns the part of a secret that a text contains, or "".
 func secretIn(text string) string {
 	for _, secret := range []string{
 		hush, fmt.Sprintf("%x", hush), fmt.Sprintf("%X", hush), strings.Trim(fmt.Sprint([]byte(hush)), "[]"),
@@ -341,8 +342,8 @@ func secretIn(text string) string {
 	return ""
 }
 
-// TestNoErrorPrintsSecrets has every call fail in many ways, with secrets in every
-// place, some of which the other side repeats.
+// TestNoErrorPrintsSecrets makes every call fail in many ways. Secrets are in every
+// place, and the other side repeats some of them.
 func TestNoErrorPrintsSecrets(t *testing.T) {
 	var errs []error
 	collect := func(_ any, err error) {
@@ -385,7 +386,7 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 		collect(nil, api.SetVariable(t.Context(), hush, hush))
 		collect(nil, api.DeleteVariable(t.Context(), hush))
 		collect(nil, api.Call(t.Context(), "/api/call?code="+hush, hush, nil))
-		server.Close() // and now it can't be reached
+		server.Close() // now the server can't be reached
 		collect(s.TokenSource(tok).Token())
 		collect(api.Variable(t.Context(), hush))
 	}
@@ -432,7 +433,7 @@ func TestCallbackErrorPrintsNoState(t *testing.T) {
 	}
 }
 
-// talkativeError is no pointer: %#v and %d print what is in it.
+// talkativeError is not a pointer, so %#v and %d print its fields.
 type talkativeError struct{ text string }
 
 func (e talkativeError) Error() string { return e.text }

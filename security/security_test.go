@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// testsBelow are the names of the tests and fuzz targets in a folder and those below it.
+// testsBelow returns the names of the tests and fuzz targets in a directory and its
+// subdirectories.
 func testsBelow(t *testing.T, dir string) map[string]bool {
 	t.Helper()
 	there := make(map[string]bool)
@@ -35,10 +36,11 @@ func testsBelow(t *testing.T, dir string) map[string]bool {
 // placePattern matches `name`, `name` (file.go).
 var placePattern = regexp.MustCompile("((?:`\\w+`(?:, | and )?)+) \\(([\\w/]+\\.go)\\)")
 
-// whereCell is a list of such places, and nothing else.
+// whereCell matches a list of such places and nothing else.
 var whereCell = regexp.MustCompile("^(?:" + placePattern.String() + "(?:, |$))+$|^(?:`\\w+`(?:, )?)+ of each$")
 
-// SECURITY.md names tests, and the functions that hold its conditions: both have to exist.
+// SECURITY.md names tests, and the functions that enforce its conditions. All of them
+// must exist.
 func TestThreatModel(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(root, "tests")); err != nil {
 		t.Skip("the module cache holds neither the tests nor the other modules that SECURITY.md names")

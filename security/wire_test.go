@@ -22,8 +22,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// recording is testdata/python-1.2.0.json: what the platform's own Python client
-// sends.
+// recording is testdata/python-1.2.0.json: the requests that the platform's own Python
+// client sends.
 type recording struct {
 	ClientID     string `json:"client_id"`
 	ClientSecret string `json:"client_secret"`
@@ -51,8 +51,7 @@ func readRecording(t *testing.T) recording {
 	return rec
 }
 
-// recorder answers like the platform, as briefly as possible, and keeps what it
-// was asked.
+// recorder gives minimal answers of the platform, and keeps the requests.
 type recorder struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -93,8 +92,8 @@ func (r *recorder) take() []wireRequest {
 	return seen
 }
 
-// TestWire holds every request that was recorded from the platform's own client
-// against the request of the same call here.
+// TestWire compares every recorded request of the platform's own client with the request
+// of the same call here.
 func TestWire(t *testing.T) {
 	rec := readRecording(t)
 	server := newRecorder(t)
@@ -195,8 +194,8 @@ func queryOf(t *testing.T, rawURL string) url.Values {
 	return v
 }
 
-// TestRawBasic sends credentials that x/oauth2 would escape, in the exchange and
-// in a refresh, and shows that plain x/oauth2 does escape them.
+// TestRawBasic sends credentials that x/oauth2 would escape, in an exchange and in a
+// refresh. It also shows that plain x/oauth2 escapes them.
 func TestRawBasic(t *testing.T) {
 	for _, c := range []struct{ name, id, secret string }{
 		{"plain", "demo", "secret-1._~"},
@@ -235,8 +234,8 @@ func TestRawBasic(t *testing.T) {
 	}
 }
 
-// TestDefaultClientCapsHeaders has a server answer with headers of some, and of too
-// many bytes.
+// TestDefaultClientCapsHeaders: a server answers with large headers, once below the limit
+// and once above it.
 func TestDefaultClientCapsHeaders(t *testing.T) {
 	for size, ok := range map[int]bool{60 << 10: true, 65 << 10: false} {
 		server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -255,8 +254,8 @@ func TestDefaultClientCapsHeaders(t *testing.T) {
 	}
 }
 
-// TestDefaultClientKeepsItsConnections has 64 calls under way at once, twice: the
-// second time over the connections of the first.
+// TestDefaultClientKeepsItsConnections makes 64 calls at a time, twice. The second round
+// uses the connections of the first.
 func TestDefaultClientKeepsItsConnections(t *testing.T) {
 	const calls = 64
 	var conns atomic.Int64

@@ -26,8 +26,8 @@ type postgresError struct{ code, text string }
 func (e *postgresError) Error() string    { return "ERROR: " + e.text + " (SQLSTATE " + e.code + ")" }
 func (e *postgresError) SQLState() string { return e.code }
 
-// TestErrorText has the same error at a call whose arguments contain a secret, and at
-// one whose arguments contain none.
+// TestErrorText returns the same error for a call whose arguments contain a secret, and
+// for a call without a secret.
 func TestErrorText(t *testing.T) {
 	const (
 		missing  = " (the table does not exist: call CreateTable, or run the statements that Schema returns)"
@@ -73,7 +73,7 @@ func TestErrorText(t *testing.T) {
 			assert.EqualError(t, err, "sqlstore: tokens: load: "+c.load)
 			assert.ErrorIs(t, err, c.err)
 
-			// The key of a state is a secret, too.
+			// The key of a state is secret as well.
 			states, _ := scriptedStates(t, sqlstore.MySQL, fails(c.err))
 			assert.EqualError(t, states.Put(t.Context(), "hush", nil, time.Minute), "sqlstore: states: put: "+c.save)
 			_, _, err = states.Take(t.Context(), "hush")
@@ -82,7 +82,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// TestErrorText_context: the context's error explains the driver's.
+// TestErrorText_context: if the context has ended, the error text says so in place of the
+// driver's text.
 func TestErrorText_context(t *testing.T) {
 	tokens, _, _ := scriptedTokens(t, sqlstore.MySQL, func(ctx context.Context, _ string) ([]driver.Value, error) {
 		<-ctx.Done()

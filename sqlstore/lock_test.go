@@ -19,7 +19,7 @@ import (
 
 const hold = 25 * time.Second
 
-// withSessions are the dialects whose locks end with a connection.
+// withSessions are the dialects whose locks end with the connection.
 var withSessions = []sqlstore.Dialect{sqlstore.PostgreSQL, sqlstore.MySQL, sqlstore.MariaDB}
 
 // locks reports whether a statement tries to get a lock.
@@ -27,7 +27,8 @@ func locks(statement string) bool {
 	return strings.Contains(statement, "pg_try_advisory_lock") || strings.Contains(statement, "GET_LOCK") || strings.Contains(statement, "INSERT INTO \"oauth2login_tokens_lock\"")
 }
 
-// TestLock_hold: the database ends a silent lock after the time that the caller names.
+// TestLock_hold: if the holder falls silent, the database ends its lock after the hold
+// that the caller asked for.
 func TestLock_hold(t *testing.T) {
 	for _, c := range []struct {
 		dialect sqlstore.Dialect
@@ -54,7 +55,7 @@ func TestLock_hold(t *testing.T) {
 	unlock()
 }
 
-// TestLock_waiting: between two tries a waiting caller keeps no connection.
+// TestLock_waiting: a waiting caller keeps no connection between two attempts.
 func TestLock_waiting(t *testing.T) {
 	for _, d := range allDialects {
 		synctest.Test(t, func(t *testing.T) {
@@ -99,12 +100,12 @@ func TestLock_waiting(t *testing.T) {
 			assert.Zero(t, db.Stats().InUse)
 			assert.Less(t, time.Since(begin), 2*time.Second)
 			_, closed := seen.connections()
-			assert.LessOrEqual(t, closed, 8, "connections are used again") // the pool keeps two
+			assert.LessOrEqual(t, closed, 8, "connections are used again") // most connections are reused; the pool keeps two
 		})
 	}
 }
 
-// TestLock_poolShare: locks leave a part of the pool to other calls.
+// TestLock_poolShare: locks leave some connections of the pool to other calls.
 func TestLock_poolShare(t *testing.T) {
 	for conns, want := range map[int]int{0: 40, 1: 1, 2: 1, 3: 2, 4: 3, 5: 4, 10: 8, 100: 40} {
 		synctest.Test(t, func(t *testing.T) {
@@ -132,7 +133,7 @@ func TestLock_poolShare(t *testing.T) {
 	}
 }
 
-// TestLock_queue: one caller at a time asks the database for a user's lock.
+// TestLock_queue: only one caller at a time asks the database for a user's lock.
 func TestLock_queue(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, seen, db := scriptedTokens(t, sqlstore.PostgreSQL, unlocked)
@@ -158,8 +159,8 @@ func TestLock_queue(t *testing.T) {
 	})
 }
 
-// TestLock_lifetime: a lock that is not given back ends after the time that its caller
-// named, and so does its use of a connection.
+// TestLock_lifetime: a lock that is not released ends after the hold that its caller
+// asked for, and frees its connection.
 func TestLock_lifetime(t *testing.T) {
 	for _, d := range allDialects {
 		synctest.Test(t, func(t *testing.T) {
@@ -183,7 +184,7 @@ func TestLock_lifetime(t *testing.T) {
 	}
 }
 
-// TestLock_lost has the statements of a held lock fail, one after the other.
+// TestLock_lost makes the statements of a held lock fail, one after the other.
 func TestLock_lost(t *testing.T) {
 	for _, d := range withSessions {
 		for _, failing := range []string{"SELECT token", "INSERT", "COMMIT AND CHAIN", "advisory_unlock", "RELEASE_LOCK", "SET SESSION wait_timeout = @"} {
@@ -226,7 +227,7 @@ func TestLock_lost(t *testing.T) {
 	}
 }
 
-// TestLock_failed: a connection whose try failed may have got the lock.
+// TestLock_failed: a failed attempt may still have got the lock on its connection.
 func TestLock_failed(t *testing.T) {
 	for _, d := range withSessions {
 		for what, answer := range map[string]answer{
@@ -260,7 +261,7 @@ func TestLock_failed(t *testing.T) {
 	}
 }
 
-// TestLease_failedClaim removes a lease that may have been written.
+// TestLease_failedClaim removes a lease that may have been written in spite of the error.
 func TestLease_failedClaim(t *testing.T) {
 	tokens, seen, _ := scriptedTokens(t, sqlstore.SQLite, func(ctx context.Context, q string) ([]driver.Value, error) {
 		if locks(q) {
@@ -273,7 +274,7 @@ func TestLease_failedClaim(t *testing.T) {
 	assert.Equal(t, 1, seen.count("DELETE"))
 }
 
-// TestLease_late gives a lease back that came too late, and tries anew.
+// TestLease_late: a lease that was granted too late is released, and the call tries again.
 func TestLease_late(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		claims := 0
@@ -296,8 +297,8 @@ func TestLease_late(t *testing.T) {
 	})
 }
 
-// TestLock_hangingStatement: unlock does not wait for it for long, and the connection
-// is closed when it ends.
+// TestLock_hangingStatement: unlock waits only briefly for a hanging statement. The
+// connection is closed when the statement ends.
 func TestLock_hangingStatement(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tokens, seen, db := scriptedTokens(t, sqlstore.PostgreSQL, func(ctx context.Context, q string) ([]driver.Value, error) {

@@ -20,10 +20,10 @@ import (
 
 var allDialects = []sqlstore.Dialect{sqlstore.PostgreSQL, sqlstore.MariaDB, sqlstore.MySQL, sqlstore.SQLite}
 
-// answer is what a scripted database says to a statement: one row, or none.
+// answer is a scripted database's answer to a statement: one row, no row or an error.
 type answer = func(ctx context.Context, statement string) ([]driver.Value, error)
 
-// script is a database that answers every statement with a function.
+// script is a database that answers every statement with the result of a function.
 type script struct {
 	answer answer
 
@@ -159,23 +159,23 @@ func (r *scriptRows) Next(dest []driver.Value) error {
 	return nil
 }
 
-// nothing is an answer without rows.
+// nothing answers without a row.
 func nothing(context.Context, string) ([]driver.Value, error) { return nil, nil }
 
-// fails is an answer that is an error.
+// fails returns an answer that is an error.
 func fails(err error) answer {
 	return func(context.Context, string) ([]driver.Value, error) { return nil, err }
 }
 
-// unlocked answers the statements of a lock as a database where it is free.
+// unlocked answers the statements of a lock like a database in which the lock is free.
 func unlocked(_ context.Context, statement string) ([]driver.Value, error) {
-	if strings.Contains(statement, "COUNT(*)") { // of leases
+	if strings.Contains(statement, "COUNT(*)") { // number of leases
 		return []driver.Value{int64(0)}, nil
 	}
 	return []driver.Value{int64(1)}, nil
 }
 
-// sqlState is an error of PostgreSQL with a text that quotes a secret.
+// sqlState is an error of PostgreSQL whose text quotes a secret.
 type sqlState string
 
 func (s sqlState) Error() string    { return "ERROR: hush-hush" }

@@ -54,7 +54,8 @@ func TestStatesTake_expired(t *testing.T) {
 	}
 }
 
-// TestStatesTake_failedTransaction: it is unknown whether the row is gone.
+// TestStatesTake_failedTransaction: after a failed transaction it is unknown whether the
+// row is gone.
 func TestStatesTake_failedTransaction(t *testing.T) {
 	for _, failing := range []string{"BEGIN", "SELECT", "DELETE", "COMMIT"} {
 		lost := errors.New("invalid connection")
@@ -166,7 +167,7 @@ func TestRetry_busySQLite(t *testing.T) {
 		assert.False(t, found)
 		assert.Equal(t, 10*time.Second, time.Since(called), "the limit without a deadline")
 
-		// The next writer of this process waits no longer than its context.
+		// The next writer of this process waits until its context ends, and no longer.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		go states.Put(context.Background(), "key", nil, time.Minute)

@@ -17,7 +17,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// tokenCalls are all calls of a store of tokens.
+// tokenCalls returns all calls of a token store.
 func tokenCalls(tokens *sqlstore.Tokens, u sqlstore.UserTokens) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"load":   func(ctx context.Context) error { _, err := u.LoadToken(ctx); return err },
@@ -93,7 +93,7 @@ func TestTokensFormat(t *testing.T) {
 	assert.Equal(t, "sqlstore.UserTokens{MySQL oauth2login_tokens}", fmt.Sprint(user))
 }
 
-// TestTokens_deafDriver has a driver that ignores contexts.
+// TestTokens_deafDriver uses a driver that ignores contexts.
 func TestTokens_deafDriver(t *testing.T) {
 	for _, d := range allDialects {
 		synctest.Test(t, func(t *testing.T) {

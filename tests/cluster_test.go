@@ -25,8 +25,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// cluster is two copies of the demo behind a proxy that sends each request to the
-// copy whose turn it is.
+// cluster is two copies of the demo behind a proxy that sends each request to the next
+// copy in turn.
 type cluster struct {
 	platform *shangcloudtest.Server
 	url      string // of the proxy
@@ -34,7 +34,7 @@ type cluster struct {
 	ends     [2]atomic.Int64
 }
 
-// clusterProgram builds the demo. It is removed when all tests have ended.
+// clusterProgram builds the demo. The program is removed after all tests.
 var clusterProgram = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "cluster")
 	if err != nil {
@@ -85,7 +85,7 @@ func newCluster(t *testing.T, states string) *cluster {
 	return c
 }
 
-// startCopy starts a copy and returns where it listens.
+// startCopy starts a copy and returns its address.
 func startCopy(t *testing.T, program, states string, env ...string) string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -109,8 +109,7 @@ func startCopy(t *testing.T, program, states string, env ...string) string {
 	return ""
 }
 
-// login walks through a whole login, as a browser does, and returns the answer of
-// the callback.
+// login runs a whole login, as a browser does, and returns the callback's answer.
 func (c *cluster) login(transport http.RoundTripper) (*http.Response, error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -129,7 +128,8 @@ func (c *cluster) login(transport http.RoundTripper) (*http.Response, error) {
 	return res, err
 }
 
-// TestCluster has many logins start and end at whichever copy comes next.
+// TestCluster runs many logins. Each starts at one copy and ends at whichever copy comes
+// next.
 func TestCluster(t *testing.T) {
 	for _, store := range []struct {
 		name   string
@@ -164,7 +164,7 @@ func TestCluster(t *testing.T) {
 			wg.Wait()
 			assert.Zero(t, failed.Load())
 			assert.Len(t, c.platform.Requests("/oauth/token"), logins)
-			for i := range 2 { // both copies took part, in both halves
+			for i := range 2 { // in both halves, both copies took part
 				assert.Greater(t, c.starts[i].Load(), int64(logins/4))
 				assert.Greater(t, c.ends[i].Load(), int64(logins/4))
 			}
@@ -172,8 +172,8 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// TestClusterInMemory shows why states in memory are for one machine: one login
-// after another starts here and comes back there, and none succeeds.
+// TestClusterInMemory shows why states in memory work on one machine only: each login
+// starts at one copy and returns to the other, and none succeeds.
 func TestClusterInMemory(t *testing.T) {
 	c := newCluster(t, "memory")
 	for range 20 {

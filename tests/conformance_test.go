@@ -8,9 +8,9 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/tokenstoretest"
 )
 
-// TestTokens has two pools on one row, as two processes have, one pool for both stores, so
-// that they share its only connection, and one store. The long run has each form with a
-// pool of one connection, and with a larger one.
+// TestTokens runs the suite in three forms: two stores with separate pools, as in two
+// processes; two stores that share one pool with a single connection; and one store. The
+// long run tries each form with a pool of one connection and with a larger pool.
 func TestTokens(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		for _, c := range []struct {

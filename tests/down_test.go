@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestTokensDown tries every call on a server that is not there, and on one that
-// accepts connections and does not answer.
+// TestTokensDown tries every call on a server that does not exist, and on one that
+// accepts connections but does not answer.
 func TestTokensDown(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -37,8 +37,8 @@ func TestTokensDown(t *testing.T) {
 			})
 		})
 		t.Run("silent", func(t *testing.T) {
-			// Enough connections that no call queues for one: database/sql connects for
-			// queued calls without a deadline.
+			// The pool is large enough that no call waits for a connection: for waiting
+			// calls, database/sql dials without a deadline.
 			s := openTokens(t, d, open(t, d, dsn(l.Addr().String()), 20), "x")
 			eachCall(t, s, func(t *testing.T, call func(context.Context) error) {
 				ends(t, func() {
@@ -97,8 +97,7 @@ func TestTokensDown_noConnectionLeft(t *testing.T) {
 	})
 }
 
-// TestTokensLock_silentServer has a network that loses everything once the lock is
-// held.
+// TestTokensLock_silentServer: the network drops everything once the lock is held.
 func TestTokensLock_silentServer(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -111,7 +110,7 @@ func TestTokensLock_silentServer(t *testing.T) {
 		unlock, err := s.User("a").LockToken(patient(t), hold)
 		require.NoError(t, err)
 		p.swallow()
-		// The lock's connection is silent, others are not: the token is saved.
+		// Only the lock's connection is silent, so the token is saved over another one.
 		require.NoError(t, s.User("a").SaveToken(patient(t), token("new")))
 		ends(t, unlock)
 		other := openTokens(t, d, direct, table)
@@ -119,7 +118,7 @@ func TestTokensLock_silentServer(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, token("new").AccessToken, tok.AccessToken)
 
-		// Found out when unlocking.
+		// The failure shows only at the unlock.
 		unlock, err = s.User("b").LockToken(patient(t), hold)
 		require.NoError(t, err)
 		p.swallow()

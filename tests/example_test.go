@@ -15,8 +15,8 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// Users stay logged in when the program starts anew: their tokens are in SQLite. Another
-// database differs in the driver and the dialect only.
+// Users stay logged in when the program restarts: their tokens are in SQLite. For another
+// database, only the driver and the dialect differ.
 func Example_tokensInSQLite() {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
@@ -32,7 +32,7 @@ func Example_tokensInSQLite() {
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
 
-	// program is one run. It has a token if the user has just logged in.
+	// program is one run of the program. login is nil unless the user has just logged in.
 	program := func(login *oauth2.Token) {
 		db, err := sql.Open("sqlite", filepath.Join(dir, "app.db"))
 		if err != nil {
@@ -58,7 +58,7 @@ func Example_tokensInSQLite() {
 		row := tokens.User("10001") // the user's ID, from the session
 		if login != nil {
 			if err := provider.StoredTokens(row).SetToken(ctx, login); err != nil {
-				log.Print(err) // in force all the same, and saved later
+				log.Print(err) // the new token is used all the same, and saved later
 			}
 		}
 		user, err := provider.API(provider.StoredTokens(row)).UserInfo(ctx)
@@ -66,14 +66,14 @@ func Example_tokensInSQLite() {
 			log.Fatal(err)
 		}
 		fmt.Println(user.Nickname)
-		if err := provider.Shutdown(ctx); err != nil { // before the database is closed
+		if err := provider.Shutdown(ctx); err != nil { // call it before the database is closed
 			log.Fatal(err)
 		}
 	}
 	access, refresh := platform.Issue("demo", 10001)
 	program(&oauth2.Token{AccessToken: access, RefreshToken: refresh})
 	program(nil)
-	platform.ExpireTokens() // overnight
+	platform.ExpireTokens() // during the night
 	program(nil)
 	// Output:
 	// 小明

@@ -17,11 +17,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// withLocks are the databases that have a lock that ends with its connection.
+// withLocks are the databases whose locks end with the connection.
 var withLocks = withPooler(postgreSQL, mariaDB)
 
-// TestTokensLock_poolOfOne has the tokens of many users refreshed at the same time
-// through a pool of one connection.
+// TestTokensLock_poolOfOne refreshes the tokens of many users at the same time, through a
+// pool of one connection.
 func TestTokensLock_poolOfOne(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, _ := newTokens(t, d, 1)
@@ -48,8 +48,8 @@ func TestTokensLock_poolOfOne(t *testing.T) {
 	})
 }
 
-// TestTokensLock_savesAreCommitted has another process read what the holder of the
-// lock has saved, before the lock is given back.
+// TestTokensLock_savesAreCommitted: another process reads the token that the lock's
+// holder has saved, before the lock is released.
 func TestTokensLock_savesAreCommitted(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -75,8 +75,9 @@ func TestTokensLock_savesAreCommitted(t *testing.T) {
 	})
 }
 
-// TestTokensLock_isolation has sessions whose transactions are strict and read-only by
-// default: they would see the data of the time when the wait for the lock began.
+// TestTokensLock_isolation uses sessions whose transactions are serializable by default,
+// and in PostgreSQL read-only. Such a transaction would see the data from when the wait
+// for the lock began.
 func TestTokensLock_isolation(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -115,7 +116,7 @@ func TestTokensLock_isolation(t *testing.T) {
 			}
 			done <- err
 		}()
-		time.Sleep(300 * time.Millisecond) // it waits
+		time.Sleep(300 * time.Millisecond) // let it wait for the lock
 		require.NoError(t, s.User("a").SaveToken(patient(t), token("new")))
 		unlock()
 		require.NoError(t, <-done)
@@ -125,7 +126,7 @@ func TestTokensLock_isolation(t *testing.T) {
 	})
 }
 
-// with adds parameters to the address of a PostgreSQL.
+// with adds parameters to the DSN of a PostgreSQL.
 func with(t testing.TB, dsn string, params map[string]string) string {
 	u, err := url.Parse(dsn)
 	require.NoError(t, err)
@@ -137,8 +138,9 @@ func with(t testing.TB, dsn string, params map[string]string) string {
 	return u.String()
 }
 
-// named returns dsn with a mark on its connections, and a function that ends them,
-// as an administrator, a crash of the server or a network would.
+// named returns dsn with a mark on its connections, and a function that ends these
+// connections. An administrator, a server crash or a network fault would end them in the
+// same way.
 func named(t testing.TB, d database, dsn string, db *sql.DB) (marked string, kill func()) {
 	if d.dialect == sqlstore.PostgreSQL {
 		name := fmt.Sprintf("mark%d", time.Now().UnixNano())
@@ -162,7 +164,7 @@ func named(t testing.TB, d database, dsn string, db *sql.DB) (marked string, kil
 	}
 }
 
-// connections are those of MariaDB that wait for a statement.
+// connections returns the idle connections of MariaDB.
 func connections(t testing.TB, db *sql.DB) map[int64]bool {
 	rows, err := db.Query("SELECT id FROM information_schema.processlist WHERE command = 'Sleep'")
 	require.NoError(t, err)
@@ -177,13 +179,13 @@ func connections(t testing.TB, db *sql.DB) map[int64]bool {
 	return ids
 }
 
-// TestTokensLock_brokenConnection: the lock ends, the token is saved through another
-// connection, a load is an error, and no connection is left behind.
+// TestTokensLock_brokenConnection: if the lock's connection breaks, the lock ends. A save
+// uses another connection, a load returns an error, and no connection is left behind.
 func TestTokensLock_brokenConnection(t *testing.T) {
 	if !long {
 		t.Skip("ends all new connections of MariaDB, so it runs alone: set SHANGCLOUD_LONG_TESTS=1")
 	}
-	// Not in parallel: on MariaDB it ends all connections that are new.
+	// Not in parallel: on MariaDB the test ends all new connections.
 	for _, d := range withLocks {
 		t.Run(d.name, func(t *testing.T) {
 			for _, conns := range []int{1, 10} {
@@ -217,14 +219,14 @@ func TestTokensLock_brokenConnection(t *testing.T) {
 				require.NoError(t, err)
 				assert.Equal(t, token("new").AccessToken, tok.AccessToken)
 
-				// First found out when reading.
+				// The broken connection shows first at a load.
 				unlock, err = u.LockToken(patient(t), hold)
 				require.NoError(t, err)
 				kill()
 				_, err = u.LoadToken(patient(t))
 				assert.Error(t, err)
 				unlock()
-				// First found out when unlocking.
+				// The broken connection shows first at the unlock.
 				unlock, err = u.LockToken(patient(t), hold)
 				require.NoError(t, err)
 				kill()
@@ -238,7 +240,8 @@ func TestTokensLock_brokenConnection(t *testing.T) {
 	}
 }
 
-// TestTokensLock_connectionState: a lock leaves its connection as it was.
+// TestTokensLock_connectionState: a released lock leaves no session state on its
+// connection.
 func TestTokensLock_connectionState(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		s, db, _ := newTokens(t, d, 1)
@@ -267,7 +270,7 @@ func TestTokensLock_connectionState(t *testing.T) {
 	})
 }
 
-// TestTokensLock_cancelledLoads: a load that its caller cancels does not end the lock.
+// TestTokensLock_cancelledLoads: a cancelled load does not end the lock.
 func TestTokensLock_cancelledLoads(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -294,7 +297,7 @@ func TestTokensLock_cancelledLoads(t *testing.T) {
 	})
 }
 
-// TestTokensLock_cancelledWaits: they leave no locks, connections or goroutines.
+// TestTokensLock_cancelledWaits: cancelled waits leave no locks, connections or goroutines.
 func TestTokensLock_cancelledWaits(t *testing.T) {
 	// Not in parallel: it counts goroutines.
 	for _, d := range databases {
@@ -341,7 +344,7 @@ func TestTokensLock_cancelledWaits(t *testing.T) {
 			unlock()
 			assert.Eventually(t, func() bool { return len(lockRows(t, d, db, table)) == 0 }, patience, 10*time.Millisecond)
 			assert.Eventually(t, func() bool { return pool.Stats().InUse == 0 }, patience, 10*time.Millisecond)
-			// Pools and drivers have some for each connection, which stay.
+			// Pools and drivers keep some goroutines for each connection.
 			allowed := before + 2*20
 			assert.Eventually(t, func() bool { return runtime.NumGoroutine() <= allowed }, patience, 10*time.Millisecond,
 				"%d goroutines before", before)
@@ -355,7 +358,7 @@ func TestTokensLock_manyUsers(t *testing.T) {
 		s, _, _ := newTokens(t, d, 40)
 		n := 30
 		if d.name == pgBouncer.name {
-			n = 3 // its 20 connections are for all tests
+			n = 3 // the PgBouncer's 20 connections are shared by all tests
 		}
 		for i := range n {
 			unlock, err := s.User(fmt.Sprint(i)).LockToken(patient(t), hold)
@@ -365,8 +368,8 @@ func TestTokensLock_manyUsers(t *testing.T) {
 	})
 }
 
-// TestTokensLock_smallPool has 40 callers of a process wait for locks that another
-// process holds, with a pool of 5 connections.
+// TestTokensLock_smallPool: 40 callers in one process wait for locks that another process
+// holds. Their pool has 5 connections.
 func TestTokensLock_smallPool(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB, sqLite}, func(t *testing.T, d database) {
 		const users, conns = 40, 5
@@ -382,7 +385,8 @@ func TestTokensLock_smallPool(t *testing.T) {
 			require.NoError(t, err)
 			unlocks = append(unlocks, unlock)
 		}
-		// The waiters' patience outlasts that of the others, and the hold outlasts both.
+		// The waiters wait longer than the other calls may take, and the hold is longer
+		// still.
 		var wg sync.WaitGroup
 		for i := range users {
 			wg.Go(func() {
@@ -394,7 +398,7 @@ func TestTokensLock_smallPool(t *testing.T) {
 				}
 			})
 		}
-		for range 20 { // others do not wait for those who wait
+		for range 20 { // other calls do not wait behind the waiters
 			_, err := waiter.User("other").LoadToken(patient(t))
 			assert.NoError(t, err)
 			time.Sleep(20 * time.Millisecond)
@@ -406,8 +410,8 @@ func TestTokensLock_smallPool(t *testing.T) {
 	})
 }
 
-// TestTokensLock_hold: the database ends the lock of a holder who falls silent after
-// the time that the holder asked for.
+// TestTokensLock_hold: if a lock's holder falls silent, the database ends the lock after
+// the hold that the holder asked for.
 func TestTokensLock_hold(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -431,7 +435,8 @@ func TestTokensLock_hold(t *testing.T) {
 	})
 }
 
-// TestTokensLock_tables: tables of other names, schemas and databases have other locks.
+// TestTokensLock_tables: tables with different names, schemas or databases have separate
+// locks.
 func TestTokensLock_tables(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
@@ -445,7 +450,7 @@ func TestTokensLock_tables(t *testing.T) {
 		}
 		free(sameTokens(t, d, db, newTable(t, db)))
 		if d.dialect == sqlstore.SQLite {
-			return // it has no schemas
+			return // this database has no schemas
 		}
 		schema := strings.Replace(table, "tokens", "other", 1)
 		_, err = db.Exec("CREATE SCHEMA " + schema)
@@ -462,8 +467,8 @@ func TestTokensLock_tables(t *testing.T) {
 	})
 }
 
-// TestTokensLease has leases of holders who died, and of a time when the clock was
-// different.
+// TestTokensLease covers leases whose holders died, and leases from before the clock was
+// set.
 func TestTokensLease(t *testing.T) {
 	t.Parallel()
 	s, db, table := newTokens(t, sqLite, 10)
@@ -487,7 +492,7 @@ func TestTokensLease(t *testing.T) {
 	lock()
 	leave(time.Hour, 2*time.Hour) // the clock was set back by an hour
 	lock()
-	leave(30*time.Second, time.Hour) // by less than a minute
+	leave(30*time.Second, time.Hour) // set back by less than a minute
 	_, err := s.User("a").LockToken(timeout(t, 300*time.Millisecond), hold)
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	_, err = db.Exec("DELETE FROM " + table + "_lock")
@@ -510,8 +515,8 @@ func TestTokensLease(t *testing.T) {
 	assert.Equal(t, []string{"a"}, lockRows(t, sqLite, db, table))
 }
 
-// TestTokens_busySQLite writes while another connection has locked the file. A call obeys
-// its context, however long SQLite itself would wait.
+// TestTokens_busySQLite writes while another connection has locked the file. A call ends
+// with its context, however long SQLite itself would wait.
 func TestTokens_busySQLite(t *testing.T) {
 	for name, options := range map[string]string{"does not wait": "", "waits": "&_pragma=busy_timeout(600000)", "WAL": "&_pragma=journal_mode(WAL)"} {
 		t.Run(name, func(t *testing.T) {

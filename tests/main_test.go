@@ -26,13 +26,14 @@ import (
 
 func TestMain(m *testing.M) {
 	if job := os.Getenv(jobVariable); job != "" {
-		os.Exit(work(job)) // this is a child of a test
+		os.Exit(work(job)) // this process is a child of a test
 	}
-	// Most tests wait for something; a machine of two cores can wait for more.
+	// Most tests spend their time waiting, so even a machine with two cores can run 8 at
+	// a time.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	// These drivers tell of every connection that a test breaks.
+	// These drivers log every connection that a test breaks.
 	logging.Disable()
 	_ = mysql.SetLogger(log.New(io.Discard, "", 0))
 	code := m.Run()
@@ -42,7 +43,7 @@ func TestMain(m *testing.M) {
 
 var long = os.Getenv("SHANGCLOUD_LONG_TESTS") == "1"
 
-// A database is a way to reach one of a dialect.
+// A database is a dialect and one way to connect to it.
 type database struct {
 	name    string
 	dialect sqlstore.Dialect
@@ -59,13 +60,13 @@ var (
 	databases = withPooler(postgreSQL, mariaDB, sqLite)
 )
 
-// newSQLite does not wait for the disk, as the servers don't: what is written outlives the
-// process, not the machine.
+// newSQLite does not wait for the disk, and neither do the servers. Written data survives
+// the process, not the machine.
 func newSQLite(t testing.TB) string {
 	return "file:" + filepath.Join(t.TempDir(), "tokens.db") + "?_pragma=synchronous(OFF)"
 }
 
-// withPooler adds PgBouncer in the long run: behind it, everything takes longer.
+// withPooler adds PgBouncer in the long run only, because it makes every test slower.
 func withPooler(which ...database) []database {
 	if long {
 		which = append(which, pgBouncer)
@@ -73,7 +74,7 @@ func withPooler(which ...database) []database {
 	return which
 }
 
-// onEach runs f for each of several databases, at the same time.
+// onEach runs f for each of several databases in parallel.
 func onEach(t *testing.T, which []database, f func(t *testing.T, d database)) {
 	t.Helper()
 	t.Parallel()
@@ -85,8 +86,8 @@ func onEach(t *testing.T, which []database, f func(t *testing.T, d database)) {
 	}
 }
 
-// open opens a pool of at most conns connections and checks in the end that none
-// was kept.
+// open opens a pool of at most conns connections. At the end of the test, it checks that
+// all connections were returned.
 func open(t testing.TB, d database, dsn string, conns int) *sql.DB {
 	t.Helper()
 	db, err := openPool(d.driver, dsn, conns)
@@ -124,13 +125,13 @@ func newTable(t testing.TB, db *sql.DB) string {
 }
 
 const (
-	// patience is how long something may take that has to happen. No machine is so
-	// slow. What it takes is for benchmarks to say.
+	// patience is the limit for something that must happen, even on the slowest machine.
+	// Benchmarks measure how long it really takes.
 	patience = time.Minute
 
-	// hold is how long a lock may be held. It is far longer than patience: a lock that
-	// becomes free in a test was given back, or has ended with its connection. Tests of
-	// the hold itself use others.
+	// hold is how long a lock may be held. It is far longer than patience. So if a lock
+	// becomes free during a test, it was released, or its connection has ended. Tests of
+	// the hold itself use other values.
 	hold = 15 * time.Minute
 )
 
@@ -167,8 +168,8 @@ func token(name string) *oauth2.Token {
 	}
 }
 
-// ends fails the test if f goes on after patience. What f waits for in error lasts longer:
-// the hold of a lock, or a server that never answers.
+// ends fails the test if f is still running after patience. If f wrongly waits for the
+// end of a hold, or for a server that never answers, it takes longer than that.
 func ends(t testing.TB, f func()) {
 	t.Helper()
 	begin := time.Now()
@@ -176,7 +177,7 @@ func ends(t testing.TB, f func()) {
 	assert.Less(t, time.Since(begin), patience)
 }
 
-// patient returns a context for a call that has to succeed, however slow the machine is.
+// patient returns a context for a call that has to succeed, even on a slow machine.
 // Without a deadline in the context, sqlstore would give up after 10 seconds.
 func patient(t testing.TB) context.Context { return timeout(t, patience) }
 

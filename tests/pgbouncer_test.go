@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// throughPgBouncer are the settings of docs/sql.md. PgBouncer pools transactions.
+// throughPgBouncer lists the settings of docs/sql.md for PgBouncer with transaction
+// pooling.
 var throughPgBouncer = []struct {
 	name, driver, setting string
 	works                 bool
@@ -29,7 +30,7 @@ var throughPgBouncer = []struct {
 	{"lib/pq default", "postgres", "", false},
 }
 
-// TestPgBouncer has many logins and refreshes at once, through more connections than
+// TestPgBouncer runs many logins and refreshes at once. They use more connections than
 // PgBouncer has to the server.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
@@ -43,7 +44,8 @@ func TestPgBouncer(t *testing.T) {
 				require.NotEmpty(t, failures)
 			}
 			for _, err := range failures {
-				// On a busy machine a statement may need more than its 3 seconds.
+				// On a busy machine a statement may take longer than its time-out of 3
+				// seconds.
 				if !c.works {
 					namesSetting(t, err)
 				} else if !errors.Is(err, context.DeadlineExceeded) {
@@ -57,7 +59,8 @@ func TestPgBouncer(t *testing.T) {
 	}
 }
 
-// namesSetting checks the text of an error by PgBouncer's mixing of statements.
+// namesSetting checks the error text when PgBouncer has mixed up prepared statements: it
+// must name the setting.
 func namesSetting(t *testing.T, err error) {
 	t.Helper()
 	text := err.Error()
@@ -68,10 +71,10 @@ func namesSetting(t *testing.T, err error) {
 	t.Logf("another consequence: %v", err)
 }
 
-// pgBouncerWorkers are more than the connections that PgBouncer has to the server.
+// pgBouncerWorkers is larger than the number of connections from PgBouncer to the server.
 const pgBouncerWorkers = 40
 
-// manyCalls has 40 workers log in and refresh tokens. It returns their errors.
+// manyCalls lets 40 workers log in and refresh tokens. It returns their errors.
 func manyCalls(t *testing.T, db *sql.DB) (failures []error) {
 	t.Helper()
 	direct := open(t, postgreSQL, postgreSQL.dsn(t), 2)

@@ -36,15 +36,15 @@ const (
 	processes  = 4
 	goroutines = 100
 
-	// lifetime is that of the tokens. They are due at half of it.
+	// lifetime is the lifetime of tokens. They are due after half of it.
 	lifetime = time.Second
 
 	jobVariable   = "SHANGCLOUD_TEST_JOB"
 	processHeader = "X-Process"
 )
 
-// job is what a child of a test has to do until its input ends: call Token for
-// each of the users, in many goroutines.
+// job is the work of a child process until its input ends: it calls Token for each of the
+// users, in many goroutines.
 type job struct {
 	Name    string // of the process
 	URL     string // of the platform
@@ -54,21 +54,21 @@ type job struct {
 	Table   string
 	Users   []string
 
-	DieBefore int           // this refresh of the process: SIGKILL between the lock and the request
+	DieBefore int           // number of the refresh before whose request the process gets SIGKILL, with the lock held
 	Timeout   time.Duration // as in oauth2login.Options; a lock's hold is 15 seconds more
 }
 
-// report is what came of a job.
+// report is the result of a job.
 type report struct {
 	Calls, Failures int
-	Late            int      // callers whose store failed
-	Lost            int      // callers who were told to log in again
-	Errors          []string // the first few
+	Late            int      // calls that failed because of the store
+	Lost            int      // calls that asked for a new login
+	Errors          []string // the first errors
 	Slowest         time.Duration
 }
 
-// sender adds the name of the process to its requests. It may kill the process instead of
-// sending one.
+// sender adds the process's name to its requests. Instead of sending a request it may
+// kill the process.
 type sender struct {
 	process   string
 	dieBefore int32
@@ -97,12 +97,13 @@ func (j job) provider() (*shangcloud.Provider, error) {
 	})
 }
 
-// encrypted is the store of a user's token.
+// encrypted returns the encrypted store of a user's token.
 func encrypted(tokens *sqlstore.Tokens, keys *tokenstore.Keys, user string) oauth2login.TokenStore {
 	return tokenstore.Encrypted(tokens.User(user), keys, "shangcloud", user)
 }
 
-// files is the driver of a job whose users each have a file in the folder DSN.
+// files is the driver of a job that keeps each user's token in a file, in the directory
+// DSN.
 const files = "files"
 
 // stores returns the store of each user.
@@ -133,7 +134,7 @@ func (j job) stores() (func(user string) oauth2login.TokenStore, error) {
 	return func(user string) oauth2login.TokenStore { return encrypted(tokens, keys, user) }, nil
 }
 
-// work is main for a child.
+// work is the main function of a child.
 func work(text string) int {
 	fail := func(err error) int {
 		fmt.Fprintln(os.Stderr, err)
@@ -172,7 +173,7 @@ func work(text string) int {
 			for n := i; ctx.Err() == nil; n++ {
 				user := j.Users[n%len(j.Users)]
 				src := shared[user]
-				if i%10 == 0 { // one that has to ask the store first
+				if i%10 == 0 { // this one must ask the store first
 					src = provider.StoredTokens(storeOf(user))
 				}
 				begin := time.Now()
@@ -217,7 +218,7 @@ func work(text string) int {
 	return 0
 }
 
-// pause is what a goroutine waits between two calls.
+// pause returns how long a goroutine waits between two calls.
 func pause() time.Duration {
 	if long {
 		return 5 * time.Millisecond
@@ -225,7 +226,7 @@ func pause() time.Duration {
 	return 50 * time.Millisecond
 }
 
-// describe tells the whole chain, for the report of a failed test.
+// describe returns the texts of all wrapped errors, for the report of a failed test.
 func describe(err error) string {
 	text := err.Error()
 	switch e := err.(type) {
@@ -241,7 +242,7 @@ func describe(err error) string {
 	return text
 }
 
-// child is a process at work.
+// child is a running child process.
 type child struct {
 	name  string
 	cmd   *exec.Cmd
@@ -268,13 +269,13 @@ func startChild(t testing.TB, j job) *child {
 	return c
 }
 
-// kill is SIGKILL.
+// kill sends SIGKILL.
 func (c *child) kill() {
 	_ = c.cmd.Process.Kill()
 	<-c.ended
 }
 
-// finish lets c end by itself and returns its report.
+// finish lets c finish its work and returns its report.
 func (c *child) finish(t testing.TB) (r report) {
 	t.Helper()
 	require.NoError(t, c.stdin.Close())
@@ -292,30 +293,29 @@ func lastLine(out []byte) []byte {
 	return lines[len(lines)-1]
 }
 
-// site is a platform that keeps books of all refreshes, and users whose tokens are
-// in a store.
+// site is a platform that records all refreshes, and users whose tokens are in a store.
 type site struct {
 	platform *shangcloudtest.Server
 	url      string
 	users    []string
 	store    func(user string) oauth2login.TokenStore
-	db       *sql.DB // of store
+	db       *sql.DB // the database of store
 	job      job
 
-	slow    time.Duration // answers take up to this long
-	failing float64       // of all refreshes, before anything is done: status 503
-	calm    atomic.Bool   // no longer slow or failing
+	slow    time.Duration // the longest delay of an answer
+	failing float64       // the share of refreshes that get status 503 before anything is done
+	calm    atomic.Bool   // from now on neither slow nor failing
 
 	mu       sync.Mutex
-	owner    map[string]string    // of each refresh token that was ever given out
-	issued   map[string]time.Time // each, and when
-	uses     map[string]int       // of each, successful or not, without those that were cut off
-	last     map[string]string    // of each user: the newest
-	by       map[string]int       // process: refreshes
+	owner    map[string]string    // owner of each refresh token that was ever issued
+	issued   map[string]time.Time // when each token was issued
+	uses     map[string]int       // number of uses of each refresh token, successful or not, except for requests that were cut off
+	last     map[string]string    // the newest refresh token of each user
+	by       map[string]int       // number of refreshes by each process
 	refused  []string
 	tooEarly int
 	cut      int
-	arrived  chan string // each refresh that succeeds, if somebody wants to know
+	arrived  chan string // receives each successful refresh; may be nil
 }
 
 func newProcessSite(t testing.TB, d database, users int) *site {
@@ -371,7 +371,7 @@ func (s *site) start(t testing.TB, name string) *child {
 	return startChild(t, j)
 }
 
-// ServeHTTP is the platform, with books.
+// ServeHTTP is the platform. It records what it does.
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -399,7 +399,7 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}()
 	s.book(r.Header.Get(processHeader), used, answer)
 	if !s.calm.Load() && s.slow > 0 {
-		time.Sleep(rand.N(s.slow)) // the token is rotated at once; the answer takes a while
+		time.Sleep(rand.N(s.slow)) // the token is rotated at once, but the answer is slow
 	}
 	for k, v := range answer.Header() {
 		w.Header()[k] = v
@@ -433,7 +433,7 @@ func (s *site) book(process, used string, answer *httptest.ResponseRecorder) {
 	}
 }
 
-// refreshed waits for a refresh of somebody but the process.
+// refreshed waits for a refresh by any process other than but.
 func (s *site) refreshed(t testing.TB, but string, limit time.Duration) {
 	t.Helper()
 	late := time.After(limit)
@@ -472,8 +472,9 @@ func (s *site) locks() (text string) {
 	return text
 }
 
-// check closes the books: every refresh token that was used was used once and when
-// it was due, and what the store has is what the platform gave out last, and good.
+// check compares the records with the store. Each used refresh token was used only once,
+// and not before it was due. The store contains the token that the platform issued last,
+// and that token is valid.
 func (s *site) check(t testing.TB) (refreshes int, by map[string]int) {
 	t.Helper()
 	s.mu.Lock()
@@ -494,7 +495,7 @@ func (s *site) check(t testing.TB) (refreshes int, by map[string]int) {
 	by = maps.Clone(s.by)
 	provider, err := job{Name: "check", URL: s.url}.provider()
 	require.NoError(t, err)
-	s.mu.Unlock() // the platform needs the books
+	s.mu.Unlock() // because the platform needs the lock
 	defer s.mu.Lock()
 	for _, user := range s.users {
 		tok, err := s.store(user).LoadToken(patient(t))
@@ -505,10 +506,10 @@ func (s *site) check(t testing.TB) (refreshes int, by map[string]int) {
 	return refreshes, by
 }
 
-// TestProcesses has four processes of 100 goroutines each on the same rows, with
-// tokens that are due every half second, rotation, and reuse detection: one refresh
-// for every token that is due, and no error anywhere. The long run has more rows, and
-// goroutines that call ten times as often.
+// TestProcesses runs four processes with 100 goroutines each on the same rows. Tokens are
+// due every half second, with rotation and reuse detection. There must be one refresh for
+// each token that is due, and no error. The long run has more rows, and its goroutines
+// call ten times as often.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
@@ -546,7 +547,7 @@ func TestProcesses(t *testing.T) {
 					for _, c := range children {
 						r := c.finish(t)
 						assert.Zero(t, r.Failures, "%q", r.Errors)
-						// A store has 3 seconds. A busy machine takes longer.
+						// A store call may take 3 seconds. A busy machine may need longer.
 						if r.Late > 0 {
 							assert.Greater(t, r.Slowest, 2*time.Second, "the store fails at once: %q", r.Errors)
 						}
@@ -566,9 +567,9 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
-// A platform answers within 7 seconds, and refuses 30 % of the refreshes with status 503.
-// Users come to four processes; with killed, one process after another dies between the
-// lock and the request. No login is lost.
+// The platform takes up to 7 seconds to answer, and answers 30 % of the refreshes with
+// status 503. Users come to four processes. In the variant killed, one process after
+// another dies between the lock and the request. No login is lost.
 func TestProcesses_unreliable_platform(t *testing.T) {
 	if !long {
 		t.Skip("six runs of many seconds, on a machine that has nothing else to do: SHANGCLOUD_LONG_TESTS=1")
@@ -590,8 +591,9 @@ func TestProcesses_unreliable_platform(t *testing.T) {
 						time.Sleep(time.Second)
 						continue
 					}
-					// With one user it has one refresh under way: what others in the same
-					// process have sent would die with it.
+					// With only one user, the victim has only one pending refresh.
+					// Otherwise its death would also end other requests that had been
+					// sent.
 					j := s.job
 					j.Name, j.DieBefore, j.Users = fmt.Sprint("victim ", kills), 2, s.users[kills%users:][:1]
 					victim := startChild(t, j)
@@ -618,12 +620,13 @@ func TestProcesses_unreliable_platform(t *testing.T) {
 	}
 }
 
-// TestProcesses_killed kills one process after another with SIGKILL while the
-// platform holds its refresh back, before it has done anything: the others go on at
-// once, or in SQLite when the 25 seconds of the lock are over.
+// TestProcesses_killed kills one process after another with SIGKILL. At that time the
+// platform has received its refresh request but not processed it. The other processes
+// continue at once. With SQLite they continue when the lock's 25 seconds are over.
 //
-// What no client can prevent is not tested: a process that is killed after the
-// platform has rotated the token, and before the new one is saved, takes it along.
+// One case is not tested, because no client can prevent it: if a process is killed after
+// the platform has rotated the token and before the new token is saved, the token is
+// lost.
 func TestProcesses_killed(t *testing.T) {
 	t.Parallel()
 	for _, d := range databases {
@@ -640,7 +643,7 @@ func TestProcesses_killed(t *testing.T) {
 			}
 			s := newProcessSite(t, d, 1)
 			if d.dialect != sqlstore.SQLite {
-				s.job.Timeout = time.Minute // a lock that did not end with its connection would last for 75 seconds
+				s.job.Timeout = time.Minute // a lock that did not end with its connection would last 75 seconds
 			}
 			children := make(map[string]*child)
 			for i := range processes {
@@ -649,7 +652,7 @@ func TestProcesses_killed(t *testing.T) {
 			}
 			var slowest time.Duration
 			for n := range kills {
-				s.refreshed(t, "", patience) // all is well
+				s.refreshed(t, "", patience) // wait until everything works
 				caught := make(chan string, 1)
 				s.platform.Fault("/oauth/token", shangcloudtest.Fault{
 					Times: 1,
@@ -665,7 +668,7 @@ func TestProcesses_killed(t *testing.T) {
 				case <-time.After(patience):
 					t.Fatal("no refresh to be killed in")
 				}
-				select { // what was told before
+				select { // drop earlier reports
 				case <-s.arrived:
 				default:
 				}
@@ -679,7 +682,7 @@ func TestProcesses_killed(t *testing.T) {
 			}
 			for _, c := range children {
 				r := c.finish(t)
-				if d.dialect != sqlstore.SQLite { // where calls wait for 15 seconds and fail
+				if d.dialect != sqlstore.SQLite { // in SQLite, calls wait for 15 seconds and fail
 					assert.Zero(t, r.Failures, "%q", r.Errors)
 				}
 			}

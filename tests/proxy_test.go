@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// proxy stands between a client and its server. It can imitate a network that loses
-// everything and tells neither.
+// proxy stands between a client and its server. It can imitate a network that drops all
+// packets and reports that to neither side.
 type proxy struct {
 	dsn string
 
@@ -97,7 +97,8 @@ func (c *pair) carry(to, from net.Conn) {
 	}
 }
 
-// swallow loses everything on the present connections, their end included.
+// swallow drops all data on the present connections. Not even the end of a connection is
+// passed on.
 func (p *proxy) swallow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -108,7 +109,7 @@ func (p *proxy) swallow() {
 	}
 }
 
-// drop ends the connections.
+// drop closes the connections.
 func (p *proxy) drop() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// redisKinds are the ways to reach a Redis.
+// redisKinds lists the ways to connect to Redis.
 var redisKinds = []struct {
 	name    string
 	connect func(t testing.TB) redis.UniversalClient
@@ -61,7 +61,7 @@ func connectRedis(t testing.TB, user, password string) *redis.Client {
 	return client
 }
 
-// oldServer makes a server answer GETDEL as if it did not know the command.
+// oldServer imitates a server that does not know the command GETDEL.
 type oldServer struct{}
 
 func (oldServer) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -75,7 +75,7 @@ func (oldServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if cmd.Name() != "getdel" {
 			return next(ctx, cmd)
 		}
-		// A real server's answer to a command that it does not know.
+		// nodel is an unknown command, so the real server returns its error for those.
 		unknown := redis.NewStringCmd(ctx, "nodel", cmd.Args()[1])
 		err := next(ctx, unknown)
 		cmd.SetErr(err)
@@ -106,13 +106,14 @@ func TestRedisStates(t *testing.T) {
 
 func newRedisPrefix() string { return fmt.Sprintf("test:%d:", tables.Add(1)+time.Now().UnixNano()) }
 
-// countRedis counts the keys of a store, whose prefix is in its text.
+// countRedis counts the keys with a store's prefix. The prefix is taken from the store's
+// text form.
 func countRedis(t *testing.T, client redis.UniversalClient, store string) int {
 	t.Helper()
 	var prefix string
 	_, err := fmt.Sscanf(store, "redisstore.States(%q)", &prefix)
 	require.NoError(t, err)
-	var n atomic.Int64 // nodes are asked at the same time
+	var n atomic.Int64 // a Cluster asks its nodes in parallel
 	count := func(ctx context.Context, c *redis.Client) error {
 		keys, err := c.Keys(ctx, prefix+"*").Result()
 		n.Add(int64(len(keys)))
@@ -126,7 +127,7 @@ func countRedis(t *testing.T, client redis.UniversalClient, store string) int {
 	return int(n.Load())
 }
 
-// TestRedisStates_permissions uses a user with the documented access list.
+// TestRedisStates_permissions connects as a user with the documented access list.
 func TestRedisStates_permissions(t *testing.T) {
 	t.Parallel()
 	admin := connectRedis(t, "", "")
@@ -152,8 +153,8 @@ func TestRedisStates_permissions(t *testing.T) {
 	assert.False(t, found)
 }
 
-// BenchmarkRedisStates compares a client that obeys contexts, and go-redis's default, with
-// the bare commands.
+// BenchmarkRedisStates measures a client that obeys contexts and one with go-redis's
+// defaults. It compares each with the bare commands.
 func BenchmarkRedisStates(b *testing.B) {
 	for name, obeys := range map[string]bool{"ContextTimeoutEnabled": true, "default": false} {
 		b.Run(name, func(b *testing.B) {

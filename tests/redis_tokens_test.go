@@ -17,7 +17,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestRedisTokens has two clients, as two processes have, and one store.
+// TestRedisTokens runs the suite with two clients, as in two processes, and with one store.
 func TestRedisTokens(t *testing.T) {
 	t.Parallel()
 	for _, kind := range redisKinds {
@@ -66,7 +66,8 @@ func make32(b byte) []byte {
 	return key
 }
 
-// TestRedisTokens_users keeps users apart whose keys look alike, in a Cluster as well.
+// TestRedisTokens_users checks that users with similar keys are kept apart, also in a
+// Cluster.
 func TestRedisTokens_users(t *testing.T) {
 	for _, kind := range redisKinds {
 		t.Run(kind.name, func(t *testing.T) {
@@ -87,11 +88,11 @@ func TestRedisTokens_users(t *testing.T) {
 	}
 }
 
-// TestRedisTokens_late_save lets a holder save after its lock has expired.
+// TestRedisTokens_late_save: a holder saves after its lock has expired.
 func TestRedisTokens_late_save(t *testing.T) {
 	old, mine, others := &oauth2.Token{AccessToken: "old"}, &oauth2.Token{AccessToken: "mine"}, &oauth2.Token{AccessToken: "others"}
 	for name, c := range map[string]struct {
-		load      bool // the late holder had loaded the token
+		load      bool // the late holder has loaded the token before
 		meanwhile func(t *testing.T, other oauth2login.TokenStore)
 		saved     bool
 	}{
@@ -150,7 +151,7 @@ func TestRedisTokens_late_save(t *testing.T) {
 	}
 }
 
-// TestRedisTokens_permissions uses a user with the documented access list.
+// TestRedisTokens_permissions connects as a user with the documented access list.
 func TestRedisTokens_permissions(t *testing.T) {
 	t.Parallel()
 	admin := connectRedis(t, "", "")
@@ -173,7 +174,7 @@ func TestRedisTokens_permissions(t *testing.T) {
 	assert.NotContains(t, err.Error(), "hush")
 }
 
-// TestRedis_without_password reaches a server that asks for one.
+// TestRedis_without_password connects without a password to a server that requires one.
 func TestRedis_without_password(t *testing.T) {
 	server := servers.NewRedis(t)
 	admin := redis.NewClient(&redis.Options{Addr: server.Address})

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// benchmarkState measures logins in a store, each a Put and a Take, beside the same
-// two commands given to its client directly.
+// benchmarkState measures logins in a store, each a Put and a Take. It compares them with
+// the same two commands given directly to the store's client.
 //
-// In "alternating" they take turns, one login each, so that what slows the machine
-// down slows both: "ratio" is that of the medians. The others have the allocations,
-// and many logins at a time.
+// In "alternating", store and client take turns after each login, so that a slow moment
+// of the machine affects both. "ratio" is the ratio of their medians. The other
+// benchmarks measure allocations, and many logins at a time.
 func benchmarkState(b *testing.B, store, client func(key string) error) {
 	b.Run("alternating", func(b *testing.B) {
 		var took [2][]time.Duration

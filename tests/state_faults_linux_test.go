@@ -77,7 +77,7 @@ func faultyMariaDB(t *testing.T) faultyBackend {
 			ids = append(ids, id)
 		}
 		for _, id := range ids {
-			_, _ = admin.ExecContext(ctx, fmt.Sprintf("KILL %d", id)) // it may have gone
+			_, _ = admin.ExecContext(ctx, fmt.Sprintf("KILL %d", id)) // the connection may have ended already
 		}
 		return rows.Err()
 	})
@@ -101,8 +101,8 @@ func faultySQL(t *testing.T, server *servers.Instance, driver string, dialects [
 	return faultyBackend{stores, server, func(ctx context.Context) error { return cut(ctx, admin) }}
 }
 
-// TestStateStoreFaults has the server of a store fail in the middle of many logins: 200, in
-// the long run 1,000.
+// TestStateStoreFaults lets the store's server fail in the middle of 200 logins, or of
+// 1,000 in the long run.
 func TestStateStoreFaults(t *testing.T) {
 	t.Parallel()
 	for _, b := range faultyBackends {
@@ -130,7 +130,7 @@ func TestStateStoreFaults(t *testing.T) {
 	}
 }
 
-// impatience is the time that calls have while the server is down.
+// impatience is the time limit of calls while the server is down.
 const impatience = 500 * time.Millisecond
 
 // faultRun is many logins at one provider.
@@ -143,13 +143,15 @@ type faultRun struct {
 	completed, unavailable, gone atomic.Int64
 }
 
-// outage takes longer than calls wait, and until the store has failed for somebody.
+// outage waits longer than calls wait, and until the store has failed for at least one
+// login.
 func (r *faultRun) outage() {
 	time.Sleep(2 * impatience)
 	assert.Eventually(r.t, func() bool { return r.unavailable.Load() > 0 }, patience, 10*time.Millisecond)
 }
 
-// cuts ends the connections several times, and until the store has failed for somebody.
+// cuts ends the connections several times, until the store has failed for at least one
+// login.
 func (r *faultRun) cuts(cut func(context.Context) error) {
 	begin := time.Now()
 	for n := 0; n < 10 || r.unavailable.Load() == 0 && time.Since(begin) < patience; n++ {
@@ -181,7 +183,7 @@ func runFault(t *testing.T, store state.Store, fault func(r *faultRun)) {
 	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: 10001})
 	r := &faultRun{t: t, provider: newFaultProvider(t, platform, store), platform: platform}
-	// The states of this provider are never in the store.
+	// The store never contains the states of this provider.
 	stranger := newFaultProvider(t, platform, state.NewMemory(0))
 
 	logins := 200
@@ -197,17 +199,17 @@ func runFault(t *testing.T, store state.Store, fault func(r *faultRun)) {
 			wait := func(c <-chan struct{}) { <-c }
 			var l *faultLogin
 			switch i % 4 {
-			case 0: // before, and into, the fault
+			case 0: // starts before the fault, and may end during it
 				l = r.start(r.provider, patience)
 				early.Done()
-			case 1: // started before, back during the fault
+			case 1: // starts before the fault, and ends during it
 				l = r.start(r.provider, patience)
 				early.Done()
 				wait(down)
-			case 2: // all of it during the fault
+			case 2: // starts and ends during the fault
 				wait(down)
 				l = r.start(r.provider, impatience)
-			case 3: // half of it during the fault
+			case 3: // starts during the fault, and ends after it
 				wait(down)
 				l = r.start(r.provider, impatience)
 				wait(up)
@@ -232,7 +234,7 @@ func runFault(t *testing.T, store state.Store, fault func(r *faultRun)) {
 	assert.NotZero(t, r.completed.Load())
 	assert.NotZero(t, r.unavailable.Load())
 
-	// The store recovers by itself.
+	// The store recovers without help.
 	begun := time.Now()
 	for well := 0; well < 50; well++ {
 		l := r.start(r.provider, patience)
@@ -244,7 +246,7 @@ func runFault(t *testing.T, store state.Store, fault func(r *faultRun)) {
 	}
 }
 
-// faultLogin is a login under way, in a browser of its own.
+// faultLogin is a pending login in a browser of its own.
 type faultLogin struct {
 	jar         http.CookieJar
 	callbackURL string
@@ -261,7 +263,8 @@ func (r *faultRun) call(limit time.Duration, jar http.CookieJar, address string,
 	return w, f(w, req)
 }
 
-// start returns nil if the store failed. Then the browser is not sent anywhere.
+// start returns nil if the store has failed. In that case the browser must not be
+// redirected.
 func (r *faultRun) start(p *shangcloud.Provider, limit time.Duration) *faultLogin {
 	jar, err := cookiejar.New(nil)
 	if !assert.NoError(r.t, err) {
@@ -295,9 +298,9 @@ func (r *faultRun) finishOnce(l *faultLogin, limit time.Duration) (login *oauth2
 	return login, err
 }
 
-// finish sends the callback several times at once. At most one is accepted, and others
-// get a copy of its result. One may find the state gone if another one has taken it, or
-// does not know whether it has; one alone may not.
+// finish sends the callback several times at once. At most one is accepted; others get a
+// copy of its result. A callback may find the state gone only if another one has taken
+// it, or may have taken it before an error. So a single callback must find it.
 func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 	var wg sync.WaitGroup
 	errs, logins := make([]error, times), make([]*oauth2login.Login, times)
@@ -316,8 +319,8 @@ func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 		case errors.Is(err, oauth2login.ErrStateNotFound):
 			gone++
 		case errors.Is(err, oauth2login.ErrUnavailable):
-			spent++ // its time was over after it had taken the state
-		case times > 1 && errors.Is(err, context.DeadlineExceeded): // it has waited for the result of another one
+			spent++ // timed out after it had taken the state
+		case times > 1 && errors.Is(err, context.DeadlineExceeded): // waited for the result of another callback
 		default:
 			assert.NoError(r.t, err)
 		}
@@ -332,7 +335,8 @@ func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 	return accepted == 1
 }
 
-// finishStranger finishes a login with the right cookie whose state was never stored.
+// finishStranger finishes a login that has the right cookie, but whose state was never
+// stored.
 func (r *faultRun) finishStranger(l *faultLogin, limit time.Duration) {
 	if !assert.NotNil(r.t, l) {
 		return

@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzStateKeys puts under two keys in each kind of store: each is refused, or takes
-// no other's place.
+// FuzzStateKeys puts values under two keys in each kind of store. A key is refused, or
+// its value does not replace the other one.
 func FuzzStateKeys(f *testing.F) {
 	f.Add("a", "A")
 	f.Add("", "\x00")

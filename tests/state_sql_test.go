@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stateDatabases are those of the token store, and MariaDB with the dialect of MySQL,
-// too.
+// stateDatabases are the databases of the token store's tests, and also MariaDB with the
+// dialect MySQL.
 var stateDatabases = func() (list []database) {
 	for _, d := range databases {
 		list = append(list, d)
@@ -77,7 +77,7 @@ func TestStates(t *testing.T) {
 	})
 }
 
-// unreachable is an address where no database is.
+// unreachable returns the DSN of a server that does not exist.
 func unreachable(t testing.TB, d database) string {
 	t.Helper()
 	switch d.dialect {
@@ -89,7 +89,7 @@ func unreachable(t testing.TB, d database) string {
 	return "nobody@tcp(127.0.0.1:1)/none"
 }
 
-// TestStates_isolation has sessions with the strictest isolation.
+// TestStates_isolation uses sessions with the strictest isolation level.
 func TestStates_isolation(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -133,7 +133,7 @@ func TestStates_isolation(t *testing.T) {
 	})
 }
 
-// addLogins adds n logins under way, in one statement.
+// addLogins adds n pending logins with one statement.
 func addLogins(t *testing.T, d database, db *sql.DB, table string, n int, expires time.Time) {
 	t.Helper()
 	end := expires.Format("'2006-01-02 15:04:05'")
@@ -148,8 +148,8 @@ func addLogins(t *testing.T, d database, db *sql.DB, table string, n int, expire
 	require.NoError(t, err)
 }
 
-// TestStates_sweep has logins that nobody finishes. As others start, they are removed
-// in batches.
+// TestStates_sweep adds logins that nobody finishes. As other logins start, the expired
+// ones are removed in batches.
 func TestStates_sweep(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		s, db, table := newStates(t, d, d.dsn(t), 4)
@@ -178,7 +178,7 @@ func TestStates_sweep(t *testing.T) {
 		assert.Equal(t, int64(abandoned), n)
 		assert.Equal(t, later, count())
 
-		// Several processes at once, among logins.
+		// Several processes remove them at once, while logins run.
 		addLogins(t, d, db, table, abandoned, past)
 		var wg sync.WaitGroup
 		var total atomic.Int64
@@ -203,7 +203,7 @@ func TestStates_sweep(t *testing.T) {
 	})
 }
 
-// TestStates_index asks the databases how they find expired rows.
+// TestStates_index checks the query plans: databases find expired rows by the index.
 func TestStates_index(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		_, db, table := newStates(t, d, d.dsn(t), 4)
@@ -246,7 +246,7 @@ func TestStates_index(t *testing.T) {
 	})
 }
 
-// TestStates_rights has a database user with the rights that docs/sql.md lists.
+// TestStates_rights connects as a database user with the rights that docs/sql.md lists.
 func TestStates_rights(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		if d.dialect == sqlstore.SQLite || d.name == pgBouncer.name {
@@ -313,7 +313,7 @@ func TestStatesSchema(t *testing.T) {
 
 		var wg sync.WaitGroup
 		table := newTable(t, db)
-		for range 6 { // from everywhere at once
+		for range 6 { // from all machines at once
 			wg.Go(func() {
 				s, err := sqlstore.NewStates(db, d.dialect, sqlstore.Config{Table: table})
 				require.NoError(t, err)
@@ -324,7 +324,7 @@ func TestStatesSchema(t *testing.T) {
 	})
 }
 
-// TestStates_tableNames has a name with its schema, and a long name.
+// TestStates_tableNames covers a name with a schema, and a long name.
 func TestStates_tableNames(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -351,7 +351,7 @@ func TestStates_tableNames(t *testing.T) {
 	})
 }
 
-// TestStates_timeZones has sessions with other time zones.
+// TestStates_timeZones uses sessions with different time zones.
 func TestStates_timeZones(t *testing.T) {
 	onEach(t, []database{stateDatabases[0], stateDatabases[1]}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -382,7 +382,7 @@ func TestStates_timeZones(t *testing.T) {
 	})
 }
 
-// TestStates_silentServer: contexts end calls to which the server does not answer.
+// TestStates_silentServer: if the server does not answer, a call ends with its context.
 func TestStates_silentServer(t *testing.T) {
 	onEach(t, []database{stateDatabases[0], stateDatabases[1], stateDatabases[2]}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -415,8 +415,8 @@ func TestStates_silentServer(t *testing.T) {
 	})
 }
 
-// BenchmarkStates is a whole login: a Put and the Take of the same key, beside a pool
-// that runs the same two statements.
+// BenchmarkStates measures a whole login: a Put and a Take of the same key. It compares
+// that with a pool that runs the same two statements.
 func BenchmarkStates(b *testing.B) {
 	for _, d := range stateDatabases {
 		if d.name == "MySQL" || d.name == pgBouncer.name {
@@ -449,7 +449,7 @@ func BenchmarkStates(b *testing.B) {
 			}
 			put = fmt.Sprintf(put, table, then)
 			take := "DELETE FROM " + table + " WHERE state_key = " + place + " RETURNING value, expires_at > " + now
-			var writing sync.Mutex // SQLite has one writer at a time, whoever asks
+			var writing sync.Mutex // SQLite allows one writer at a time
 			benchmarkState(b, store, func(key string) error {
 				if d.dialect == sqlstore.SQLite {
 					writing.Lock()
@@ -466,8 +466,8 @@ func BenchmarkStates(b *testing.B) {
 	}
 }
 
-// TestStatesTake_failedCommit: the row is sent before its removal is committed. A state
-// counts as taken only afterwards.
+// TestStatesTake_failedCommit: the server sends the row before it commits the removal. A
+// state counts as taken only after the commit.
 func TestStatesTake_failedCommit(t *testing.T) {
 	t.Parallel()
 	s, db, table := newStates(t, postgreSQL, postgreSQL.dsn(t), 4)

@@ -14,9 +14,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestProcesses_stopped stops a process in the middle of its refresh. Its
-// connections stay open and say nothing, like those of a machine that lost power:
-// its lock ends after 25 seconds. Then it goes on and has missed everything.
+// TestProcesses_stopped pauses a process in the middle of its refresh. Its connections
+// stay open and silent, like those of a machine that has lost power. Its lock ends after
+// 25 seconds. Then the process continues, without having seen the changes of the others.
 func TestProcesses_stopped(t *testing.T) {
 	if !long {
 		t.Skip("waits for the database to give up on a connection, for 25 seconds: set SHANGCLOUD_LONG_TESTS=1")

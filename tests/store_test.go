@@ -47,8 +47,8 @@ func TestTokens_roundTrip(t *testing.T) {
 	})
 }
 
-// TestTokens_keys has keys that a careless store takes for one another, or for a
-// statement.
+// TestTokens_keys uses keys that a careless store would confuse with each other, or
+// execute as SQL.
 func TestTokens_keys(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
@@ -67,7 +67,7 @@ func TestTokens_keys(t *testing.T) {
 			require.NotNil(t, tok, "%q", k)
 			assert.Equal(t, token(fmt.Sprint(i)).AccessToken, tok.AccessToken, "%q", k)
 		}
-		// All of them can be locked at the same time, up to the size of the pool.
+		// All users can be locked at the same time, up to the size of the pool.
 		for i := 0; i < len(keys); i += 3 {
 			var unlocks []func()
 			for _, k := range keys[i:min(i+3, len(keys))] {
@@ -97,7 +97,7 @@ func TestTokens_keys(t *testing.T) {
 	})
 }
 
-// TestTokens_tableNames has a word of SQL, a name with its schema, and a long name.
+// TestTokens_tableNames covers an SQL keyword, a name with a schema, and a long name.
 func TestTokens_tableNames(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -135,7 +135,7 @@ func TestTokens_tableNames(t *testing.T) {
 			}
 		}
 
-		// With and without its schema, a table has the same locks.
+		// A table has the same locks whether its name includes the schema or not.
 		plain := sameTokens(t, d, db, name)
 		qualified := sameTokens(t, d, db, schema+"."+name)
 		tok, err := plain.User("a").LoadToken(patient(t))
@@ -159,7 +159,7 @@ func TestTokensSchema(t *testing.T) {
 		require.ErrorContains(t, err, "call CreateTable")
 		_, err = s.User("a").LoadToken(patient(t))
 		require.ErrorContains(t, err, "call CreateTable")
-		if d.driver != "mysql" { // whose locks need no table
+		if d.driver != "mysql" { // MySQL's locks need no table
 			_, err = s.User("a").LockToken(patient(t), hold)
 			require.ErrorContains(t, err, "call CreateTable")
 		}
@@ -197,8 +197,8 @@ func TestTokensCreateTable_concurrent(t *testing.T) {
 	})
 }
 
-// TestTokens_rights has a database user with the rights that docs/sql.md lists, and one
-// without them.
+// TestTokens_rights connects as a database user with the rights that docs/sql.md lists,
+// and as one without them.
 func TestTokens_rights(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
@@ -242,7 +242,7 @@ func TestTokens_rights(t *testing.T) {
 	})
 }
 
-// TestTokens_updatedAt: rows that are no longer used can be told apart.
+// TestTokens_updatedAt: the column shows which rows are no longer used.
 func TestTokens_updatedAt(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
@@ -259,12 +259,13 @@ func TestTokens_updatedAt(t *testing.T) {
 	})
 }
 
-// TestTokensError makes the database refuse a token, and looks for the token in what is
-// printed.
+// TestTokensError makes the database refuse a token, and checks that no printed error
+// contains the token.
 func TestTokensError(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
-		// Columns that no token fits into: drivers and databases quote it.
+		// The columns are too small for any token. Drivers and databases quote the value
+		// in their errors.
 		drop := func() {
 			_, err := db.Exec("DROP TABLE " + table)
 			require.NoError(t, err)
@@ -291,14 +292,14 @@ func TestTokensError(t *testing.T) {
 		for _, secret := range []string{"access-a", "refresh-a", "616363657373", "0x61", "[97 97", "97, 97", "{\""} {
 			assert.NotContains(t, text, secret)
 		}
-		if d.dialect != sqlstore.SQLite { // where columns take everything
+		if d.dialect != sqlstore.SQLite { // SQLite's columns accept any value
 			assert.Error(t, errs[0])
 		}
 	})
 }
 
-// TestTokensDelete deletes a token under the lock while another process refreshes it:
-// it stays deleted.
+// TestTokensDelete deletes a token under the lock while another process refreshes it. The
+// token stays deleted.
 func TestTokensDelete(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -335,7 +336,7 @@ func TestTokensDelete(t *testing.T) {
 	})
 }
 
-// lockRows are the keys in SQLite's lock table.
+// lockRows returns the keys in SQLite's lock table.
 func lockRows(t testing.TB, d database, db *sql.DB, table string) (keys []string) {
 	if d.dialect != sqlstore.SQLite {
 		return nil

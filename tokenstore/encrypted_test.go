@@ -57,7 +57,7 @@ func TestEncrypted(t *testing.T) {
 	}
 }
 
-// jsonStore keeps a token as a stranger's store does.
+// jsonStore keeps a token as JSON, as an application's own store may.
 type jsonStore struct {
 	tokenstore.Memory
 }
@@ -90,7 +90,8 @@ func TestEncrypted_stored_form(t *testing.T) {
 	assert.NotEqual(t, texts[0], texts[1], "a nonce is used once")
 }
 
-// TestEncrypted_binding stores a token for one user of one provider. It opens nowhere else.
+// TestEncrypted_binding stores a token for one user of one provider. It cannot be
+// decrypted for another user or provider.
 func TestEncrypted_binding(t *testing.T) {
 	keys := newKeys(t, key("1"))
 	var inner tokenstore.Memory
@@ -146,7 +147,8 @@ func TestKeys_ReadingPlaintext(t *testing.T) {
 	assert.Error(t, err, "a damaged text is not taken for a plain token")
 }
 
-// TestEncrypted_equal is what token sources need to share their work.
+// TestEncrypted_equal: two stores of the same token are equal. Token sources rely on that
+// to share a refresh.
 func TestEncrypted_equal(t *testing.T) {
 	keys, other := newKeys(t, key("1")), newKeys(t, key("1"))
 	a, b := &tokenstore.Memory{}, &tokenstore.Memory{}
@@ -164,7 +166,7 @@ func TestEncrypted_equal(t *testing.T) {
 	}
 }
 
-// brokenStore fails, and tells which lifetime a lock was asked for.
+// brokenStore fails, and records the hold that a lock was asked for.
 type brokenStore struct {
 	tokenstore.Memory
 	err  error
@@ -235,8 +237,8 @@ func TestNewKeys(t *testing.T) {
 	}
 }
 
-// sealedOnce was encrypted once, with key("1") for user "user" of "provider". It has to
-// open for ever.
+// sealedOnce was encrypted by an early version with key("1") for user "user" of
+// "provider". Every later version must decrypt it.
 const sealedOnce = "sealed-v1.AWyBHTEyWDfuY3kkpmOM7NjCAYKo2G4RVOiIRz7qhbluA1Cp6Im_K-3Ad7CcXIkbKOvw79dOM1GCEW9fYgAkdv-gbAD_AfBrSbbU554S1AEdIigV8M6EVzftM3s"
 
 func TestEncrypted_old_values(t *testing.T) {
@@ -247,7 +249,7 @@ func TestEncrypted_old_values(t *testing.T) {
 	assert.Equal(t, "hush", tok.AccessToken)
 }
 
-// FuzzEncrypted_open looks for a text other than sealedOnce that opens.
+// FuzzEncrypted_open looks for another text than sealedOnce that can be decrypted.
 func FuzzEncrypted_open(f *testing.F) {
 	keys := newKeys(f, key("1"))
 	elsewhere, err := seal.New([][]byte{key("1")})

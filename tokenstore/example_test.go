@@ -57,7 +57,7 @@ func ExampleFile() {
 		}
 		fmt.Println("Hello,", user.Nickname)
 	}
-	if err := provider.Shutdown(ctx); err != nil { // at the end of a program
+	if err := provider.Shutdown(ctx); err != nil { // call it at the end of the program
 		log.Fatal(err)
 	}
 	// Output:
@@ -106,8 +106,8 @@ func ExampleEncrypted() {
 	// tokenstore: encrypted: the stored token is not this user's at this provider, or was altered
 }
 
-// examplePlatform stands in for ShangCloud, and userLogsIn for the user and the
-// browser: it returns the query that the browser comes back with.
+// examplePlatform stands for ShangCloud. userLogsIn stands for the user and the browser:
+// it returns the query of the callback.
 func examplePlatform() (platform *shangcloudtest.Server, userLogsIn func(authURL string) url.Values) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {

@@ -15,11 +15,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestFile_killed_while_saving kills a program that saves one token after the other. The
-// file then holds the token that was saved last, or the one that was being saved, whole.
-// The lock is free.
+// TestFile_killed_while_saving kills a program that saves one token after another.
+// Afterwards, the file must contain a complete token: either the last one that was saved,
+// or the one that was being saved. The lock must be free.
 //
-// The test goes on until enough programs were killed in the middle of a write, however
+// The test continues until enough programs were killed in the middle of a write, however
 // long that takes on this machine.
 func TestFile_killed_while_saving(t *testing.T) {
 	if dir := childDir(t); dir != "" {
@@ -43,7 +43,7 @@ func TestFile_killed_while_saving(t *testing.T) {
 		unlock()
 		require.NoError(t, checkWhole(tok))
 		if tok.ExpiresIn == saved+1 {
-			newer++ // killed after the rename, before the report
+			newer++ // the program was killed after the rename and before the report
 			saved++
 		}
 		require.Equal(t, saved, tok.ExpiresIn, "what was saved is not lost")
@@ -55,7 +55,7 @@ func TestFile_killed_while_saving(t *testing.T) {
 	t.Logf("%d kills: %d while writing, %d between rename and report; %d tokens saved", kills, inWrite, newer, saved)
 }
 
-// saveForEver saves whole tokens and reports their numbers, from FIRST on.
+// saveForEver saves complete tokens and reports their numbers, starting with FIRST.
 func saveForEver(t *testing.T, dir string) {
 	f := fileAt(t, filepath.Join(dir, "token.json"))
 	first, err := strconv.ParseInt(os.Getenv("FIRST"), 10, 64)
@@ -68,8 +68,9 @@ func saveForEver(t *testing.T, dir string) {
 	}
 }
 
-// killWhileSaving starts a program that saves, and kills it after its first save, as soon
-// as it writes again. It returns the last number that the program reported.
+// killWhileSaving starts a program that saves tokens. It kills the program after the
+// first save, as soon as the next write begins. It returns the last number that the
+// program reported.
 func killWhileSaving(t *testing.T, dir string, saved int64) int64 {
 	t.Helper()
 	c := child(t, dir, fmt.Sprint("FIRST=", saved+1))

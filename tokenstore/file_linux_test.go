@@ -20,8 +20,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// inMount runs the present test in a child that has a small file system to itself. It
-// returns the directory there, or "" in the parent. The file system ends with the child.
+// inMount runs the present test again in a child process, with a small file system of its
+// own. It returns the directory of that file system, or "" in the parent. The file system
+// ends with the child.
 func inMount(t *testing.T, pages int) string {
 	dir := childDir(t)
 	if dir == "" {
@@ -102,7 +103,7 @@ func TestFile_full_disk(t *testing.T) {
 		tok, err := src.Token()
 		require.NoError(t, err, "it is handed out, saved or not")
 		assert.NotEqual(t, access, tok.AccessToken)
-		// Shutdown saves what is unsaved, or says that it can't.
+		// Shutdown saves an unsaved token, or returns an error if it can't.
 		err = provider.Shutdown(t.Context())
 		assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
 		assert.ErrorContains(t, err, "no space left on device")
@@ -123,7 +124,7 @@ func TestFile_full_disk(t *testing.T) {
 	})
 }
 
-// TestFile_read_only_file_system can be loaded from, and nothing else.
+// TestFile_read_only_file_system: on a read-only file system only loads succeed.
 func TestFile_read_only_file_system(t *testing.T) {
 	dir := inMount(t, 16)
 	if dir == "" {
@@ -143,7 +144,8 @@ func TestFile_read_only_file_system(t *testing.T) {
 	assert.ErrorIs(t, f.DeleteToken(t.Context()), syscall.EROFS)
 }
 
-// TestFile_mounted_by_itself is a bind mount of the file alone, which can't be replaced.
+// TestFile_mounted_by_itself uses a bind mount of only the file. Such a file can't be
+// replaced by a rename.
 func TestFile_mounted_by_itself(t *testing.T) {
 	dir := inMount(t, 16)
 	if dir == "" {

@@ -32,9 +32,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// In the tests below 4 processes share the token files of several users. The platform, in
-// the parent, rotates refresh tokens and ends a login when an old one is used. Tokens live
-// for a second and are due after half of it.
+// In the tests below, 4 processes share the token files of several users. The platform
+// runs in the parent. It rotates refresh tokens, and ends a login when a used one is sent
+// again. Tokens live for a second and are due after half of it.
 const (
 	processes  = 4
 	goroutines = 100 // of each process, on the first user's file
@@ -44,7 +44,7 @@ const (
 	processHeader = "X-Test-Process"
 )
 
-// party is the platform, what it has done, and the processes.
+// party is the platform with its records, and the processes.
 type party struct {
 	t        *testing.T
 	dir      string
@@ -57,31 +57,31 @@ type party struct {
 	gate sync.RWMutex
 
 	mu        sync.Mutex
-	waiting   map[*http.Request]arrival // at the gate
+	waiting   map[*http.Request]arrival // requests that wait at the gate
 	logins    []*login
 	byRefresh map[string]*login
 	refused   []string
 	dead      map[string]bool
-	seen      map[string]bool // access tokens that goroutines were given
+	seen      map[string]bool // all access tokens that goroutines were given
 	children  map[string]*process
 }
 
 // login is what the platform knows of a user's login.
 type login struct {
 	user      int
-	refresh   string // the one in force
+	refresh   string // the valid refresh token
 	issuedAt  time.Time
-	by        string // the process that it was issued to
+	by        string // the process that got this refresh token
 	refreshes int
 	access    map[string]bool
-	soonest   time.Duration // between an answer and the next request
+	soonest   time.Duration // the shortest time between an answer and the next request
 	takenOver chan struct{} // closed by the next refresh; may be nil
 }
 
 // arrival is a refresh request.
 type arrival struct {
 	by    string
-	login *login // nil: a refresh token that is not in force
+	login *login // nil: the refresh token is not valid
 	at    time.Time
 }
 
@@ -116,7 +116,7 @@ func newParty(t *testing.T, users int) *party {
 	return p
 }
 
-// ServeHTTP is the platform's token endpoint, watched.
+// ServeHTTP is the platform's token endpoint. It records the requests.
 func (p *party) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	at := time.Now()
 	body, err := io.ReadAll(r.Body)
@@ -137,7 +137,7 @@ func (p *party) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Write(answer.Body.Bytes())
 }
 
-// refresh has the platform answer a request once the gate is open.
+// refresh lets the platform answer a request once the gate is open.
 func (p *party) refresh(r *http.Request, a arrival) *httptest.ResponseRecorder {
 	p.mu.Lock()
 	p.waiting[r] = a
@@ -148,7 +148,7 @@ func (p *party) refresh(r *http.Request, a arrival) *httptest.ResponseRecorder {
 	defer p.mu.Unlock()
 	delete(p.waiting, r)
 	if p.dead[a.by] {
-		panic(http.ErrAbortHandler) // its request never reached the platform
+		panic(http.ErrAbortHandler) // as if the request had not reached the platform
 	}
 	answer := httptest.NewRecorder()
 	p.platform.ServeHTTP(answer, r)
@@ -220,7 +220,7 @@ func (p *party) allRefreshed() bool {
 	return !slices.ContainsFunc(p.logins, func(l *login) bool { return l.refreshes == 0 })
 }
 
-// end lets all processes come to an end and checks what is left.
+// end lets all processes finish, and checks the files.
 func (p *party) end() (refreshes int) {
 	for _, c := range p.children {
 		c.stdin.Close()
@@ -284,8 +284,8 @@ func (n named) RoundTrip(r *http.Request) (*http.Response, error) {
 	return n.base.RoundTrip(r)
 }
 
-// beProcess is one of the processes. It asks for tokens until its input is closed, and
-// then shuts down in an orderly way.
+// beProcess is the main function of each process. It asks for tokens until its input is
+// closed, and then shuts down gracefully.
 func beProcess(t *testing.T, dir string) {
 	provider := providerOf(t, os.Getenv("URL"), os.Getenv("NAME"))
 	users, err := strconv.Atoi(os.Getenv("USERS"))
@@ -311,7 +311,7 @@ func beProcess(t *testing.T, dir string) {
 	require.NoError(t, provider.Shutdown(contextFor(t, patience)))
 }
 
-// askForTokens reports each token that nobody in this process has seen.
+// askForTokens reports each token that is new to this process.
 func askForTokens(ctx context.Context, t *testing.T, src oauth2.TokenSource, seen *sync.Map) {
 	for ctx.Err() == nil {
 		tok, err := src.Token()
@@ -325,8 +325,8 @@ func askForTokens(ctx context.Context, t *testing.T, src oauth2.TokenSource, see
 	}
 }
 
-// TestFile_shared_by_processes has 4 processes with 100 goroutines each on one file, and
-// with some more on each of many others.
+// TestFile_shared_by_processes runs 4 processes. Each has 100 goroutines on one file, and
+// a few more on each of many other files.
 func TestFile_shared_by_processes(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)
@@ -343,19 +343,20 @@ func TestFile_shared_by_processes(t *testing.T) {
 	time.Sleep(duration)
 	require.Eventually(t, p.allRefreshed, patience, 20*time.Millisecond, "tokens that are due are not refreshed")
 	refreshes := p.end()
-	// The last token of each user may have come too late for anybody, and on a slow
-	// machine others, too.
+	// The last token of each user may come too late to be used. On a slow machine this is
+	// also true of others.
 	assert.GreaterOrEqual(t, len(p.seen), (refreshes-users)/2, "tokens are refreshed that nobody has")
 	t.Logf("%d users, %d processes: %d refreshes in about %v", users, processes, refreshes, duration)
 }
 
-// TestFile_processes_are_killed kills one process after the other, in turn
+// TestFile_processes_are_killed kills one process after another and starts a new one. It
+// alternates between two moments:
 //
-//   - while its refresh request is under way and has not reached the platform, and
-//   - as soon as the new token is in the file, while the lock may still be held,
+//   - a refresh request has been sent and has not reached the platform;
+//   - the new token has just been saved, and the lock may still be held.
 //
-// and starts another. In both cases every token that the platform has granted is already
-// saved. TestFile_killed_before_the_save covers a death between grant and save.
+// In both cases every token that the platform has issued is already saved.
+// TestFile_killed_before_the_save covers a death between issue and save.
 func TestFile_processes_are_killed(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)
@@ -398,7 +399,7 @@ func TestFile_processes_are_killed(t *testing.T) {
 		kills, users, refreshes, slowest.Round(time.Millisecond))
 }
 
-// stopBeforeRequest closes the gate and returns a request that waits there.
+// stopBeforeRequest closes the gate and returns a request that waits at it.
 func (p *party) stopBeforeRequest() arrival {
 	p.gate.Lock()
 	p.awaitSaves()
@@ -416,8 +417,8 @@ func (p *party) stopBeforeRequest() arrival {
 	return arrival{}
 }
 
-// stopAfterSave closes the gate while a token is being saved, and returns the
-// process that has saved it.
+// stopAfterSave closes the gate while a token is being saved. It returns the process that
+// has saved it.
 func (p *party) stopAfterSave() string {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p.gate.Lock()
@@ -430,8 +431,8 @@ func (p *party) stopAfterSave() string {
 	return ""
 }
 
-// awaitSaves waits until the files hold all tokens that were granted. It returns the login
-// whose token came last, or nil if it had to wait for none.
+// awaitSaves waits until the files contain all issued tokens. It returns the login whose
+// token was saved last, or nil if all were saved before.
 func (p *party) awaitSaves() (last *login) {
 	end := time.Now().Add(patience)
 	for _, l := range p.logins {
@@ -448,9 +449,10 @@ func (p *party) awaitSaves() (last *login) {
 	return last
 }
 
-// TestFile_killed_before_the_save shows the loss that no client can prevent: a process dies
-// when the platform has taken its refresh token and the new one is saved nowhere. The next
-// use of the old one looks like theft, and the platform ends the login. The error says so.
+// TestFile_killed_before_the_save shows a loss that no client can prevent. A process dies
+// after the platform has rotated its refresh token, and before the new one is saved. The
+// next use of the old token looks like theft, so the platform ends the login. The error
+// says so.
 func TestFile_killed_before_the_save(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)

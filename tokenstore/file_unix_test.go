@@ -23,7 +23,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestFile_modes sets a umask that takes no right away.
+// TestFile_modes sets umask 0, which removes no permissions.
 func TestFile_modes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := filepath.Join(t.TempDir(), "not", "there")
@@ -42,15 +42,15 @@ func TestFile_modes(t *testing.T) {
 	}
 }
 
-// TestUnsafeFileError arranges token files that are refused. Every error names the path,
-// its mode and a remedy.
+// TestUnsafeFileError creates token files that must be refused. Every error names the
+// path, the mode and a remedy.
 func TestUnsafeFileError(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		arrange func(t *testing.T, path string)
 		reason  string
-		mode    string // in the text
-		saves   bool   // a save repairs it
+		mode    string // the mode in the error's text
+		saves   bool   // whether a save repairs the file
 	}{
 		{"group reads", chmod(0o640), "is open to others", "0640", true},
 		{"others read", chmod(0o604), "is open to others", "0604", true},
@@ -68,7 +68,7 @@ func TestUnsafeFileError(t *testing.T) {
 			require.NoError(t, os.Remove(path))
 			require.NoError(t, os.Mkdir(path, 0o700))
 		}, "is not a regular file", "0700", false},
-		{"named pipe", func(t *testing.T, path string) { // opening it would wait for a writer
+		{"named pipe", func(t *testing.T, path string) { // opening it would block until a writer comes
 			require.NoError(t, os.Remove(path))
 			require.NoError(t, syscall.Mkfifo(path, 0o600))
 		}, "is not a regular file", "0600", false},
@@ -110,7 +110,7 @@ func TestUnsafeFileError(t *testing.T) {
 				} else {
 					check(err)
 				}
-				// A token source tells its caller as much.
+				// A token source returns the same error.
 				_, err = newProvider(t, "http://127.0.0.1:1", nil).StoredTokens(f).Token()
 				assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
 				check(err)
@@ -152,7 +152,7 @@ func TestFile_safe_directories(t *testing.T) {
 	}
 }
 
-// TestFile_leftover_open_to_others finds a temporary file that others can read.
+// TestFile_leftover_open_to_others: there is already a temporary file that others can read.
 func TestFile_leftover_open_to_others(t *testing.T) {
 	f := newFile(t)
 	require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "old"}))
@@ -170,7 +170,7 @@ func TestFile_leftover_open_to_others(t *testing.T) {
 	assert.Equal(t, os.FileMode(0o600), info.Mode())
 }
 
-// TestUnsafeFileError_beside_the_token arranges what must not stand beside a token file.
+// TestUnsafeFileError_beside_the_token creates unsafe files next to the token file.
 func TestUnsafeFileError_beside_the_token(t *testing.T) {
 	for _, c := range []struct {
 		name    string
@@ -229,7 +229,7 @@ func TestUnsafeFileError_beside_the_token(t *testing.T) {
 	}
 }
 
-// giveAway makes a file another user's.
+// giveAway makes another user the owner of a file.
 func giveAway(t *testing.T, path string) {
 	t.Helper()
 	if err := os.Chown(path, 12345, -1); err != nil {
@@ -237,8 +237,8 @@ func giveAway(t *testing.T, path string) {
 	}
 }
 
-// TestFile_of_root_in_a_users_directory is "sudo program": the files that root leaves
-// behind would shut the user out.
+// TestFile_of_root_in_a_users_directory imitates "sudo program": the user could not open
+// the files that root would leave behind.
 func TestFile_of_root_in_a_users_directory(t *testing.T) {
 	home := t.TempDir()
 	giveAway(t, home)
@@ -289,8 +289,8 @@ func TestWithMountedVolume(t *testing.T) {
 	}
 }
 
-// TestFile_many_savers lets savers meet at the temporary file, not only in the queue of
-// one File.
+// TestFile_many_savers uses several Files, so that savers compete for the temporary file
+// and not only in the queue of one File.
 func TestFile_many_savers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.json")
 	var wg sync.WaitGroup
@@ -310,7 +310,7 @@ func TestFile_many_savers(t *testing.T) {
 	assert.Equal(t, []string{"- token.json"}, listing(t, filepath.Dir(path)))
 }
 
-// TestFile_failed_write runs in a child whose files may not grow beyond 1000 bytes.
+// TestFile_failed_write runs in a child process whose files cannot grow beyond 1000 bytes.
 func TestFile_failed_write(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		f := fileAt(t, filepath.Join(dir, "token.json"))
@@ -318,7 +318,7 @@ func TestFile_failed_write(t *testing.T) {
 		signal.Ignore(syscall.SIGXFSZ)
 		var limit syscall.Rlimit
 		require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit))
-		defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, new(limit)) // for package testing's own files
+		defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, new(limit)) // because package testing writes files too
 		limit.Cur = 1000
 		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
 		err := f.SaveToken(t.Context(), &oauth2.Token{AccessToken: strings.Repeat("hush", 1000)})
@@ -334,8 +334,8 @@ func TestFile_failed_write(t *testing.T) {
 	inChild(t, t.TempDir(), nil)
 }
 
-// TestFile_wait_for_the_lock ends with the context, whether the holder is the same File
-// or another one.
+// TestFile_wait_for_the_lock: a wait for the lock ends with its context, whether the same
+// File holds the lock or another one.
 func TestFile_wait_for_the_lock(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.json")
 	f, other := fileAt(t, path), fileAt(t, path)
@@ -350,8 +350,8 @@ func TestFile_wait_for_the_lock(t *testing.T) {
 	lock(t, other)()
 }
 
-// TestFile_lock_is_shared lets one File hold the lock nearly all the time. Another File
-// must get it in between.
+// TestFile_lock_is_shared: one File holds the lock nearly all the time. Another File must
+// still get it in between.
 func TestFile_lock_is_shared(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.json")
 	greedy, modest := fileAt(t, path), fileAt(t, path)

@@ -25,13 +25,13 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// hold is the lifetime of locks. No store of this package looks at it.
+// hold is the lifetime of locks. The stores of this package ignore it.
 const hold = time.Minute
 
 // patience is how long a call may take on a slow machine.
 const patience = time.Minute
 
-// fileAt skips the test on systems without File.
+// fileAt returns a File at path. It skips the test on systems without File.
 func fileAt(t testing.TB, path string, opts ...tokenstore.FileOption) *tokenstore.File {
 	t.Helper()
 	f, err := tokenstore.NewFile(path, opts...)
@@ -99,13 +99,14 @@ func child(t *testing.T, dir string, env ...string) *exec.Cmd {
 	return c
 }
 
-// ofTesting reports whether a line of a child's output is package testing's own. With
-// -cover there are two.
+// ofTesting reports whether package testing wrote a line of a child's output. With -cover
+// there are two such lines.
 func ofTesting(line string) bool {
 	return line == "PASS" || strings.HasPrefix(line, "coverage: ")
 }
 
-// inChild runs the present test as a child and fails, or skips, if that does.
+// inChild runs the present test in a child process. If the child fails or skips, so does
+// the test.
 func inChild(t *testing.T, dir string, attr *syscall.SysProcAttr) {
 	t.Helper()
 	c := child(t, dir)
@@ -121,7 +122,8 @@ func inChild(t *testing.T, dir string, attr *syscall.SysProcAttr) {
 	}
 }
 
-// skip skips a test for something that the machine lacks, unless nothing may be skipped.
+// skip skips a test because the machine lacks something. If skips are forbidden, it fails
+// the test instead.
 func skip(t *testing.T, format string, args ...any) {
 	t.Helper()
 	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
@@ -130,11 +132,11 @@ func skip(t *testing.T, format string, args ...any) {
 	t.Skipf(format, args...)
 }
 
-// long reports whether tests run for as long as they do in continuous integration.
+// long reports whether tests run as long as in continuous integration.
 func long() bool { return os.Getenv("SHANGCLOUD_LONG_TESTS") == "1" }
 
-// wholeToken makes the token of a number, with a random length. checkWhole finds a part
-// that is missing or belongs to another token.
+// wholeToken returns the token with a number. Its length is random. checkWhole detects
+// parts that are missing or belong to another token.
 func wholeToken(number int64) *oauth2.Token {
 	secret := rand.Text() + strings.Repeat("x", mathrand.IntN(16<<10))
 	tok := &oauth2.Token{AccessToken: secret, TokenType: "Bearer", Expiry: time.Now().Add(time.Hour).Round(0), ExpiresIn: number}

@@ -37,8 +37,8 @@ func TestMemory_keeps_copies(t *testing.T) {
 	assert.Equal(t, "at", got.AccessToken)
 }
 
-// lockingStores are those of this package whose locks live in the process or the
-// operating system.
+// lockingStores returns the stores of this package that have locks, in the process or in
+// the operating system.
 func lockingStores(t *testing.T) []lockingStore {
 	return []lockingStore{&tokenstore.Memory{}, newFile(t)}
 }
@@ -48,7 +48,7 @@ type lockingStore interface {
 	oauth2login.TokenLocker
 }
 
-// TestLockToken_unlocked_twice must not end the lock of the next holder.
+// TestLockToken_unlocked_twice: a second unlock must not end the lock of the next holder.
 func TestLockToken_unlocked_twice(t *testing.T) {
 	for _, store := range lockingStores(t) {
 		t.Run(fmt.Sprintf("%T", store), func(t *testing.T) {

@@ -14,8 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// unclicked are the ways in which a page makes a browser send requests although nobody
-// clicks. {} stands for the address.
+// unclicked lists ways in which a page makes a browser send a request without a click. {}
+// stands for the address.
 var unclicked = map[string]string{
 	"image":           `<img src="{}">`,
 	"image button":    `<input type=image src="{}">`,
@@ -49,14 +49,15 @@ var unclicked = map[string]string{
 	"modulepreload":   `<link rel=modulepreload href="{}">`,
 }
 
-// ahead are those of which Chromium sends none to another site whose cookies it has.
+// ahead lists ways to prefetch or prerender an address. Chromium ignores them for another
+// site if it has cookies of that site.
 var ahead = map[string]string{
 	"speculation rules: prefetch":  `<script type=speculationrules>{"prefetch": [{"urls": ["{}"], "eagerness": "immediate"}]}</script>`,
 	"speculation rules: prerender": `<script type=speculationrules>{"prerender": [{"urls": ["{}"], "eagerness": "immediate"}]}</script>`,
 }
 
-// hostilePage requests each address "to" of its query in all these ways. It adds the way
-// to the address.
+// hostilePage requests each address in the query parameter "to", in all these ways. It
+// appends the name of the way to the address.
 func hostilePage(query url.Values) string {
 	var page strings.Builder
 	page.WriteString(`<!DOCTYPE html><link rel=icon href="data:,"><body>`)
@@ -70,8 +71,8 @@ func hostilePage(query url.Values) string {
 	return page.String()
 }
 
-// Nobody clicks, so no login starts, and none ends, whoever serves the page. The login
-// under way finishes.
+// Nobody clicks. So no login starts or ends, whichever site serves the page, and the
+// pending login can still finish.
 func TestHostilePage(t *testing.T) {
 	t.Parallel()
 	answers := make(chan *http.Response, 1000)

@@ -36,7 +36,7 @@ func TestSignInOverHTTPS(t *testing.T) {
 	}
 }
 
-// The login's cookie needs each of its attributes: with a wrong one the login fails.
+// Each attribute of the login's cookie is necessary: if one is wrong, the login fails.
 func TestFaultyCookies(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

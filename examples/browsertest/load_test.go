@@ -10,8 +10,9 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// servePages serves a page with links. The channel receives a value for each request
-// for /next that a browser makes ahead of a click; its answer is an error.
+// servePages serves a page with links. The returned channel receives a value for each
+// request for /next that the browser sends before a click (prefetch). Such a request is
+// answered with an error.
 func servePages(t *testing.T) (home string, ahead chan struct{}) {
 	t.Helper()
 	ahead = make(chan struct{}, 10)

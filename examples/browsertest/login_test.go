@@ -89,7 +89,8 @@ func TestTwoTabs(t *testing.T) {
 	}
 }
 
-// After the login, the browser asks for its callback again. So does a stranger's.
+// After the login, the browser requests its callback again. Then another person's browser
+// requests it too.
 func TestCallbackAgain(t *testing.T) {
 	t.Parallel()
 	s, b := newSite(t), newPerson(t)
@@ -119,14 +120,15 @@ func TestBack(t *testing.T) {
 		assert.NotContains(t, entry.URL, "code=")
 	}
 
-	// The person agrees again, on the consent page of the finished login.
+	// The person presses "allow" again on the consent page of the finished login.
 	b.forward()
 	assert.Equal(t, consent, b.text("h1"))
 	b.click(allow)
 	assert.NotEqual(t, noLonger, b.text("h1"))
 }
 
-// The page of a failed callback stays in the history. It does no harm there.
+// The page of a failed callback stays in the browser's history. Going back to it does no
+// harm.
 func TestBackToFailedCallback(t *testing.T) {
 	t.Parallel()
 	s, b := newSite(t), newPerson(t)
@@ -154,7 +156,7 @@ func TestCookiesDisabled(t *testing.T) {
 	assert.Empty(t, b.cookies())
 }
 
-// After five minutes the store, or the browser, no longer has the login.
+// After five minutes, the store or the browser has dropped the login.
 func TestExpiredLogin(t *testing.T) {
 	t.Parallel()
 	for name, expire := range map[string]func(site, *tab){

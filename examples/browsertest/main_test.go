@@ -29,7 +29,8 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// unavailable skips a test whose program is missing. SHANGCLOUD_NO_SKIP=1 makes it fail.
+// unavailable skips a test because a program is missing. With SHANGCLOUD_NO_SKIP=1 the
+// test fails instead.
 func unavailable(t *testing.T, reason string) {
 	t.Helper()
 	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
@@ -46,8 +47,8 @@ var (
 	startErr error
 )
 
-// sharedBrowser returns the one browser of all tests. Each person in it has cookies of
-// their own.
+// sharedBrowser returns the browser that all tests share. Each person in it has separate
+// cookies.
 func sharedBrowser(t *testing.T) context.Context {
 	t.Helper()
 	options := browserOptions(t)
@@ -62,8 +63,8 @@ func sharedBrowser(t *testing.T) context.Context {
 	return chromium
 }
 
-// browserOptions are chromedp's defaults, and what the tests need: Chromium accepts the
-// tests' certificate, and names that end in .test are this machine.
+// browserOptions returns chromedp's defaults with additions for the tests: Chromium
+// accepts the tests' certificate, and resolves names that end in .test to this machine.
 func browserOptions(t *testing.T) []chromedp.ExecAllocatorOption {
 	t.Helper()
 	program := ""
@@ -88,7 +89,7 @@ func browserOptions(t *testing.T) []chromedp.ExecAllocatorOption {
 		chromedp.Flag("ignore-certificate-errors-spki-list", base64.StdEncoding.EncodeToString(key[:])),
 	)
 	if os.Geteuid() == 0 {
-		options = append(options, chromedp.NoSandbox) // Chromium demands it.
+		options = append(options, chromedp.NoSandbox) // Chromium refuses to run without it.
 	}
 	return options
 }

@@ -34,8 +34,8 @@ func newMultiprovider(t *testing.T) (home string) {
 	return strings.TrimSpace(strings.TrimPrefix(lines.Text(), "Open"))
 }
 
-// Each provider alone gives an account of its own. A person who links the others has
-// one account, with each of them.
+// A login with each provider alone creates a separate account. If a person links the
+// other providers, all of them lead to one account.
 func TestLinkedProviders(t *testing.T) {
 	t.Parallel()
 	home, b := newMultiprovider(t), newPerson(t)
@@ -51,7 +51,7 @@ func TestLinkedProviders(t *testing.T) {
 
 	b.visit(home)
 	b.click(`a[href^="/login/shangcloud"]`)
-	b.choose(`label:nth-of-type(2) input`) // somebody else than above
+	b.choose(`label:nth-of-type(2) input`) // a different person than above
 	b.click(allow)
 	account := b.text("main code")
 	for i, p := range providers[1:] {

@@ -24,7 +24,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// serveByNginx is [serve] by nginx, with its default limits for headers.
+// serveByNginx is like [serve], but nginx serves the handler, with its default limits for
+// headers.
 func serveByNginx(t *testing.T, host string, handler http.Handler) string {
 	t.Helper()
 	nginx, err := exec.LookPath("nginx")
@@ -100,7 +101,8 @@ http {
 // flood is how many requests an attacker makes.
 const flood = 400
 
-// nginx refuses large headers. After 400 requests of a hostile page a login works.
+// nginx refuses large headers. A login still works after a hostile page has made 400
+// requests.
 func TestNginxFloodOfFetches(t *testing.T) {
 	t.Parallel()
 	answers := make(chan *http.Response, 2*flood)
@@ -133,8 +135,9 @@ func TestNginxFloodOfFetches(t *testing.T) {
 	b.login(s)
 }
 
-// Older browsers do not say what a request is for, so each of the 400 starts a login. All
-// begin at once: none has a cookie of another. A login after that works.
+// Older browsers do not send Sec-Fetch headers, so each of the 400 requests starts a
+// login. All are sent at once, so none carries a cookie of another. A login after that
+// still works.
 func TestNginxFloodOfStarts(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]*oauth2login.Options{
@@ -182,7 +185,7 @@ func startAll(t *testing.T, address string) []*http.Cookie {
 	return all
 }
 
-// keep gives the browser cookies, as answers of the application do.
+// keep stores cookies in the browser, as if the application had set them.
 func (b *tab) keep(s site, cookies []*http.Cookie) {
 	b.t.Helper()
 	params := storage.SetCookiesParams{BrowserContextID: chromedp.FromContext(b.ctx).BrowserContextID}

@@ -28,7 +28,7 @@ func (b *tab) speak(language string) {
 	call(b, emulation.SetUserAgentOverride, emulation.SetUserAgentOverrideParams{UserAgent: agent, AcceptLanguage: language})
 }
 
-// prefer sets the colours that the person likes: "light" or "dark".
+// prefer sets the person's preferred color scheme: "light" or "dark".
 func (b *tab) prefer(scheme string) {
 	b.t.Helper()
 	call(b, emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{
@@ -174,8 +174,8 @@ func (b *tab) tabTo(selector string) {
 	require.Fail(b.t, "the keyboard does not reach "+selector)
 }
 
-// axe-core checks each page. The dark colours are checked for their contrast only, as
-// everything else is equal.
+// axe-core checks each page. In the dark color scheme only the contrast is checked,
+// because everything else is the same.
 func TestAccessibility(t *testing.T) {
 	t.Parallel()
 	axe, err := os.ReadFile("node_modules/axe-core/axe.min.js")
@@ -193,7 +193,7 @@ func TestAccessibility(t *testing.T) {
 					r.violations.flatMap(v => v.nodes.map(n => v.id + ": " + n.html + " " + n.failureSummary)))`, chromedp.EvalAwaitPromise))
 				assert.Empty(t, found, name)
 			})
-			// A fault of ours shows that axe-core finds faults.
+			// A deliberate fault shows that axe-core detects faults.
 			found := do(b, chromedp.Evaluate[int](`document.querySelector("h1").style = "color: #888; background: #777";
 				axe.run(document, {runOnly: ["color-contrast"]}).then(r => r.violations.filter(v => v.id === "color-contrast").length)`, chromedp.EvalAwaitPromise))
 			assert.Equal(t, 1, found)
@@ -201,7 +201,7 @@ func TestAccessibility(t *testing.T) {
 	}
 }
 
-// The pictures in docs/ show today's pages.
+// The pictures in docs/ show the present pages.
 func TestScreenshots(t *testing.T) {
 	t.Parallel()
 	for language, suffix := range map[string]string{"en-US": ".en", "zh-CN": ".zh-CN"} {
@@ -221,9 +221,10 @@ func TestScreenshots(t *testing.T) {
 	}
 }
 
-// pictures takes pictures of the whole page, at twice its size, in light colours and in dark
-// ones. With -update it writes the files. Without, it compares the sizes: the height
-// roughly, as it changes with the fonts. It compares no pixels, for the same reason.
+// pictures takes full-page screenshots at twice the size, in the light and in the dark
+// color scheme. With -update it writes the files. Otherwise it compares only the sizes,
+// and the height only roughly, because the height depends on the fonts. Pixels depend on
+// the fonts too, so they are not compared.
 func pictures(t *testing.T, b *tab, name string, width int64, options ...chromedp.EmulateViewportOption) {
 	t.Helper()
 	options = append(options, chromedp.EmulateScale(2))

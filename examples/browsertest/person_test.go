@@ -22,23 +22,23 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// limit bounds one step of a person. It is generous, for slow machines.
+// limit bounds the time of one step. It is generous, for slow machines.
 const limit = 2 * time.Minute
 
-// tab is a tab of a person's browser. Its methods do what the person does. A method
-// that leads to another page returns when that page is complete.
+// tab is a browser tab that a person uses. Its methods are the person's actions. A method
+// that leads to another page returns when that page has loaded.
 type tab struct {
 	t   *testing.T
 	ctx context.Context
 
-	faulty bool // the test expects complaints of the browser
+	faulty bool // errors in the browser's console are expected
 
 	events chan struct{} // holds a value when a page came, or became complete
 
 	mu         sync.Mutex
 	pages      int          // how many pages the tab has shown
 	page       cdp.LoaderID // identifies the page that the tab shows
-	refreshing cdp.LoaderID // the last page whose header Refresh leads to another
+	refreshing cdp.LoaderID // the last page with a Refresh header that leads to another page
 	requests   []string     // the URL of each request for a page, redirects included
 	complaints []string     // from the browser's console
 }
@@ -100,7 +100,7 @@ func (b *tab) notice(event any) {
 	case *runtime.EventConsoleAPICalled:
 		b.complaints = append(b.complaints, string(e.Type)+" of a script")
 	case *cdplog.EventEntryAdded:
-		// The status of an error page is no reason to complain.
+		// Chromium logs an error page's status as an error. That is not a fault.
 		ofPage := len(b.requests) > 0 && e.Entry.URL == b.requests[len(b.requests)-1]
 		if !ofPage || !strings.HasPrefix(e.Entry.Text, "Failed to load resource: the server responded with a status of") {
 			b.complaints = append(b.complaints, e.Entry.Text+" "+e.Entry.URL)
@@ -108,7 +108,7 @@ func (b *tab) notice(event any) {
 	}
 }
 
-// wake lets load look at the page again.
+// wake makes load check the page again.
 func (b *tab) wake() {
 	select {
 	case b.events <- struct{}{}:
@@ -134,12 +134,12 @@ func do[T any](b *tab, action chromedp.Action[T]) T {
 	return result
 }
 
-// load takes a step that leads to another page. It waits until that page is complete,
-// and returns the page's status.
+// load takes a step that leads to another page. It waits until that page has loaded, and
+// returns the page's status.
 //
 // It does not wait for a response, as [chromedp.RunResponse] does. A page from the
-// back/forward cache has no response. And RunResponse returns none if a prefetch begins
-// during the step: it takes the prefetch's request for the page's.
+// back/forward cache has no response. And if a prefetch begins during the step,
+// RunResponse mistakes the prefetch for the page's request and returns no response.
 func (b *tab) load(step chromedp.Action[chromedp.Void]) int {
 	b.t.Helper()
 	b.mu.Lock()
@@ -160,8 +160,9 @@ func (b *tab) load(step chromedp.Action[chromedp.Void]) int {
 	}
 }
 
-// status returns the status of the page, or 0 if there has been no other page since
-// the number of pages was before, if the page is not complete, or leads to another.
+// status returns the status of the page. It returns 0 while there is no new page, that
+// is, no more pages than before. It also returns 0 if the page has not loaded yet or
+// redirects to another one.
 func (b *tab) status(ctx context.Context, before int) int {
 	b.mu.Lock()
 	arrived := b.pages > before && b.page != b.refreshing
@@ -177,7 +178,7 @@ func (b *tab) status(ctx context.Context, before int) int {
 	return status
 }
 
-// visit is for a URL that the person types.
+// visit opens a URL that the person types.
 func (b *tab) visit(address string) int {
 	b.t.Helper()
 	return b.load(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
@@ -221,10 +222,11 @@ func (b *tab) write(selector, text string) {
 	do(b, chromedp.KeyEvent(text))
 }
 
-// ask evaluates a JavaScript expression; e is the element that the CSS selector finds.
+// ask evaluates a JavaScript expression in which e is the element that the CSS selector
+// finds.
 //
-// The element queries of chromedp are not used: they know no page that came from the
-// back/forward cache, and wait for one in vain.
+// It does not use the element queries of chromedp. On a page from the back/forward cache
+// they find nothing and wait for ever.
 func ask[T any](b *tab, selector, expression string) T {
 	b.t.Helper()
 	const script = `(e => { if (!e) throw new Error("no element " + %[1]q); return %[2]s })(document.querySelector(%[1]q))`
@@ -286,7 +288,7 @@ func (b *tab) move(by int64) {
 	}))
 }
 
-// reload is the browser's reload button. It sends a form again.
+// reload is the browser's reload button. It submits a form again.
 func (b *tab) reload() int {
 	b.t.Helper()
 	return b.load(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {

@@ -105,9 +105,9 @@ const (
 	platformHost = "accounts.platform.test"
 )
 
-// newSecureSite runs the application and the platform as in production: over https, each
-// on a host of its own, the application behind a proxy. Each answer of the application
-// goes through change, if that is not nil.
+// newSecureSite runs the application and the platform as in production: over https, on
+// separate hosts, with the application behind a proxy. If change is not nil, it is called
+// for each answer of the application.
 func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 	t.Helper()
 	states := new(states)
@@ -117,7 +117,7 @@ func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 }
 
 // newSiteBehind is [newSecureSite] with another way to serve the application, and with
-// options. The site has no states.
+// options. The states field of the site is not set.
 func newSiteBehind(t *testing.T, serveApp func(*testing.T, string, http.Handler) string,
 	change func(*http.Response) error, options *oauth2login.Options) site {
 	t.Helper()
@@ -143,7 +143,7 @@ func newSiteBehind(t *testing.T, serveApp func(*testing.T, string, http.Handler)
 	return s
 }
 
-// replace gives an answer of the application another body, and no other headers.
+// replace replaces the body of an application's answer. It keeps the other headers.
 func replace(r *http.Response, contentType, body string) {
 	r.Body.Close()
 	r.StatusCode, r.ContentLength = http.StatusOK, -1
@@ -151,7 +151,7 @@ func replace(r *http.Response, contentType, body string) {
 	r.Body = io.NopCloser(strings.NewReader(body))
 }
 
-// newTransport accepts the tests' certificate. Every host is this machine.
+// newTransport accepts the tests' certificate, and sends every request to this machine.
 func newTransport(t *testing.T) *http.Transport {
 	t.Helper()
 	roots := x509.NewCertPool()

@@ -62,15 +62,15 @@ func run(ctx context.Context, addr, states string) error {
 	return webapp.RunCopies(ctx, addr, os.Getenv, os.Stdout, share)
 }
 
-// sharing returns the options for -states. What it opens stays open until the program
-// ends.
+// sharing returns the options for -states. Connections that it opens stay open until the
+// program ends.
 func sharing(ctx context.Context, states string) (*oauth2login.Options, error) {
 	kind, _, _ := strings.Cut(states, ":")
 	switch kind {
 	case "redis", "rediss":
 		options, err := redis.ParseURL(states)
 		if err != nil {
-			return nil, errors.New("-states: not the URL of a Redis") // it may hold a password
+			return nil, errors.New("-states: not the URL of a Redis") // the URL may contain a password: do not print it
 		}
 		options.ContextTimeoutEnabled = true
 		return &oauth2login.Options{States: redisstore.NewStates(redis.NewClient(options))}, nil
@@ -93,7 +93,8 @@ func sharing(ctx context.Context, states string) (*oauth2login.Options, error) {
 	return nil, fmt.Errorf("-states: %q is none of sealed, redis://…, postgres://…, memory", kind)
 }
 
-// stateKeys returns the keys of SHANGCLOUD_STATE_KEYS. Copies in one process need none.
+// stateKeys returns the keys of SHANGCLOUD_STATE_KEYS. If that and SHANGCLOUD_CLIENT_ID
+// are empty, it returns a random key, which all copies in this process share.
 func stateKeys() (keys [][]byte, err error) {
 	list := os.Getenv("SHANGCLOUD_STATE_KEYS")
 	if list == "" && os.Getenv("SHANGCLOUD_CLIENT_ID") == "" {

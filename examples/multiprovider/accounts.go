@@ -15,7 +15,8 @@ const (
 	maxSessions     = 10_000
 )
 
-// key names an identity: a provider, and who it is there. Nothing else does.
+// key names an identity: a provider, and the user's ID there. No other data identifies a
+// user.
 type key struct{ provider, subject string }
 
 // identity is a way to sign in to an account.
@@ -26,20 +27,20 @@ type identity struct {
 
 func (i identity) key() key { return key{i.Provider.ID, i.Subject} }
 
-// account is a person to this application.
+// account is a person's account in this application.
 type account struct {
 	id         string
-	identities []identity // never empty: nobody could sign in any more
+	identities []identity // never empty, or nobody could sign in any more
 }
 
-// session is one signed-in browser. Its fields do not change, but for notice.
+// session is one signed-in browser. Only its field notice changes.
 type session struct {
-	id      string // the browser's cookie
+	id      string // value of the browser's cookie
 	account *account
 	with    key
-	token   string // in every form: who can't read our pages can't send one
+	token   string // in every form: other sites cannot read it, so they cannot forge a form
 	ends    time.Time
-	notice  notice // for the next page
+	notice  notice // shown on the next page
 }
 
 // hasToken reports whether a form came from a page of this session.
@@ -53,9 +54,9 @@ var (
 	errLast         = errors.New("the account's last identity can't be unlinked")
 )
 
-// store keeps accounts and sessions, in memory and under one lock. With a
-// database, each method is a transaction, and owner a table whose primary key is
-// (provider, subject): an identity never belongs to two accounts.
+// store keeps accounts and sessions in memory, under one lock. With a database, each
+// method would be a transaction. owner would be a table with the primary key (provider,
+// subject), so that an identity never belongs to two accounts.
 type store struct {
 	mu       sync.Mutex
 	owner    map[key]*account
@@ -82,8 +83,9 @@ func (st *store) sessionOf(id string) *session {
 	return st.session(id)
 }
 
-// signIn starts a session of the account that has this identity, or of a new one.
-// Its ID is new: one that was planted in the browser before is worth nothing.
+// signIn starts a session of the account that has this identity, or of a new account. The
+// session ID is new. So an ID that an attacker planted in the browser before is
+// worthless.
 func (st *store) signIn(old string, p *provider, u user) (sessionID string) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -100,7 +102,7 @@ func (st *store) signIn(old string, p *provider, u user) (sessionID string) {
 			if len(st.sessions) < maxSessions {
 				break
 			}
-			delete(st.sessions, id) // any: this is not where memory runs out
+			delete(st.sessions, id) // any session, because this is a demo; the map stays bounded
 		}
 	}
 	s := &session{id: rand.Text(), account: a, with: i.key(), token: rand.Text(), ends: time.Now().Add(sessionLifetime)}
@@ -108,9 +110,9 @@ func (st *store) signIn(old string, p *provider, u user) (sessionID string) {
 	return s.id
 }
 
-// link gives the account an identity that nobody has. Session and account are
-// looked at again: while the user was at the provider, another person may have
-// signed in with this browser, or the session may have been ended.
+// link adds an identity to the account if no account has it yet. It checks session and
+// account again: while the user was at the provider, another person may have signed in
+// with this browser, or the session may have ended.
 func (st *store) link(sessionID, accountID string, p *provider, u user) (notice, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -140,7 +142,7 @@ func (st *store) linkAndSay(sessionID, accountID string, p *provider, u user) er
 	return err
 }
 
-// put adds an identity, or keeps what is new about it. The caller holds st.mu.
+// put adds an identity, or updates an existing one. The caller holds st.mu.
 func (st *store) put(a *account, i identity) {
 	at := slices.IndexFunc(a.identities, func(has identity) bool { return has.key() == i.key() })
 	if at < 0 {
@@ -150,8 +152,8 @@ func (st *store) put(a *account, i identity) {
 	st.owner[i.key()] = a
 }
 
-// unlink takes an identity from the account of s, and ends the account's other
-// sessions: whoever is to be shut out may be signed in.
+// unlink removes an identity from the account of s. It ends all other sessions of the
+// account, because someone who signed in with that identity may still be signed in.
 func (st *store) unlink(s *session, k key) error {
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -160,7 +162,7 @@ func (st *store) unlink(s *session, k key) error {
 	case st.session(s.id) == nil:
 		return errNotSignedIn
 	case st.owner[k] != a:
-		return nil // gone already, by a second click
+		return nil // already removed, by an earlier click
 	case len(a.identities) == 1:
 		return errLast
 	}

@@ -22,10 +22,10 @@ const (
 
 // app is the web application. It is safe for concurrent use.
 type app struct {
-	home      string // where browsers reach it, without a slash at the end
+	home      string // the address for browsers, without a slash at the end
 	providers []*provider
 	store     *store
-	images    string // where avatars may be: sources of the Content-Security-Policy
+	images    string // allowed sources of avatars, for the Content-Security-Policy
 	handler   http.Handler
 }
 
@@ -54,15 +54,15 @@ func newApp(home string, rows []*provider) (*app, error) {
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
-	// Browsers say where a request comes from: forms of other sites end here.
-	// The token in every form (see signedIn) covers browsers that do not.
+	// Browsers send the origin of a request, so forms of other sites are refused here.
+	// The token in every form (see signedIn) covers browsers that do not send it.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(a.foreignForm))
 	a.handler = protection.Handler(mux)
 	return a, nil
 }
 
-// shutdown waits for what was sent to the providers.
+// shutdown waits for pending requests to the providers.
 func (a *app) shutdown(ctx context.Context) error {
 	var failed error
 	for _, p := range a.providers {
@@ -71,13 +71,14 @@ func (a *app) shutdown(ctx context.Context) error {
 	return failed
 }
 
-// ServeHTTP sets what every answer has.
+// ServeHTTP sets the headers that every answer has.
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	page.SetHeaders(w, "img-src "+a.images+"; form-action 'self'; ")
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if reads && !a.https() && !strings.EqualFold(r.Host, strings.TrimPrefix(a.home, "http://")) {
-		// On localhost when the redirect URLs say 127.0.0.1: the login's cookie
-		// would be lost. (With https a proxy is between; it may change Host.)
+		// The browser is at localhost, but the redirect URLs say 127.0.0.1. The login's
+		// cookie would be lost. (With https there is a proxy in front, which may change
+		// Host.)
 		http.Redirect(w, r, a.home+r.URL.RequestURI(), http.StatusFound)
 		return
 	}
@@ -85,7 +86,7 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.handler.ServeHTTP(w, r)
 }
 
-// signedIn is for what needs a session, and checks forms.
+// signedIn wraps handlers that need a session. It checks the token of forms.
 func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
@@ -103,7 +104,7 @@ func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) 
 	}
 }
 
-// start offers all providers to sign in with.
+// start shows the first page, with a sign-in link for every provider.
 func (a *app) start(w http.ResponseWriter, r *http.Request) {
 	next := oauth2login.LocalPath(r.URL.Query().Get("next"), accountPath)
 	if a.store.sessionOf(a.cookie(r)) != nil {
@@ -117,7 +118,7 @@ func (a *app) account(w http.ResponseWriter, r *http.Request, s *session) {
 	v := accountPage{Providers: a.providers, Account: s.account.id}
 	for _, i := range a.store.identities(s.account) {
 		if source := origin(i.Avatar); !strings.HasPrefix(source, "https://") && !strings.Contains(" "+a.images+" ", " "+source+" ") {
-			i.Avatar = "" // our Content-Security-Policy would not let it be shown
+			i.Avatar = "" // our Content-Security-Policy would block it
 		}
 		v.Identities = append(v.Identities, identityView{i, i.key() == s.with})
 	}
@@ -150,7 +151,7 @@ func (a *app) notFound(w http.ResponseWriter, r *http.Request) {
 	a.showMessage(w, r, http.StatusNotFound, message{text: textsFor(r).NotFound})
 }
 
-// row is for pages of the row that a path names.
+// row wraps handlers of one provider, which the path names.
 func (a *app) row(page func(http.ResponseWriter, *http.Request, *provider)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for _, p := range a.providers {
@@ -165,8 +166,8 @@ func (a *app) row(page func(http.ResponseWriter, *http.Request, *provider)) http
 
 func (a *app) https() bool { return strings.HasPrefix(a.home, "https:") }
 
-// cookieName says, on https, that the cookie is this very host's and came over https:
-// browsers enforce it.
+// cookieName returns the name of the session cookie. On https it has the prefix __Host-:
+// browsers then accept the cookie only from this host and over https.
 func (a *app) cookieName() string {
 	if a.https() {
 		return "__Host-" + sessionCookie
@@ -187,13 +188,14 @@ func (a *app) setCookie(w http.ResponseWriter, sessionID string, lifetime time.D
 	http.SetCookie(w, &http.Cookie{
 		Name: a.cookieName(), Value: sessionID, Path: "/", MaxAge: int(lifetime.Seconds()),
 		Secure: a.https(), HttpOnly: true,
-		// Not Strict: the way back from a provider begins on another site.
+		// Not Strict: the redirect from a provider comes from another site.
 		SameSite: http.SameSiteLaxMode,
 	})
 }
 
-// leave sends the browser to a provider after a form. It is not a redirect: Chromium
-// applies form-action to all redirects after a form, wherever the provider leads.
+// leave sends the browser to a provider after a form. It does not use an HTTP redirect:
+// Chromium applies form-action to all redirects after a form, including those of the
+// provider.
 func (a *app) leave(w http.ResponseWriter, r *http.Request, p *provider, to string) {
 	w.Header().Set("Refresh", "0; url="+to)
 	a.showMessage(w, r, http.StatusOK, message{text: textsFor(r).Leaving, Provider: p.Name, Continue: to})

@@ -64,7 +64,7 @@ func (s *site) row(id string) *provider {
 	return nil
 }
 
-// browser is a person's: it keeps cookies and follows redirects.
+// browser is a person's browser: it keeps cookies and follows redirects.
 type browser struct {
 	t    *testing.T
 	http *http.Client
@@ -79,7 +79,7 @@ func newBrowser(t *testing.T) *browser {
 	return &browser{t: t, http: &http.Client{Jar: jar}, lang: "en"}
 }
 
-// answer is a page and where it was found.
+// answer is a page and its address.
 type answer struct {
 	*http.Response
 	body string
@@ -117,7 +117,7 @@ func (b *browser) post(url string, form url.Values) answer {
 	return b.do(http.MethodPost, url, form.Encode())
 }
 
-// stay opens an address without following a redirect.
+// stay requests an address without following redirects.
 func (b *browser) stay(url string) answer {
 	b.t.Helper()
 	b.http.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -127,7 +127,7 @@ func (b *browser) stay(url string) answer {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// form is what is hidden in the forms of a page, and more.
+// form returns the hidden fields of a page's forms, and more fields.
 func (a answer) form(more ...string) url.Values {
 	form := make(url.Values)
 	for _, field := range hiddenField.FindAllStringSubmatch(a.body, -1) {
@@ -139,8 +139,8 @@ func (a answer) form(more ...string) url.Values {
 	return form
 }
 
-// answerConsent answers the consent page as one of the people, or says no, and
-// returns the callback that the browser is sent to.
+// answerConsent answers the consent page as one of the people, or refuses. It returns the
+// callback address that the browser is sent to.
 func (b *browser) answerConsent(consent answer, person int) (callback string) {
 	b.t.Helper()
 	users := regexp.MustCompile(`name="user" value="(\d+)"`).FindAllStringSubmatch(consent.body, -1)
@@ -158,7 +158,7 @@ func (b *browser) answerConsent(consent answer, person int) (callback string) {
 	return page.Header.Get("Location")
 }
 
-const nobody = -1 // says no
+const nobody = -1 // the user refuses
 
 func (b *browser) signIn(s *site, provider string, person int) answer {
 	b.t.Helper()
@@ -187,7 +187,7 @@ func (b *browser) signOut(s *site) {
 	require.Contains(b.t, page.body, english.Start.Text)
 }
 
-// account is the ID on the account page, or "" on any other.
+// account returns the ID on the account page, or "" for any other page.
 func (a answer) account() string {
 	found := regexp.MustCompile(`<code>([A-Z2-7]{26})</code>`).FindStringSubmatch(a.body)
 	if found == nil {
@@ -218,7 +218,7 @@ func TestSignIn(t *testing.T) {
 			assert.Equal(t, account, newBrowser(t).signIn(s, p, 1).account(), "the same account every time")
 			assert.NotEqual(t, account, newBrowser(t).signIn(s, p, 0).account())
 
-			// The cookie of before signing out is worth nothing after it.
+			// The cookie from before the sign-out is no longer valid.
 			u, _ := url.Parse(s.url)
 			thief := newBrowser(t)
 			thief.http.Jar.SetCookies(u, b.http.Jar.Cookies(u))
@@ -229,7 +229,7 @@ func TestSignIn(t *testing.T) {
 	}
 }
 
-// One mail address at three providers is three accounts.
+// The same mail address at three providers means three accounts.
 func TestMailAddressesDoNotMatter(t *testing.T) {
 	s := newSite(t, nil)
 	accounts := make(map[string]bool)
@@ -246,7 +246,7 @@ func TestLink(t *testing.T) {
 		t.Run(first+" then "+second, func(t *testing.T) {
 			s, b := newSite(t, nil), newBrowser(t)
 			account := b.signIn(s, first, 0).account()
-			page := b.link(s, second, 1) // under another name, with another mail address
+			page := b.link(s, second, 1) // with another name and another mail address
 			assert.Equal(t, account, page.account())
 			assert.Contains(t, page.body, english.Notice[noticeLinked])
 			assert.NotContains(t, b.get(s.url+"/account").body, english.Notice[noticeLinked], "said once")
@@ -282,7 +282,7 @@ func TestLinkRefused(t *testing.T) {
 	assert.Equal(t, theirs, newBrowser(t).signIn(s, "google", 1).account(), "it stays where it was")
 	assert.Equal(t, ours, newBrowser(t).signIn(s, "github", 0).account())
 
-	// The way that the message gives.
+	// The user follows the message's advice.
 	other.link(s, "shangcloud", 1)
 	other.unlink(s, "google", "10002")
 	assert.Equal(t, ours, b.link(s, "google", 1).account())
@@ -293,7 +293,7 @@ func (b *browser) unlink(s *site, provider, subject string) answer {
 	return b.post(s.url+"/unlink", b.get(s.url+"/account").form("provider", provider, "subject", subject))
 }
 
-// A link ends in the account that began it or not at all.
+// A link ends in the account that started it, or fails.
 func TestLinkNeedsTheSameAccount(t *testing.T) {
 	for name, meanwhile := range map[string]func(*browser, *site){
 		"signed out":         func(b *browser, s *site) { b.signOut(s) },
@@ -333,8 +333,8 @@ func (b *browser) session(s *site) string {
 	return ""
 }
 
-// An attacker's callback in the victim's browser would link the attacker's
-// identity: it is no use there, whichever way it was begun.
+// An attacker's callback in the victim's browser would link the attacker's identity. It
+// has no effect there, however the login was started.
 func TestForcedLink(t *testing.T) {
 	s, victim, attacker := newSite(t, nil), newBrowser(t), newBrowser(t)
 	ours := victim.signIn(s, "github", 0).account()
@@ -345,9 +345,9 @@ func TestForcedLink(t *testing.T) {
 		assert.Contains(t, page.body, english.OnlyOne, "nothing is linked")
 		assert.Contains(t, page.body, english.Notice[noticeOver])
 	}
-	// A link on another site does not sign the victim in as somebody else.
+	// A link on another site does not sign the victim in to another account.
 	assert.Equal(t, ours, victim.get(s.url+"/login/google").account())
-	// What a login is for is not in the address.
+	// The address cannot set the purpose of a login.
 	page := victim.stay(s.url + "/login/google?link=1&LinkTo=" + ours)
 	assert.Equal(t, "/account", page.Header.Get("Location"))
 }
@@ -370,7 +370,7 @@ func TestUnlink(t *testing.T) {
 	assert.Equal(t, 403, elsewhere.get(pending).StatusCode, "and with no way back in")
 	assert.NotEqual(t, ours, newBrowser(t).signIn(s, "google", 0).account(), "from now on another person's")
 
-	// A second click; somebody else's identity; the last one.
+	// A second click, another account's identity, and the last identity.
 	assert.Equal(t, ours, b.unlink(s, "google", "10001").account())
 	assert.Equal(t, ours, b.unlink(s, "google", "10001").account())
 	assert.Equal(t, 409, b.unlink(s, "github", "10001").StatusCode)
@@ -418,7 +418,7 @@ func (c *counter) count() int {
 	return len(c.seen)
 }
 
-// watch puts a counter in front of a row's token endpoint.
+// watch counts the requests to a provider's token endpoint.
 func watch(t *testing.T, p *provider) *counter {
 	c, behind := new(counter), p.Config.Endpoint.TokenURL
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -444,8 +444,8 @@ func watch(t *testing.T, p *provider) *counter {
 	return c
 }
 
-// A callback that belongs to one provider is worth nothing at another's path
-// (RFC 9700, section 4.4), and is not used up by the attempt.
+// A callback of one provider is refused at another provider's path (RFC 9700, section
+// 4.4). The attempt does not use it up.
 func TestMixUp(t *testing.T) {
 	sent := make(map[string]*counter)
 	s := newSite(t, func(rows []*provider) {
@@ -482,7 +482,7 @@ func TestReplay(t *testing.T) {
 	b, stranger := newBrowser(t), newBrowser(t)
 	callback := b.answerConsent(b.get(s.url+"/login/github"), 0)
 
-	stranger.get(s.url + "/login/github") // has a cookie, of its own
+	stranger.get(s.url + "/login/github") // the stranger's browser has a login cookie of its own
 	for _, other := range []*browser{newBrowser(t), stranger} {
 		page := other.get(callback)
 		assert.Equal(t, 400, page.StatusCode)
@@ -500,7 +500,7 @@ func TestReplay(t *testing.T) {
 	assert.Equal(t, 1, sent.count(), "a code is sent once")
 }
 
-// Of many callbacks at once, one reaches the provider.
+// Of many simultaneous callbacks, only one reaches the provider.
 func TestManyClicks(t *testing.T) {
 	var sent *counter
 	s := newSite(t, func(rows []*provider) { sent = watch(t, rows[1]) })
@@ -563,7 +563,7 @@ func TestBadCallbacks(t *testing.T) {
 	b.do(http.MethodHead, good, "")
 	assert.NotEmpty(t, b.get(good).account(), "none of this did any harm")
 
-	// Errors with a good state. Their texts are nobody's to choose.
+	// Errors with a valid state. Our pages do not show the error's text.
 	for code, want := range map[string]struct {
 		status int
 		title  string
@@ -571,7 +571,7 @@ func TestBadCallbacks(t *testing.T) {
 		"server_error":  {502, english.Unavailable.Title},
 		"invalid_scope": {502, english.Refused.Title},
 		"<b>a":          {502, english.Refused.Title},
-		"<b>a\n\x00":    {400, english.BadCallback.Title}, // no code of any provider
+		"<b>a\n\x00":    {400, english.BadCallback.Title}, // not a valid error code
 	} {
 		b := newBrowser(t)
 		u, err := url.Parse(b.answerConsent(b.get(s.url+"/login/github"), 0))
@@ -585,7 +585,7 @@ func TestBadCallbacks(t *testing.T) {
 	}
 }
 
-// Whatever goes wrong behind the callback, in each row.
+// Each provider's requests behind the callback fail in every way.
 func TestProviderFails(t *testing.T) {
 	elsewhere := new(counter)
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -656,7 +656,8 @@ func redirects(to string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusTemporaryRedirect) }
 }
 
-// What every row sends, and that no code is sent twice to find out how.
+// The test shows what is sent to every provider, and that no code is sent twice to guess
+// the auth style.
 func TestRequests(t *testing.T) {
 	sent := make(map[string]*counter)
 	s := newSite(t, func(rows []*provider) {
@@ -690,7 +691,7 @@ func TestRequests(t *testing.T) {
 	assert.Len(t, states, 3)
 }
 
-// A code that was intercepted is worth nothing without the verifier.
+// An intercepted code is worthless without the verifier.
 func TestStandInsCheckPKCE(t *testing.T) {
 	s := newSite(t, nil)
 	for _, p := range everyProvider {
@@ -764,8 +765,8 @@ func TestReturnsAfterLogin(t *testing.T) {
 	assert.Contains(t, page.body, "next=%2faccount%3fa%3db")
 }
 
-// TestRequestsOfNobody: a link preview, and a browser that looks ahead, begin no login
-// and use none up.
+// TestRequestsOfNobody: link previews and prefetches neither start a login nor use one
+// up.
 func TestRequestsOfNobody(t *testing.T) {
 	s, b := newSite(t, nil), newBrowser(t)
 	callback := b.answerConsent(b.get(s.url+"/login/github"), 0)
@@ -866,7 +867,7 @@ func TestSessionsAndLoginsEnd(t *testing.T) {
 	})
 }
 
-// Of many links of one identity at once, one account gets it.
+// Many accounts link the same identity at once. One account gets it.
 func TestOneOwner(t *testing.T) {
 	st, rows := newStore(), table()
 	var wg sync.WaitGroup

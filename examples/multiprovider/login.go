@@ -9,19 +9,20 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// This file is the login. It knows no provider by name.
+// This file contains the login. It is the same for all providers.
 
-// signIn is where the "Continue with …" links lead.
+// signIn handles the "Continue with …" links.
 func (a *app) signIn(w http.ResponseWriter, r *http.Request, p *provider) {
 	next := oauth2login.LocalPath(r.URL.Query().Get("next"), accountPath)
 	if a.store.sessionOf(a.cookie(r)) != nil {
-		http.Redirect(w, r, next, http.StatusFound) // a link elsewhere does not change who is signed in
+		http.Redirect(w, r, next, http.StatusFound) // a link on another site cannot change who is signed in
 	} else if err := p.login.StartLogin(w, r, oauth2login.WithReturnTo(next)); err != nil {
 		a.loginFailed(w, r, p, err)
 	}
 }
 
-// link adds an identity to the account that is signed in. It is a form, and not a link.
+// link adds an identity to the account that is signed in. It handles a form: a link would
+// not be safe, because another site could contain it.
 func (a *app) link(w http.ResponseWriter, r *http.Request, p *provider, s *session) {
 	to, err := p.login.LoginURL(w, r, oauth2login.WithReturnTo(accountPath), oauth2login.WithValue(s.account.id))
 	if err != nil {
@@ -31,7 +32,7 @@ func (a *app) link(w http.ResponseWriter, r *http.Request, p *provider, s *sessi
 	a.leave(w, r, p, to)
 }
 
-// callback is where the providers send the browser back to, each to its own path.
+// callback handles the redirect URL of each provider. Each provider has a separate path.
 func (a *app) callback(w http.ResponseWriter, r *http.Request, p *provider) {
 	login, err := p.login.FinishLogin(w, r)
 	if err != nil {
@@ -51,12 +52,12 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request, p *provider) {
 	http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 }
 
-// loginFailed says what became of a login.
+// loginFailed answers a callback whose login failed, with a page or a redirect.
 func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, p *provider, err error) {
 	t, status := textsFor(r), http.StatusBadGateway
 	over := errors.Is(err, oauth2login.ErrStateNotFound) || errors.Is(err, oauth2login.ErrWrongBrowser)
 	if over && a.store.say(a.cookie(r), noticeOver) {
-		http.Redirect(w, r, accountPath, http.StatusSeeOther) // a reload, a second click: most likely it went well
+		http.Redirect(w, r, accountPath, http.StatusSeeOther) // a reload or a second click: the first callback most likely succeeded
 		return
 	}
 	_, denied := errors.AsType[*oauth2login.CallbackError](err)

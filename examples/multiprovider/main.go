@@ -86,7 +86,7 @@ func run(ctx context.Context, addr, home string, getenv func(string) string, out
 	return serve.On(ctx, listener, site, site.shutdown)
 }
 
-// checkHome takes a slash at the end off.
+// checkHome removes a slash at the end.
 func checkHome(home string) (string, error) {
 	if !secure(home) {
 		return "", fmt.Errorf("%s is not a loopback address, and a login needs https elsewhere: say with -url which https address a proxy in front serves, or listen on 127.0.0.1", home)
@@ -97,7 +97,7 @@ func checkHome(home string) (string, error) {
 	}
 	host := strings.ToLower(u.Host)
 	if u.Scheme == "http" {
-		host = strings.TrimSuffix(host, ":80") // browsers leave it out
+		host = strings.TrimSuffix(host, ":80") // browsers omit the default port
 	}
 	return u.Scheme + "://" + host, nil
 }

@@ -25,7 +25,7 @@ func startRun(t *testing.T, getenv func(string) string) (home string) {
 	return runtest.Home(t, func(ctx context.Context, out io.Writer) error { return run(ctx, "127.0.0.1:0", "", getenv, out) })
 }
 
-// The program as a newcomer starts it: with nothing set.
+// The program as a newcomer starts it: without any settings.
 func TestRunWithNothingSet(t *testing.T) {
 	s := &site{url: startRun(t, runtest.Env())}
 	b := newBrowser(t)
@@ -37,7 +37,7 @@ func TestRunWithNothingSet(t *testing.T) {
 	assert.Equal(t, account, b.link(s, "github", 1).account())
 }
 
-// Each stand-in goes when its provider's credentials come, and no other does.
+// Setting a provider's credentials replaces its stand-in, and no other.
 func TestRealProviders(t *testing.T) {
 	hosts := map[string]string{"github": "github.com", "google": "accounts.google.com", "shangcloud": "api.yearnstudio.cn"}
 	scopes := map[string]string{"github": "", "google": "openid profile email", "shangcloud": "user:basic"}
@@ -70,7 +70,7 @@ func TestRealProviders(t *testing.T) {
 		})
 	}
 
-	// All that a row asks, not only where it sends the browser.
+	// The test covers the API request of a provider, not only its redirect.
 	rows := table()
 	require.NoError(t, configure(rows, "https://app.example", runtest.Env("GITHUB_CLIENT_ID", "a", "GITHUB_CLIENT_SECRET", "b",
 		"GOOGLE_CLIENT_ID", "a", "GOOGLE_CLIENT_SECRET", "b",

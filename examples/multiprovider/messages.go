@@ -6,10 +6,10 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
 )
 
-// text is what a page of few words says.
+// text is a short page: a title and one paragraph.
 type text struct{ Title, Text string }
 
-// A notice is said once, above the next page.
+// A notice is shown once, above the next page.
 type notice string
 
 const (
@@ -21,7 +21,7 @@ const (
 	noticeOut      notice = "out"
 )
 
-// texts is all that the application says, in one language.
+// texts are all texts of the application in one language.
 type texts struct {
 	Lang                                    string // of the html element
 	OtherLang, OtherName                    string // the language to change to

@@ -13,15 +13,15 @@ var files embed.FS
 
 var pages = page.Parse(files, "start.html", "account.html", "message.html", "consent.html")
 
-// view is what layout.html shows.
+// view is the data of layout.html.
 type view struct {
 	T        *texts
 	Home     string
 	Token    string // for forms; "" if nobody is signed in
 	Notice   notice
 	StandIns bool
-	LangURL  string // this page in the other language, or ""
-	Data     any    // of the template's own: one of the types below
+	LangURL  string // this page's address in the other language, or ""
+	Data     any    // the template's own data: one of the types below
 }
 
 type startPage struct {
@@ -37,10 +37,10 @@ type accountPage struct {
 
 type identityView struct {
 	identity
-	Current bool // this session began with it
+	Current bool // this session began with this identity
 }
 
-// Initial stands in for an avatar.
+// Initial returns the letter that is shown if there is no avatar.
 func (u user) Initial() string {
 	for _, r := range u.Name {
 		return string(r)
@@ -48,11 +48,11 @@ func (u user) Initial() string {
 	return "?"
 }
 
-// message is what message.html shows. "{provider}" in its text is Provider.
+// message is the data of message.html. "{provider}" in its text is replaced by Provider.
 type message struct {
 	text
 	Provider string
-	Continue string // where a link leads instead of the start page, or ""
+	Continue string // where the link leads; if "", to the start page
 }
 
 func (a *app) showMessage(w http.ResponseWriter, r *http.Request, status int, m message) {

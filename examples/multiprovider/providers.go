@@ -19,33 +19,32 @@ import (
 	"golang.org/x/oauth2/endpoints"
 )
 
-// user is what a provider says of a person.
+// user is a provider's description of a person.
 type user struct {
-	Subject string // who it is, to this provider: never empty, never another person's
+	Subject string // the user's ID at this provider: never empty, never reused for another person
 
-	// To be shown, and for nothing else; each may be empty. A mail address is
-	// no proof of who somebody is: providers have different ideas of when one
-	// is verified, and addresses change hands.
+	// These fields are for display only; each may be empty. A mail address does not prove
+	// who somebody is: providers verify it in different ways, and addresses change hands.
 	Name, Mail, Avatar string
 }
 
-// provider is a row of the table: all that the login knows about one.
+// provider is a row of the table. The login uses nothing else of a provider.
 type provider struct {
-	ID     string // in paths and in the key of every identity: it can never change
+	ID     string // in paths and in the key of every identity: never change it
 	Name   string
 	Config oauth2.Config
-	API    string // what User asks
+	API    string // base URL for User
 
-	// User asks who has signed in. hc authorizes its requests.
+	// User asks the provider who has signed in. hc authorizes its requests.
 	User func(ctx context.Context, hc *http.Client, api string) (user, error)
 
-	Options []oauth2login.ProviderOption // what is special about the provider
+	Options []oauth2login.ProviderOption // special cases of this provider
 
-	StandIn bool // it is in this process; see standin.go
+	StandIn bool // whether a stand-in in this process plays the provider; see standin.go
 	login   *oauth2login.Provider
 }
 
-// table is all that tells the providers apart.
+// table contains everything that differs between the providers.
 func table() []*provider {
 	return []*provider{
 		{
@@ -95,7 +94,7 @@ func table() []*provider {
 
 var errNoSubject = errors.New("the answer does not say who the user is")
 
-// maxUser is far more than any of these answers has.
+// maxUser limits the size of a provider's answer. It is far above what any of them sends.
 const maxUser = 1 << 20
 
 func getJSON(ctx context.Context, hc *http.Client, url string, v any) error {
@@ -115,12 +114,12 @@ func getJSON(ctx context.Context, hc *http.Client, url string, v any) error {
 	return json.NewDecoder(io.LimitReader(resp.Body, maxUser)).Decode(v)
 }
 
-// configure fills in what differs from one deployment to the next. home is where
-// browsers reach this application. A row without settings stays without a ClientID.
+// configure sets what depends on the deployment. home is the address of this application
+// for browsers. A row without settings keeps an empty ClientID.
 func configure(rows []*provider, home string, getenv func(string) string) error {
 	for _, p := range rows {
-		// One redirect URL for each provider, so that the answer of one is not
-		// taken for that of another (RFC 9700, section 2.1: "mix-up").
+		// Each provider has a separate redirect URL. So the answer of one provider is not
+		// mistaken for that of another (RFC 9700, section 2.1: "mix-up").
 		p.Config.RedirectURL = home + "/callback/" + p.ID
 
 		id, secret := strings.ToUpper(p.ID)+"_CLIENT_ID", strings.ToUpper(p.ID)+"_CLIENT_SECRET"
@@ -141,15 +140,15 @@ func configure(rows []*provider, home string, getenv func(string) string) error 
 	return nil
 }
 
-// secure reports whether what is sent to s stays secret: to another machine over
-// https only.
+// secure reports whether data sent to s stays secret. To another machine, that requires
+// https.
 func secure(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Hostname() != "" && u.User == nil &&
 		(u.Scheme == "https" || u.Scheme == "http" && isLoopback(u.Hostname()))
 }
 
-// origin is the scheme and the host of a URL.
+// origin returns the scheme and the host of a URL.
 func origin(s string) string {
 	u, err := url.Parse(s)
 	if err != nil {

@@ -20,9 +20,10 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// startStandIns gives every provider without credentials a stand-in, and points its row
-// there: nothing else knows the difference. All know the same people, with the same mail
-// addresses; that makes none of them the same person.
+// startStandIns starts a stand-in for every provider without credentials, and sets the
+// addresses in its row. The rest of the program makes no difference between them. All
+// stand-ins have the same people with the same mail addresses. They are different
+// identities all the same.
 func startStandIns(rows []*provider) (stop func(), err error) {
 	var running []io.Closer
 	stop = func() {
@@ -49,7 +50,7 @@ func startStandIns(rows []*provider) (stop func(), err error) {
 	return stop, nil
 }
 
-// startShangCloud starts the platform that this library brings along for tests.
+// startShangCloud starts shangcloudtest, the platform that this library provides for tests.
 func startShangCloud(p *provider) (io.Closer, error) {
 	platform, err := demo.Start(&p.Config)
 	if err != nil {
@@ -59,7 +60,7 @@ func startShangCloud(p *provider) (io.Closer, error) {
 	return platform, nil
 }
 
-// pageLifetime is how long a consent page can be answered.
+// pageLifetime is how long a consent page stays valid.
 const pageLifetime = 5 * time.Minute
 
 // standIn is a small OAuth 2.0 server, with PKCE, for one application.
@@ -67,10 +68,10 @@ type standIn struct {
 	name   string
 	conf   oauth2.Config // of the application
 	url    string
-	grants state.Memory // what pages, codes and tokens stand for, each of them once
+	grants state.Memory // the grants behind pages, codes and tokens; each can be taken once
 }
 
-// grant is what the user is asked for and then allows.
+// grant is what the application asks for, and the user then allows.
 type grant struct {
 	State, Challenge string
 	User             int // index of demo.People
@@ -107,11 +108,11 @@ func startStandIn(p *provider) (io.Closer, error) {
 	return server, nil
 }
 
-// put returns a new page, code or token that stands for g.
+// put returns a new page, code or token for g.
 func (s *standIn) put(kind string, g grant, lifetime time.Duration) string {
 	value, _ := json.Marshal(g)
 	name := rand.Text()
-	_ = s.grants.Put(context.Background(), kind+"-"+name, value, lifetime) // fails with its context only
+	_ = s.grants.Put(context.Background(), kind+"-"+name, value, lifetime) // fails only if its context ends
 	return name
 }
 
@@ -120,7 +121,7 @@ func (s *standIn) take(kind, name string) (g grant, found bool) {
 	return g, found && json.Unmarshal(value, &g) == nil
 }
 
-// consentPage is what consent.html shows.
+// consentPage is the data of consent.html.
 type consentPage struct {
 	message
 	Nonce, ReturnTo string
@@ -131,7 +132,7 @@ func (s *standIn) authorize(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	switch {
 	case q.Get("client_id") != s.conf.ClientID || q.Get("redirect_uri") != s.conf.RedirectURL:
-		s.badRequest(w, r) // and no redirect: who knows where it would lead
+		s.badRequest(w, r) // no redirect: the redirect URL is not one of ours
 	case q.Get("response_type") != "code" || q.Get("code_challenge_method") != "S256" || q.Get("code_challenge") == "":
 		s.back(w, r, q.Get("state"), "error", "invalid_request")
 	default:
@@ -182,8 +183,8 @@ func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// user answers as GitHub and Google do, both in one. A token is good for one
-// answer here, which is all that this application asks for.
+// user answers in the formats of GitHub and Google combined. A token here works once, and
+// this application needs no more.
 func (s *standIn) user(w http.ResponseWriter, r *http.Request) {
 	g, found := s.take("token", strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	if !found {
@@ -206,5 +207,5 @@ func (s *standIn) user(w http.ResponseWriter, r *http.Request) {
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(status)
-	_ = json.NewEncoder(w).Encode(v) // fails if nobody listens any more
+	_ = json.NewEncoder(w).Encode(v) // fails if the client has gone away
 }

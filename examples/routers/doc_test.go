@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The router programs are to be read at a glance.
+// The router programs are short enough to read at a glance.
 func TestProgramsAreShort(t *testing.T) {
 	for _, router := range []string{"nethttp", "chi", "gin", "echo"} {
 		files, err := filepath.Glob(filepath.Join(router, "*.go"))

@@ -19,7 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// runMain makes a child of a test the program itself.
+// runMain is an environment variable. A child process of a test that has it runs the
+// program itself.
 const runMain = "WEBLOGIN_TEST_RUN_MAIN"
 
 func TestMain(m *testing.M) {
@@ -31,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// program is a copy of weblogin, in a process of its own.
+// program is a running weblogin in a separate process.
 type program struct {
 	*exec.Cmd
 	home string // its address
@@ -54,8 +55,8 @@ func start(t *testing.T, platform, dataDir string) program {
 	return program{cmd, home}
 }
 
-// TestTerminatedInMidRefresh ends the program with SIGTERM while the platform makes the
-// next token. The login is there when the program starts anew.
+// TestTerminatedInMidRefresh stops the program with SIGTERM while the platform issues the
+// next token. After a restart the user is still logged in.
 func TestTerminatedInMidRefresh(t *testing.T) {
 	if runtime.GOOS == "windows" || runtime.GOOS == "plan9" || runtime.GOOS == "js" {
 		t.Skip("no SIGTERM here")

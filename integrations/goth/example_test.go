@@ -60,7 +60,7 @@ func Example() {
 
 	mux.Handle("/auth/{provider}", p.BeginHandler(http.HandlerFunc(gothic.BeginAuthHandler)))
 	mux.Handle("/auth/{provider}/callback", p.CallbackHandler(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, err := gothic.CompleteUserAuth(w, r) // errors.Is(err, oauth2login.ErrAccessDenied): the user said no
+		user, err := gothic.CompleteUserAuth(w, r) // ErrAccessDenied of package oauth2login: the user refused
 		if err != nil {
 			http.Error(w, "not logged in", http.StatusForbidden)
 			return
@@ -81,8 +81,8 @@ func Example() {
 	// Output: 10001 小明
 }
 
-// What goth returned is one login. A token source keeps it: it refreshes the token
-// when it is due, and saves it if it is given a store.
+// The user that goth returns holds the tokens of one login. A token source keeps them: it
+// refreshes the token when it is due, and saves it if it has a store.
 func ExampleProvider_RefreshToken() {
 	platform := demoPlatform("https://app.example/auth/shangcloud/callback")
 	defer platform.Close()
@@ -95,16 +95,16 @@ func ExampleProvider_RefreshToken() {
 		log.Fatal(err)
 	}
 	access, refresh := platform.Issue("demo", 10001)
-	user := goth.User{AccessToken: access, RefreshToken: refresh} // of CompleteUserAuth
+	user := goth.User{AccessToken: access, RefreshToken: refresh} // returned by CompleteUserAuth
 
-	// By hand: the old refresh token is spent.
+	// Manually. This uses up the old refresh token.
 	tok, err := gothshangcloud.New(provider).RefreshToken(user.RefreshToken)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(tok.RefreshToken != user.RefreshToken)
 
-	// By itself, where it is used; provider.StoredTokens saves it.
+	// Automatically, when the token is used. provider.StoredTokens also saves it.
 	me, err := provider.API(provider.TokenSource(tok)).UserInfo(context.Background())
 	if err != nil {
 		log.Fatal(err)

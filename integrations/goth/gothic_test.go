@@ -91,7 +91,7 @@ func TestGothicDenied(t *testing.T) {
 	assert.Zero(t, user)
 	assert.Empty(t, b.cookies())
 
-	// That was the login's one use, for a code as well.
+	// The refusal has used up the login: a valid code no longer works.
 	b.Jar.SetCookies(b.app, cookies)
 	code := approve(t, s.platform, to, 10001)
 	b.visit(t, s.url+callbackPath+"?"+code.Encode())
@@ -166,7 +166,8 @@ func TestGothicReplay(t *testing.T) {
 	}
 	assert.Len(t, s.platform.Requests("/oauth/token"), 1)
 
-	// After that whoever kept the cookie, of before or after Authorize, has nothing.
+	// Later, nobody can use the cookie again: neither the one from before Authorize nor
+	// the one from after it.
 	for _, kept := range [][]*http.Cookie{cookies, {afterAuthorize}} {
 		b.Jar.SetCookies(b.app, kept)
 		b.visit(t, callback)
@@ -224,8 +225,9 @@ func TestGothicWrongState(t *testing.T) {
 	assert.Zero(t, s.tokenRequests())
 }
 
-// gothic lets whoever made the link to the login choose the state. On a platform that
-// does not know PKCE, the state alone keeps a victim from being logged in as the attacker.
+// In gothic, whoever creates the login link can choose the state. On a platform without
+// PKCE only the state keeps an attacker from logging a victim in to the attacker's
+// account.
 func TestGothicStateChosenByAStranger(t *testing.T) {
 	s := newSite(t)
 	s.platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{s.url + callbackPath}, PKCE: shangcloudtest.PKCEIgnored})
@@ -238,7 +240,7 @@ func TestGothicStateChosenByAStranger(t *testing.T) {
 	assert.Zero(t, s.tokenRequests())
 }
 
-// An application may still send something along with the state.
+// An application can still send data of its own in the state.
 func TestGothicStateOfTheApplication(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)
@@ -253,8 +255,8 @@ func TestGothicStateOfTheApplication(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// A code that was issued for another login is refused by the platform: the verifier
-// is the victim's, and the platform looks.
+// The platform refuses a code that was issued for another login, because it checks the
+// verifier and the verifier is the victim's.
 func TestGothicForeignCode(t *testing.T) {
 	s := newSite(t)
 	attacker, victim := s.newBrowser(t), s.newBrowser(t)
@@ -269,12 +271,12 @@ func TestGothicForeignCode(t *testing.T) {
 	assert.Equal(t, 1, s.tokenRequests())
 }
 
-// goth's example asks CompleteUserAuth first, in the handler of the login link.
+// In goth's example, the handler of the login link calls CompleteUserAuth first.
 func TestGothicCompleteBeforeBegin(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)
 	b := s.newBrowser(t)
-	for range 2 { // the second time there is a login under way
+	for range 2 { // the second time, a login is pending
 		b.visit(t, s.url+callbackPath)
 		_, err := s.outcome()
 		require.Error(t, err)

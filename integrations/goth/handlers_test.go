@@ -24,7 +24,7 @@ func newBoundSite(t *testing.T) *site {
 	return s
 }
 
-// visited is what a browser is shown at an address.
+// visited returns the page that a browser gets at an address.
 func (b *browser) visited(t *testing.T, method, address, body string) (status int, text string) {
 	t.Helper()
 	r, err := http.NewRequest(method, address, strings.NewReader(body))
@@ -50,7 +50,7 @@ func (b *browser) cookie(name string) string {
 	return ""
 }
 
-// plant sets a cookie that the application did not set, as a sibling subdomain can.
+// plant sets a cookie as a sibling subdomain can, without the application.
 func (b *browser) plant(name, value string) {
 	b.Jar.SetCookies(b.app, []*http.Cookie{{Name: name, Value: value, Path: "/"}})
 }
@@ -77,8 +77,8 @@ func TestHandlers(t *testing.T) {
 	assert.Equal(t, 1, s.tokenRequests())
 }
 
-// A sibling subdomain plants gothic's session, but not a cookie with the prefix. It sends
-// the victim to the callback with a code of the attacker's.
+// A sibling subdomain can plant gothic's session, but not a cookie with the prefix
+// __Host-. It then sends the victim to the callback with the attacker's code.
 func TestHandlersPlantedSession(t *testing.T) {
 	for name, before := range map[string]func(t *testing.T, s *site, victim *browser) string{
 		"nothing under way": func(_ *testing.T, _ *site, victim *browser) string {
@@ -110,7 +110,7 @@ func TestHandlersPlantedSession(t *testing.T) {
 				assert.Equal(t, "10001", user.UserID)
 			}
 
-			// Without the wrapper the attack works: the test has its subject.
+			// Without the wrapper the attack succeeds. So the test does test the wrapper.
 			unbound := newSite(t)
 			attacker, victim = unbound.newBrowser(t), unbound.newBrowser(t)
 			attack = unbound.url + callbackPath + "?" + approve(t, unbound.platform, attacker.start(t, unbound, ""), 666).Encode()
@@ -123,7 +123,7 @@ func TestHandlersPlantedSession(t *testing.T) {
 	}
 }
 
-// goth's example completes a login in the handler of the login link, too.
+// In goth's example, the handler of the login link completes logins too.
 func TestHandlersPlantedSessionAtTheLoginLink(t *testing.T) {
 	s := newBoundSite(t)
 	completed := false
@@ -157,7 +157,8 @@ func TestHandlersOneWrapperMissing(t *testing.T) {
 	assert.Zero(t, s.tokenRequests())
 }
 
-// Of two tabs the one that began last can be finished, also after a try in the other.
+// In two tabs, the login that started last can be finished, even after a failed attempt
+// in the other tab.
 func TestHandlersTwoTabs(t *testing.T) {
 	s := newBoundSite(t)
 	b := s.newBrowser(t)
@@ -170,7 +171,7 @@ func TestHandlersTwoTabs(t *testing.T) {
 	_, err := s.outcome()
 	require.NoError(t, err)
 
-	other := newSite(t) // gothic alone: the first tab's callback ends the second's login
+	other := newSite(t) // with gothic alone, the first tab's callback ends the second tab's login
 	other.platform.AutoApprove(10001)
 	b = other.newBrowser(t)
 	first = b.visit(t, b.start(t, other, ""))
@@ -200,7 +201,7 @@ func TestHandlersOtherBrowser(t *testing.T) {
 	assert.NoError(t, err, "the login was left for its owner")
 }
 
-// gothic reads a callback that is posted, and a repeated parameter's first value.
+// gothic accepts a POST to the callback, and uses the first value of a repeated parameter.
 func TestHandlersUnusualCallbacks(t *testing.T) {
 	s := newBoundSite(t)
 	b := s.newBrowser(t)
@@ -229,7 +230,7 @@ func TestHandlersUnusualCallbacks(t *testing.T) {
 	assert.NoError(t, err, "the login is still under way")
 }
 
-// The wrappers need no NavigationsOnly, and bear one on either side.
+// The wrappers do not need NavigationsOnly. They work inside it and around it.
 func TestHandlersRequestsOfNobody(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)
@@ -281,12 +282,12 @@ func TestHandlersCookie(t *testing.T) {
 		assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
 		assert.NotContains(t, w.Header().Get("Location"), got.Value)
 
-		// Only the name with the prefix counts where there has to be one.
+		// If the prefix is required, only the cookie with the prefix counts.
 		callback := approve(t, platform, w.Header().Get("Location"), 10001)
 		for _, name := range []string{"goth-login", "__Host-goth-login"} {
 			passed := false
 			r := httptest.NewRequest("GET", callbackPath+"?"+callback.Encode(), nil)
-			r.AddCookie(&http.Cookie{Name: name, Value: "tossed"}) // a neighbour's comes first
+			r.AddCookie(&http.Cookie{Name: name, Value: "tossed"}) // a sibling subdomain's cookie comes first
 			r.AddCookie(&http.Cookie{Name: name, Value: got.Value})
 			w := httptest.NewRecorder()
 			p.CallbackHandler(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { passed = true })).ServeHTTP(w, r)
@@ -301,8 +302,8 @@ func TestHandlersCookie(t *testing.T) {
 	}
 }
 
-// Other providers of goth share the routes. gothic takes their state from the link, if it
-// has one, and then whoever made the link knows it.
+// Other providers of goth use the same routes. gothic takes their state from the link if
+// the link has one. Then whoever made the link knows the state.
 func TestHandlersOtherProviders(t *testing.T) {
 	p := newProvider(t, newPlatform(t))
 	gothUse(t, github.New("id", "secret", "http://127.0.0.1/auth/github/callback"))

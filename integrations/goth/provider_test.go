@@ -235,7 +235,7 @@ func TestAuthorizeOnce(t *testing.T) {
 	assert.Len(t, platform.Requests("/oauth/token"), 1)
 }
 
-// authorized returns a session that is done.
+// authorized returns a session after Authorize.
 func authorized(t *testing.T, platform *shangcloudtest.Server, p *gothshangcloud.Provider) *gothshangcloud.Session {
 	t.Helper()
 	s := begin(t, p)
@@ -292,7 +292,7 @@ func TestFetchUserRawData(t *testing.T) {
 	assert.Equal(t, user.RawData, back.RawData)
 }
 
-// The user's data come from the configured deployment, wherever that is.
+// The user's data come from the configured deployment of ShangCloud.
 func TestFetchUserOfADeployment(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct{ base, mount string }{
@@ -323,7 +323,7 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A redirect would take the token elsewhere.
+// Following a redirect would send the token to another address.
 func TestFetchUserFollowsNoRedirect(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("followed") }))

@@ -34,7 +34,7 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	return platform
 }
 
-// setup is what a provider is made from.
+// setup is the configuration of a provider.
 type setup struct {
 	oauth2.Config
 	oauth2login.Options
@@ -70,7 +70,7 @@ func authURL(t *testing.T, s goth.Session) string {
 	return u
 }
 
-// approve has the user agree, and returns the parameters of the callback.
+// approve lets the user allow the login, and returns the parameters of the callback.
 func approve(t *testing.T, platform *shangcloudtest.Server, authURL string, uid int64) url.Values {
 	t.Helper()
 	back, err := platform.Approve(authURL, uid)
@@ -92,10 +92,10 @@ type site struct {
 	platform *shangcloudtest.Server
 	url      string
 
-	begin, callback http.Handler // a test may put others in front
+	begin, callback http.Handler // a test may wrap them
 
 	mu   sync.Mutex
-	user goth.User // of the callback last seen
+	user goth.User // result of the last callback
 	err  error
 }
 
@@ -135,7 +135,7 @@ func gothicStore(t *testing.T) {
 	t.Cleanup(func() { gothic.Store = before })
 }
 
-// outcome is what the callback last seen came to.
+// outcome returns the result of the last callback.
 func (s *site) outcome() (goth.User, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -183,8 +183,8 @@ func (b *browser) start(t *testing.T, s *site, query string) string {
 
 func (b *browser) cookies() []*http.Cookie { return b.Jar.Cookies(b.app) }
 
-// sessions returns the sessions that gothic has sent to the browser so far, as
-// anyone reads them who has the cookies: in the test with gothic's own help.
+// sessions decodes the sessions that gothic has sent to the browser so far. Anyone who
+// has the cookies can do so; the test uses gothic's own function.
 func (b *browser) sessions(t *testing.T) []string {
 	t.Helper()
 	var all []string

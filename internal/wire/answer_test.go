@@ -21,12 +21,13 @@ func gzipped(s string) string {
 	return compressed(s, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
 }
 
-// deflated is zlib, which HTTP calls deflate.
+// deflated returns s in the zlib format, which HTTP calls "deflate".
 func deflated(s string) string {
 	return compressed(s, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
 }
 
-// rawDeflated is what some servers send instead.
+// rawDeflated returns s as raw deflate data without the zlib header. Some servers send
+// this as "deflate".
 func rawDeflated(s string) string {
 	return compressed(s, func(w io.Writer) io.WriteCloser {
 		z, _ := flate.NewWriter(w, flate.BestCompression) // a known level
@@ -42,7 +43,7 @@ func compressed(s string, by func(io.Writer) io.WriteCloser) string {
 	return out.String()
 }
 
-// flipped is s with another byte at i, from the end if i is negative.
+// flipped returns s with the byte at i changed. A negative i counts from the end.
 func flipped(s string, i int) string {
 	b := []byte(s)
 	b[(i+len(b))%len(b)] ^= 0xff
@@ -97,7 +98,7 @@ func TestRead(t *testing.T) {
 			a, err := wire.Read(res, 8)
 			if c.want == none {
 				assert.Nil(t, a)
-				if !strings.HasPrefix(name, "cut ") && name != "a byte" { // for these the connection may be to blame
+				if !strings.HasPrefix(name, "cut ") && name != "a byte" { // the cause of these may be the connection
 					assert.ErrorIs(t, err, wire.ErrUnusable)
 				}
 				require.Error(t, err)

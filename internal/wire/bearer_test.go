@@ -24,7 +24,7 @@ func respond(r *http.Request, status int) *http.Response {
 	return &http.Response{StatusCode: status, Header: make(http.Header), Body: io.NopCloser(strings.NewReader("")), Request: r}
 }
 
-// source hands out "old", and "new" after a refusal.
+// source returns the token "old" and, after a 401, the token "new".
 type source struct {
 	wire.Source
 	err      error
@@ -134,7 +134,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// The base does not look at the context.
+// The base transport ignores the context.
 func TestPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

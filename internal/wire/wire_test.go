@@ -56,8 +56,9 @@ func TestSend(t *testing.T) {
 	assert.Empty(t, res.Header.Get("Location"))
 }
 
-// A request that may be repeated goes out in one piece. One that is sent once does not: its
-// body is not read for a connection that turns out to be closed.
+// A request that may be repeated is sent in one piece, header and body together. A
+// request that must be sent once is not: its body must stay unread if the connection
+// turns out to be closed.
 func TestSendInOnePiece(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer server.Close()

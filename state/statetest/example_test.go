@@ -11,8 +11,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/statetest"
 )
 
-// mapStore is a store of one's own. It never forgets logins that nobody finishes;
-// state.Memory does.
+// mapStore is an example of an application's own store. It keeps unfinished logins for
+// ever; state.Memory does not.
 type mapStore struct{ server *mapServer }
 
 // mapServer stands for a server.
@@ -58,7 +58,7 @@ func testMapStore(t *testing.T) {
 	statetest.Run(t, statetest.Backend{
 		Open: func(*testing.T) (a, b state.Store) {
 			server := &mapServer{entries: make(map[string]mapEntry)} // a new table
-			return mapStore{server}, mapStore{server}                // each with a connection of its own
+			return mapStore{server}, mapStore{server}                // as if each had its own connection
 		},
 	})
 }

@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// table is a store with something wrong. A nil field is right.
+// table is a store with a fault. Each field that is not nil replaces a correct method.
 type table struct {
 	mu      sync.Mutex
 	entries map[string]row
@@ -130,7 +130,7 @@ func backend(t *table) statetest.Backend {
 
 func keys(f func(string) string) statetest.Backend { return backend(&table{key: f}) }
 
-// faults are stores with something wrong, and the subtest that finds it.
+// faults lists faulty stores, and the subtest that detects each fault.
 var faults = []struct {
 	name, found string
 	backend     statetest.Backend
@@ -250,8 +250,8 @@ var faults = []struct {
 	{"down is not found", "Down", backendOf(func() *table { return &table{} }, downStore{})},
 }
 
-// TestRun_faulty_stores runs the suite in a process of its own for each store with a
-// fault. The suite has to fail there.
+// TestRun_faulty_stores runs the suite on each faulty store, in a separate process. The
+// suite has to fail there.
 func TestRun_faulty_stores(t *testing.T) {
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
@@ -275,7 +275,8 @@ func TestFaulty(t *testing.T) {
 	}
 }
 
-// TestRun_right_store shows that the faults are found, not something else.
+// TestRun_right_store shows that the suite passes for a correct store, so the failures
+// are caused by the faults.
 func TestRun_right_store(t *testing.T) { statetest.Run(t, backend(&table{})) }
 
 func TestRun_example(t *testing.T) { testMapStore(t) }

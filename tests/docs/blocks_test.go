@@ -130,13 +130,13 @@ var packages = map[string]string{
 	"tokenstore":     "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore",
 }
 
-// ambiguous are uses of "middleware", the name of two packages: what is used tells which one.
+// ambiguous tells apart two packages named "middleware" by the identifiers that are used.
 var ambiguous = map[string]string{
 	"middleware.LogEntry":            "github.com/go-chi/chi/v5/middleware",
 	"middleware.RequestLoggerConfig": "github.com/labstack/echo/v5/middleware",
 }
 
-// wrap makes a file of a part of a program.
+// wrap makes a complete file from a part of a program.
 func wrap(b block) (string, error) {
 	head := fmt.Sprintf("//line %s:%d\n", b.page, b.line)
 	const clause = "package main\n"
@@ -255,7 +255,7 @@ func goTool(dir string, args ...string) (string, error) {
 // also into the package run.
 func writeBlocks(t *testing.T, module, page, prelude string) {
 	t.Helper()
-	translated := strings.HasSuffix(page, ".zh-CN.md") // a translation has the same code: it is not run
+	translated := strings.HasSuffix(page, ".zh-CN.md") // a translation has the same code, so its blocks are not run
 	for i, b := range blocksOf(t, page, "go") {
 		name := fmt.Sprintf("%s_%02d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(page), i+1)
 		text, err := wrap(b)
@@ -293,13 +293,13 @@ func TestBlocks(t *testing.T) {
 
 var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)|(?:src|href)="([^":]+)"`)
 
-// Links within the repository lead somewhere.
+// Links within the repository lead to existing files.
 func TestLinks(t *testing.T) {
 	for _, page := range pages(t) {
 		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
 			target := found[1] + found[3]
 			if strings.HasPrefix(target, "/") {
-				continue // of a page that an example shows
+				continue // a path of an example's application
 			}
 			_, err := os.Stat(filepath.Join(root, filepath.Dir(page), target))
 			assert.NoError(t, err, "%s", page)
@@ -307,8 +307,8 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// The two READMEs, and each pair of pages, show the same code; comments and texts for
-// people are translated.
+// The two READMEs, and each page and its translation, contain the same code. Only
+// comments and texts for people are translated.
 func TestTranslationsHaveTheSameCode(t *testing.T) {
 	for _, page := range pages(t) {
 		other := strings.TrimSuffix(page, ".md") + ".zh-CN.md"
@@ -336,7 +336,7 @@ var (
 	prose   = regexp.MustCompile(`[ \x{4e00}-\x{9fff}]`)
 )
 
-// skeleton is code without comments and without texts for people.
+// skeleton removes comments and texts for people from code.
 func skeleton(code string) string {
 	return literal.ReplaceAllStringFunc(comment.ReplaceAllString(code, ""), func(s string) string {
 		if prose.MatchString(s) {

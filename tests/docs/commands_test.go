@@ -22,14 +22,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A program is an example that is started by a command.
+// A program is an example that a command starts.
 type program struct {
 	dir     string // relative to root
 	command string // as its doc comment prints it, without the options
 }
 
-// programs returns the commands of examples: the first line of the first block of code in
-// the doc comment of each.
+// programs returns the commands of the examples: the first line of the first code block
+// in each doc comment.
 func programs(t *testing.T) (all []program) {
 	t.Helper()
 	for _, pattern := range []string{"examples/*/main.go", "examples/*/*/main.go"} {
@@ -55,7 +55,7 @@ var (
 	inPage  = regexp.MustCompile("(?m)(?:^|`)(go (?:-C \\S+ )?run [^`\n]*)")
 )
 
-// The pages print the commands that the examples print, and that the next test runs.
+// The pages contain the same commands as the examples. The next test runs them.
 func TestPagesPrintTheCommandsOfExamples(t *testing.T) {
 	var known []string
 	for _, p := range programs(t) {
@@ -73,10 +73,10 @@ func TestPagesPrintTheCommandsOfExamples(t *testing.T) {
 	assert.NotZero(t, printed)
 }
 
-// Every example starts with the command that its doc comment prints, from the root of a
-// clone and without settings. A user then logs in.
+// Every example starts with the command in its doc comment, from the root of a clone and
+// without settings. Then a user logs in.
 func TestExamplesLogIn(t *testing.T) {
-	says := map[string]string{ // what a user who is signed in reads
+	says := map[string]string{ // text that a signed-in user sees
 		"examples/cluster":       "林小满",
 		"examples/weblogin":      "林小满",
 		"examples/multiprovider": "林小满",
@@ -90,7 +90,7 @@ func TestExamplesLogIn(t *testing.T) {
 			home := start(t, p.command)
 			b := newPerson(t)
 			at, page := b.open(t, home)
-			// A page without a link to the login is one of JavaScript, which goes to /login.
+			// If a page has no link to the login, JavaScript goes to /login.
 			login := "/login"
 			if found := loginLink.FindStringSubmatch(page); found != nil {
 				login = html.UnescapeString(found[1])
@@ -128,13 +128,15 @@ var (
 	formAction = regexp.MustCompile(`method="post" action="([^"]*)"`)
 )
 
-// start runs a command of the documentation at a free port, from the root. It returns the
-// address that the program prints. When the test ends, the program gets Ctrl-C.
+// start runs a documented command from the root of the repository, with a free port. It
+// returns the address that the program prints. At the end of the test, the program gets
+// Ctrl-C.
 func start(t *testing.T, command string) (home string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "exec "+command+" -addr 127.0.0.1:0")
 	cmd.Dir = root
-	// The go command does not pass signals on: a terminal sends Ctrl-C to the group.
+	// The go command does not forward signals. A terminal sends Ctrl-C to the whole
+	// process group.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	var log strings.Builder
 	cmd.Stderr = &log
@@ -143,7 +145,7 @@ func start(t *testing.T, command string) (home string) {
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
-		_ = cmd.Wait() // after Ctrl-C, the go command's own status is always 1; it prints the program's
+		_ = cmd.Wait() // after Ctrl-C, the go command's own exit status is always 1; it prints the program's
 		assert.NotContains(t, log.String(), "exit status", "Ctrl-C ends the program cleanly")
 	})
 	for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -156,10 +158,10 @@ func start(t *testing.T, command string) (home string) {
 	return ""
 }
 
-// person is somebody's browser.
+// person is a person's browser.
 type person struct {
 	http.Client
-	callback string // the last one that was visited
+	callback string // the last callback that the browser visited
 }
 
 func newPerson(t *testing.T) *person {

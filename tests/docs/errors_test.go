@@ -44,15 +44,15 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// site is an application with settings that a test can spoil.
+// site is an application with settings that a test can make wrong.
 type site struct {
 	platform *shangcloudtest.Server
 	conf     oauth2.Config
 	options  oauth2login.Options
 	request  func(*http.Request) // changes the callback
-	cookies  bool                // the browser sends them
+	cookies  bool                // whether the browser sends cookies
 	host     string              // where the login starts
-	unshared bool                // the login ends on another machine, with a state store of its own
+	unshared bool                // the login ends on another machine, which has a separate state store
 	log      bytes.Buffer        // of options.Logger
 }
 
@@ -78,7 +78,7 @@ func (s *site) provider(t *testing.T) *shangcloud.Provider {
 	return p
 }
 
-// start begins a login and returns the callback that the user comes back with.
+// start begins a login and returns the callback request of the user's browser.
 func (s *site) start(p *shangcloud.Provider) (*http.Request, error) {
 	w := httptest.NewRecorder()
 	if err := p.StartLogin(w, httptest.NewRequest(http.MethodGet, "http://"+s.host+"/login", nil)); err != nil {
@@ -98,7 +98,7 @@ func (s *site) start(p *shangcloud.Provider) (*http.Request, error) {
 	return r, nil
 }
 
-// logIn returns the error of a login, and of a call of the API after it.
+// logIn returns the error of a login, or of an API call after the login.
 func (s *site) logIn() error {
 	p, err := shangcloud.New(&s.conf, &s.options)
 	if err != nil {
@@ -121,15 +121,15 @@ func (s *site) logIn() error {
 	return err
 }
 
-// A mistake is a wrong setting, or what else goes wrong, and the error that comes of it.
-// Wrong settings are explained in the READMEs, all others there or in docs/trouble.md.
+// A mistake is a wrong setting or another fault, and the error that it causes. The
+// READMEs explain wrong settings. They or docs/trouble.md explain the other faults.
 type mistake struct {
 	name    string
 	setting bool
 	make    func(*testing.T, *site) error
 }
 
-// inSettings is a mistake that is made in the settings of a site.
+// inSettings is a mistake in the settings of a site.
 func inSettings(name string, spoil func(*site)) mistake {
 	return mistake{name, true, func(_ *testing.T, s *site) error {
 		spoil(s)
@@ -137,7 +137,7 @@ func inSettings(name string, spoil func(*site)) mistake {
 	}}
 }
 
-// elsewhere is a mistake that nothing of the site's settings is to blame for.
+// elsewhere is a mistake that is not in the settings of the site.
 func elsewhere(name string, spoil func(*site)) mistake {
 	m := inSettings(name, spoil)
 	m.setting = false
@@ -226,7 +226,7 @@ var mistakes = []mistake{
 	elsewhere("no scope for variables", func(*site) {}),
 	{"a token file for everybody", false, func(t *testing.T, s *site) error {
 		if runtime.GOOS == "windows" {
-			return errors.New("is open to others") // Windows has no modes
+			return errors.New("is open to others") // Windows has no file modes
 		}
 		path := filepath.Join(t.TempDir(), "token.json")
 		require.NoError(t, os.WriteFile(path, []byte("{}"), 0o644))
@@ -279,9 +279,8 @@ func redisAt(t *testing.T, address string) *redis.Client {
 	return client
 }
 
-// betweenClocks is the error of a login that starts on one machine and ends on another.
-// first and second are by how much their clocks are ahead of the clock that begins in
-// every bubble.
+// betweenClocks returns the error of a login that starts on one machine and ends on
+// another. Their clocks are ahead of the bubble's clock by first and second.
 func betweenClocks(t *testing.T, first, second time.Duration) error {
 	platform := shangcloudtest.New()
 	t.Cleanup(func() { _ = platform.Close() })
@@ -308,10 +307,10 @@ func betweenClocks(t *testing.T, first, second time.Duration) error {
 	return err
 }
 
-// readOnlyFile refreshes a token whose file can't be written. It returns what the log says.
+// readOnlyFile refreshes a token whose file can't be written. It returns the log's text.
 func readOnlyFile(t *testing.T, s *site) error {
 	if runtime.GOOS == "windows" {
-		return errors.New("the token store can't be written") // Windows has no modes
+		return errors.New("the token store can't be written") // Windows has no file modes
 	}
 	dir := t.TempDir()
 	path := filepath.Join(dir, "token.json")
@@ -331,14 +330,14 @@ func readOnlyFile(t *testing.T, s *site) error {
 	return errors.New(s.log.String())
 }
 
-// unknownHost is a network whose resolver does not know the host.
+// unknownHost is a network in which the resolver does not find the host.
 type unknownHost struct{}
 
 func (unknownHost) RoundTrip(*http.Request) (*http.Response, error) {
 	return nil, &net.DNSError{Err: "no such host", Name: "api.yearnstudio.cn", IsNotFound: true}
 }
 
-// lockedRedis is a server that answers every command as a Redis that wants a password.
+// lockedRedis is a server that answers every command like a Redis that requires a password.
 func lockedRedis(t *testing.T) string {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -378,8 +377,8 @@ func refuseAll(conn io.ReadWriteCloser) {
 
 var quoted = regexp.MustCompile("`([^`]+)`")
 
-// errorTexts returns, for each row of a table of errors, the texts that an error has. A row
-// may name several errors; then they stand between commas.
+// errorTexts returns the error texts in each row of a table. If a row names several
+// errors, commas separate them.
 func errorTexts(t *testing.T, page, title string) (rows [][]string) {
 	t.Helper()
 	_, section, found := strings.Cut(read(t, page), title+"\n")
@@ -402,7 +401,7 @@ func errorTexts(t *testing.T, page, title string) (rows [][]string) {
 	return rows
 }
 
-// explains reports whether one line of a log has all texts of a row.
+// explains reports whether one line of a log contains all texts of a row.
 func explains(row []string, log string) bool {
 	for line := range strings.Lines(log) {
 		all := true
@@ -416,8 +415,8 @@ func explains(row []string, log string) bool {
 	return false
 }
 
-// Each wrong setting leaves a line in the log that the README explains, and each other
-// mistake one that docs/trouble.md explains. Each error that they explain exists.
+// Each wrong setting leads to a log line that the README explains. Each other mistake
+// leads to one that docs/trouble.md explains. Every error in these tables exists.
 func TestErrorsOfThePages(t *testing.T) {
 	logged := make(map[string]string)
 	for _, m := range mistakes {

@@ -24,8 +24,8 @@ var (
 	required   = regexp.MustCompile(regexp.QuoteMeta(rootModule) + ` v[0-9.]+`)
 )
 
-// publish makes a module proxy of files in dir that has the module at path in the given
-// version, as it is in this tree: https://go.dev/ref/mod#goproxy-protocol
+// publish creates a module proxy in dir. It serves the module at path from this source
+// tree, as the given version: https://go.dev/ref/mod#goproxy-protocol
 func publish(t *testing.T, dir, path, version string) {
 	t.Helper()
 	source := filepath.Join(root, strings.TrimPrefix(path, rootModule))
@@ -42,9 +42,9 @@ func publish(t *testing.T, dir, path, version string) {
 	write(t, filepath.Join(at, version+".zip"), archive.String())
 }
 
-// In an empty directory the commands of "Install" get the modules, and then the README's
-// program and test are built. No other version of the modules is at hand. The translation
-// has the same commands and the same code, and scripts/release builds with each module.
+// In an empty directory, the commands of "Install" get the modules. Then the README's
+// program and test build. No other version of the modules is available. The translation
+// has the same commands and code, and scripts/release builds with each module.
 func TestInstall(t *testing.T) {
 	const page = "README.md"
 	proxy, app := t.TempDir(), t.TempDir()

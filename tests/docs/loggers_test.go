@@ -22,7 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pathOnly is chi's log formatter, without the query.
+// pathOnly is chi's log formatter without the query of the URL.
 type pathOnly struct{ middleware.LogFormatter }
 
 func (f pathOnly) NewLogEntry(r *http.Request) middleware.LogEntry {
@@ -31,17 +31,17 @@ func (f pathOnly) NewLogEntry(r *http.Request) middleware.LogEntry {
 	return f.LogFormatter.NewLogEntry(short)
 }
 
-// callback is the handler of the redirect URL. It fails in the ways that a query asks for.
+// callback handles the redirect URL. The query chooses how it fails.
 func callback(r *http.Request) {
 	switch r.URL.Query().Get("fail") {
 	case "panic":
 		panic("of the application")
 	case "write":
-		panic(fmt.Errorf("write: %w", syscall.EPIPE)) // the browser has gone away
+		panic(fmt.Errorf("write: %w", syscall.EPIPE)) // as if the browser had gone away
 	}
 }
 
-// requests are what a router logs of callbacks.
+// requests sends the callbacks whose logs the test checks.
 func requests(h http.Handler) {
 	for _, fail := range []string{"", "panic", "write"} {
 		r := httptest.NewRequest(http.MethodGet, "/callback?code=topsecret&state=hidden&fail="+fail, nil)
@@ -121,8 +121,8 @@ func echoLog(out *bytes.Buffer, fixed bool) {
 	requests(e)
 }
 
-// Access loggers write the code of a callback, and gin's recovery its cookies, unless
-// docs/browsers.md is followed.
+// Access loggers write the code of a callback, and gin's recovery handler writes its
+// cookies, unless the application follows docs/browsers.md.
 func TestAccessLoggers(t *testing.T) {
 	for name, serve := range map[string]func(*bytes.Buffer, bool){"net/http": netHTTPLog, "chi": chiLog, "gin": ginLog, "Echo": echoLog} {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestAccessLoggers(t *testing.T) {
 	}
 }
 
-// captureLogs has what packages log by default written to out, until the test ends.
+// captureLogs redirects the default logs of packages to out until the test ends.
 func captureLogs(t *testing.T, out *bytes.Buffer) {
 	t.Helper()
 	to, ginOut, ginErr := log.Writer(), gin.DefaultWriter, gin.DefaultErrorWriter
@@ -150,7 +150,7 @@ func captureLogs(t *testing.T, out *bytes.Buffer) {
 	})
 }
 
-// The page shows what TestAccessLoggers tests.
+// The page contains the code that TestAccessLoggers tests.
 func TestAccessLoggersOfThePage(t *testing.T) {
 	source, err := os.ReadFile("loggers_test.go")
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestAccessLoggersOfThePage(t *testing.T) {
 			}
 			found = true
 			for _, line := range strings.Split(b.code, "\n") {
-				if !strings.Contains(line, "Use(") { // there the page has defaults
+				if !strings.Contains(line, "Use(") { // on such a line, the page uses the default
 					assert.Contains(t, tested, plain(line), "%v", b)
 				}
 			}
@@ -172,7 +172,7 @@ func TestAccessLoggersOfThePage(t *testing.T) {
 	}
 }
 
-// plain is code without comments and spaces.
+// plain removes comments and spaces from code.
 func plain(code string) string {
 	return strings.Join(strings.Fields(comment.ReplaceAllString(code, "")), "")
 }

@@ -14,11 +14,11 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// nobody is a user without rights.
+// nobody is the ID of a user without rights.
 const nobody = 65534
 
-// readOnlyFileOfNobody is readOnlyFile in a process of another user: root may write
-// everywhere.
+// readOnlyFileOfNobody runs readOnlyFile in a process of another user, because root can
+// write every file.
 func readOnlyFileOfNobody(t *testing.T, s *site, path string) error {
 	dir := filepath.Dir(path)
 	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755)) // all of the test's directories are below it

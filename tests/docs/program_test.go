@@ -34,7 +34,7 @@ func wholeProgram(t *testing.T, page string) string {
 	return ""
 }
 
-// endOfProgram returns the function of docs/clusters.md that ends a program in good order.
+// endOfProgram returns the shutdown function of docs/clusters.md.
 func endOfProgram(t *testing.T) string {
 	t.Helper()
 	for _, b := range blocksOf(t, "docs/clusters.md", "go") {
@@ -46,7 +46,7 @@ func endOfProgram(t *testing.T) string {
 	return ""
 }
 
-// The READMEs' program logs a user in and says who it is.
+// The READMEs' program logs a user in and shows who the user is.
 func TestProgram(t *testing.T) {
 	for page, texts := range map[string][3]string{
 		"README.md":       {"You are user 10001.", "You are not logged in. Please start again at /login.", "Please try again in a minute."},
@@ -55,7 +55,7 @@ func TestProgram(t *testing.T) {
 		t.Run(page, func(t *testing.T) {
 			code := wholeProgram(t, page)
 			stop := os.Kill
-			if page == "README.md" { // once with the end of docs/clusters.md
+			if page == "README.md" { // once with the shutdown of docs/clusters.md
 				const listen = `http.ListenAndServe("127.0.0.1:8080", a.routes())`
 				require.Contains(t, code, listen)
 				code = strings.Replace(code, "log.Fatal("+listen+")", `if err := serve("127.0.0.1:8080", a.routes(), provider); err != nil { log.Fatal(err) }`, 1)
@@ -67,8 +67,9 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// runProgram runs a README's program as it is printed, at another address and another
-// platform. texts are its answers if all is well, with status 403, and with status 503.
+// runProgram runs a README's program as it is printed, except for its address and
+// platform. texts are its answers for a successful login, for status 403 and for status
+// 503.
 func runProgram(t *testing.T, code string, stop os.Signal, texts [3]string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -114,7 +115,7 @@ func runProgram(t *testing.T, code string, stop os.Signal, texts [3]string) {
 	assert.NotContains(t, log.String(), "s3cret")
 }
 
-// open returns the status and the text of the page that a browser ends at.
+// open returns the status and the text of the page at which a browser arrives.
 func open(browser *http.Client, address string) string {
 	res, err := browser.Get(address)
 	if err != nil {

@@ -20,8 +20,8 @@ import (
 // readmes are the pages whose blocks are all run.
 var readmes = []string{"README.md", "README.zh-CN.md"}
 
-// TestREADME makes one package of the blocks of a README: its program, its test, and its
-// parts of programs as functions. testdata/readme/drive_test.go runs each of them.
+// TestREADME builds one package from the blocks of a README: its program, its test, and
+// each other part as a function. testdata/readme/drive_test.go runs each function.
 func TestREADME(t *testing.T) {
 	drive, err := os.ReadFile("testdata/readme/drive_test.go")
 	require.NoError(t, err)
@@ -66,8 +66,8 @@ func split(b block) (parts []block) {
 	return parts
 }
 
-// asFunction makes a file of a part of a program: a function that returns what the part
-// defines.
+// asFunction makes a file with a function from a part of a program. The function returns
+// the variables that the part defines.
 func asFunction(b block) (string, error) {
 	const clause, open, end = "package main\n", "func() map[string]any {\n", "}"
 	f, err := parser.ParseFile(token.NewFileSet(), b.String(), clause+"var _ = "+open+b.code+end, 0)
@@ -83,8 +83,8 @@ func asFunction(b block) (string, error) {
 		clause, imports(f), open, b.page, b.line, b.code, result.String(), end), nil
 }
 
-// redisBlock is the block of docs/clusters.md that the README refers to, with the address
-// of a server.
+// redisBlock returns the block of docs/clusters.md that the README links to, with the
+// address of a server.
 func redisBlock(t *testing.T, readme, address string) block {
 	t.Helper()
 	const shown = "States: redisstore.NewStates(client)"
@@ -100,7 +100,8 @@ func redisBlock(t *testing.T, readme, address string) block {
 	return block{}
 }
 
-// startRedis returns the address of a server of its own, or "" where there is none.
+// startRedis starts a server and returns its address. It returns "" if Redis is not
+// installed.
 func startRedis(t *testing.T) string {
 	t.Helper()
 	program, err := exec.LookPath("redis-server")

@@ -1,6 +1,6 @@
-// Package fosite_test logs in at, and refreshes against, an authorization server
-// that this project has not written: ory/fosite, which rotates refresh tokens and
-// ends a login whose used refresh token is sent again.
+// Package fosite_test tests logins and refreshes with an authorization server of another
+// project: ory/fosite. It rotates refresh tokens, and ends a login if a used refresh
+// token is sent again.
 package fosite_test
 
 import (
@@ -31,17 +31,17 @@ type client struct{ id, secret string }
 
 var (
 	plain = client{"demo", "hush-hush"}
-	// odd has characters that percent-encoding changes (RFC 6749, section 2.3.1).
+	// odd contains characters that percent-encoding changes (RFC 6749, section 2.3.1).
 	odd    = client{"demo+1 %41&=?:/é", "hush: %zz+&=\"\\ 密"}
 	public = client{"public", ""}
 )
 
-// server is fosite with one user, who approves of everything at once.
+// server is fosite with one user, who approves every request at once.
 type server struct {
 	*httptest.Server
 	provider  fosite.OAuth2Provider
 	lock      sync.Mutex // fosite's memory store does not refresh in a transaction
-	denies    bool       // the user says no
+	denies    bool       // the user refuses
 	refreshes atomic.Int64
 	refusals  atomic.Int64
 }
@@ -173,7 +173,7 @@ func login(t *testing.T, p *oauth2login.Provider) (*oauth2login.Login, error) {
 	return p.FinishLogin(httptest.NewRecorder(), back)
 }
 
-// subject asks the server whose token src has.
+// subject asks the server which user src's token belongs to.
 func (s *server) subject(t *testing.T, p *oauth2login.Provider, src oauth2.TokenSource) string {
 	t.Helper()
 	res, err := p.Client(src).Get(s.URL + "/me")
@@ -185,7 +185,7 @@ func (s *server) subject(t *testing.T, p *oauth2login.Provider, src oauth2.Token
 	return subject
 }
 
-// expired returns a copy of tok whose lifetime is over.
+// expired returns a copy of tok that has expired.
 func expired(tok *oauth2.Token) *oauth2.Token {
 	old := *tok
 	old.Expiry = time.Unix(1, 0)
@@ -238,7 +238,8 @@ func TestLoginWithWrongSecret(t *testing.T) {
 	require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
 }
 
-// TestReuseEndsALogin makes sure that fosite is as strict as it is here for.
+// TestReuseEndsALogin checks that fosite ends a login when a refresh token is reused. The
+// other tests rely on that.
 func TestReuseEndsALogin(t *testing.T) {
 	s := newServer(t, time.Hour)
 	p := s.newProvider(t, plain)
@@ -252,9 +253,9 @@ func TestReuseEndsALogin(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired, "the new one is dead as well")
 }
 
-// TestConcurrentRefresh has 8 sources with 8 callers each on one token that is due at
-// every turn. (The lifetime of two seconds makes a token due after one.) Half of the
-// sources have a store of their own around the same token, as another process would.
+// TestConcurrentRefresh: 8 sources with 8 callers each use one token, which is due in
+// every round. (It lives for two seconds and is due after one.) Half of the sources have
+// a separate store object for the same token, as another process would.
 func TestConcurrentRefresh(t *testing.T) {
 	s := newServer(t, 2*time.Second)
 	p := s.newProvider(t, plain)

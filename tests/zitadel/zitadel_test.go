@@ -1,5 +1,5 @@
-// Package zitadel_test logs in at the example server of zitadel/oidc, an OpenID provider
-// that this project has not written: in a browser, and on a device.
+// Package zitadel_test tests logins with an OpenID provider of another project: the
+// example server of zitadel/oidc. It covers browser logins and device logins.
 package zitadel_test
 
 import (
@@ -37,8 +37,8 @@ const (
 	email       = "ming@example.cn"
 )
 
-// users has one user. Name and ID are the same: the example server confuses them where a
-// device logs in.
+// users has one user, whose name and ID are the same: at device logins the example server
+// confuses them.
 type users struct{}
 
 func (users) GetUserByUsername(name string) *storage.User { return users{}.GetUserByID(name) }
@@ -55,11 +55,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// server is the example server, in process. Times in it pass as those of its caller.
+// server is the example server in this process. It uses the clock of its caller's bubble.
 type server struct {
 	t       *testing.T
 	handler http.Handler
-	turn    sync.Mutex // the example's store shares what it holds with its callers
+	turn    sync.Mutex // needed because the example's store returns its own objects to callers
 }
 
 func newServer(t *testing.T) *server {
@@ -104,8 +104,8 @@ func (s *server) newProvider(clientID, clientSecret string) *oauth2login.Provide
 	return p
 }
 
-// browser returns a browser that stays at the server: where it is sent elsewhere, it
-// shows the redirect.
+// browser returns a browser that follows redirects only within the server. It returns any
+// other redirect.
 func (s *server) browser() *http.Client {
 	s.t.Helper()
 	jar, err := cookiejar.New(nil)
@@ -118,7 +118,7 @@ func (s *server) browser() *http.Client {
 	}}
 }
 
-// page reads a page to its end and returns its answer.
+// page reads the whole body of an answer.
 func (s *server) page(res *http.Response, err error) *http.Response {
 	s.t.Helper()
 	require.NoError(s.t, err)
@@ -129,7 +129,7 @@ func (s *server) page(res *http.Response, err error) *http.Response {
 	return res
 }
 
-// login runs a whole browser login: the user types a name and a password.
+// login runs a whole browser login. The user types a name and a password.
 func (s *server) login(p *oauth2login.Provider) *oauth2login.Login {
 	s.t.Helper()
 	start := httptest.NewRecorder()
@@ -150,7 +150,7 @@ func (s *server) login(p *oauth2login.Provider) *oauth2login.Login {
 	return login
 }
 
-// verify has the server's own verifier look at an ID token.
+// verify checks an ID token with the server's own verifier.
 func (s *server) verify(p *oauth2login.Provider, tok *oauth2.Token, nonce string) (*oidc.IDTokenClaims, error) {
 	s.t.Helper()
 	raw, ok := tok.Extra("id_token").(string)
@@ -161,7 +161,7 @@ func (s *server) verify(p *oauth2login.Provider, tok *oauth2.Token, nonce string
 	return rp.VerifyIDToken[*oidc.IDTokenClaims](s.t.Context(), raw, verifier)
 }
 
-// email asks the server whose token src has.
+// email asks the server for the mail address of the user of src's token.
 func (s *server) email(p *oauth2login.Provider, src oauth2.TokenSource) string {
 	s.t.Helper()
 	res, err := p.Client(src).Get(issuer + "userinfo")

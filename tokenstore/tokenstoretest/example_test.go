@@ -12,10 +12,10 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// row is a store of one's own: one user's token.
+// row is an example of an application's own store. It holds one user's token.
 type row struct{ table *table }
 
-// table stands for a table in a database, which has the token as bytes.
+// table stands for a database table that stores the token as bytes.
 type table struct {
 	mu   sync.Mutex
 	data []byte
@@ -65,7 +65,7 @@ func testRow(t *testing.T) {
 	tokenstoretest.Run(t, tokenstoretest.Backend{
 		Open: func(*testing.T) (a, b oauth2login.TokenStore) {
 			users := new(table)           // with a new user
-			return row{users}, row{users} // each with a connection of its own
+			return row{users}, row{users} // as if each had its own connection
 		},
 		Extra: true, // tokenstore.Marshal keeps scope and id_token
 	})

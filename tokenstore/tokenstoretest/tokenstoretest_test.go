@@ -18,7 +18,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Most faults show by a wait that does not end. So many tests wait at the same time.
+// Most faults show only when a wait does not end, so many tests wait at the same time.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// faulty is a store with something wrong. A nil field is right.
+// faulty is a store with a fault. Each field that is not nil replaces a correct method.
 type faulty struct {
 	inner  *tokenstore.Memory
 	load   func(context.Context, *memory) (*oauth2.Token, error)
@@ -63,8 +63,8 @@ func (f *faulty) LockToken(ctx context.Context, hold time.Duration) (func(), err
 	return f.inner.LockToken(ctx, hold)
 }
 
-// leased is a store whose locks end. If early is not nil, they end then; lateUnlock
-// makes a late unlock free the lock of the next holder.
+// leased is a store whose locks expire after their hold, or after early(hold) if early is
+// not nil. With lateUnlock, a late unlock also frees the lock of the next holder.
 type leased struct {
 	memory
 	early      func(hold time.Duration) time.Duration
@@ -118,7 +118,7 @@ func lossy(change func(tok, old *oauth2.Token)) func() oauth2login.TokenStore {
 	}
 }
 
-// faults are stores with something wrong, and the subtest that finds it.
+// faults lists faulty stores, and the subtest that detects each fault.
 var faults = []struct {
 	name, found string
 	open        func() oauth2login.TokenStore
@@ -312,7 +312,7 @@ func removing(remove func(context.Context, *memory) error) func() oauth2login.To
 	return func() oauth2login.TokenStore { return &faulty{inner: &memory{}, remove: remove} }
 }
 
-// talkative keeps the token in fields that fmt finds.
+// talkative has the token in fields that fmt prints.
 type talkative struct {
 	bytes   bool
 	access  string
@@ -329,7 +329,7 @@ func (s *talkative) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	return s.memory.SaveToken(ctx, tok)
 }
 
-// open makes a Backend of one process.
+// open returns a Backend with stores in one process.
 func open(newStore func() oauth2login.TokenStore) tokenstoretest.Backend {
 	return tokenstoretest.Backend{
 		Open: func(*testing.T) (a, b oauth2login.TokenStore) {
@@ -341,14 +341,14 @@ func open(newStore func() oauth2login.TokenStore) tokenstoretest.Backend {
 	}
 }
 
-// TestRun_faulty_stores runs the suite in a process of its own for each store with a
-// fault. The suite has to fail there.
+// TestRun_faulty_stores runs the suite on each faulty store, in a separate process. The
+// suite has to fail there.
 func TestRun_faulty_stores(t *testing.T) {
 	for _, fault := range faults {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
 			run := fault.found
-			if strings.HasPrefix(run, "RoundTrip/") { // one case may need what another saved
+			if strings.HasPrefix(run, "RoundTrip/") { // a case may depend on what another case has saved
 				run = "RoundTrip"
 			}
 			child := exec.Command(os.Args[0], "-test.run=^TestFaulty$/^"+strings.ReplaceAll(run, "/", "$/^")+"$", "-test.v")
@@ -371,7 +371,8 @@ func TestFaulty(t *testing.T) {
 
 func TestRun_example(t *testing.T) { testRow(t) }
 
-// TestRun_right_stores shows that the faults are found, not something else.
+// TestRun_right_stores shows that the suite passes for correct stores, so the failures
+// are caused by the faults.
 func TestRun_right_stores(t *testing.T) {
 	t.Run("locks end", func(t *testing.T) {
 		tokenstoretest.Run(t, open(func() oauth2login.TokenStore { return newLeased() }))

@@ -63,8 +63,9 @@ func (p *Pages) File(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, p.files, name) }
 }
 
-// SetHeaders sets what every answer has. policy is added to the Content-Security-Policy,
-// which otherwise allows style sheets of this site only. It ends in "; ".
+// SetHeaders sets the headers that every answer has. policy is added to the
+// Content-Security-Policy, which otherwise allows only style sheets of this site. policy
+// ends in "; ".
 func SetHeaders(w http.ResponseWriter, policy string) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; "+policy+"frame-ancestors 'none'; base-uri 'none'")
@@ -78,8 +79,9 @@ func SetHeaders(w http.ResponseWriter, policy string) {
 // langCookie keeps the language that somebody chose by a link.
 const langCookie = "lang"
 
-// Language returns the one of the languages that a link chose, now (see LanguageURL) or
-// earlier, or else the one that the browser likes best, or else the first.
+// Language returns one of the languages. It prefers the language that the user chose by a
+// link, in this request (see LanguageURL) or an earlier one. Next comes the browser's
+// preferred language, and then the first one.
 func Language(r *http.Request, languages ...string) string {
 	if lang := r.URL.Query().Get("lang"); slices.Contains(languages, lang) {
 		return lang
@@ -100,8 +102,8 @@ func RememberLanguage(w http.ResponseWriter, r *http.Request, languages ...strin
 	}
 }
 
-// LanguageURL is the page that r asked for in another language. If the page could not be
-// asked for again, it is the first page.
+// LanguageURL returns the address of the present page in another language. If the page
+// cannot be requested again, it returns that of the first page.
 func LanguageURL(r *http.Request, status int, lang string) string {
 	q, path := url.Values{}, "/"
 	if r.Method == http.MethodGet && status == http.StatusOK {
@@ -111,9 +113,9 @@ func LanguageURL(r *http.Request, status int, lang string) string {
 	return path + "?" + q.Encode()
 }
 
-// preferred returns the one of the languages that the browser likes best, or else the
-// first. The header is Accept-Language (RFC 9110, section 12.5.4), such as
-// "fr, zh-TW;q=0.9, en;q=0.8". Script and region do not count.
+// preferred returns the language that the browser prefers, or the first one if the
+// browser accepts none. The header is Accept-Language (RFC 9110, section 12.5.4), such as
+// "fr, zh-TW;q=0.9, en;q=0.8". Script and region are ignored.
 func preferred(r *http.Request, languages []string) string {
 	best, bestWeight := languages[0], 0.0
 	for wish := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Language"), ","), ",") {

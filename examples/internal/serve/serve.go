@@ -1,4 +1,4 @@
-// Package serve runs the servers of the examples and ends them in good order.
+// Package serve runs the servers of the examples and shuts them down gracefully.
 package serve
 
 import (
@@ -14,10 +14,11 @@ import (
 )
 
 const (
-	// requestLimit is how long requests of browsers may go on at the end.
+	// requestLimit is how long a shutdown waits for browsers' requests.
 	requestLimit = 5 * time.Second
 
-	// shutdownLimit is longer than a request to a provider may take, and a save after it.
+	// shutdownLimit is longer than the time for a request to a provider and a save after
+	// it.
 	shutdownLimit = 20 * time.Second
 )
 
@@ -37,7 +38,7 @@ func Listen(addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// Reachable is addr as a browser on this machine opens it.
+// Reachable returns addr as a browser on this machine can open it.
 func Reachable(addr net.Addr) string {
 	if tcp, ok := addr.(*net.TCPAddr); ok && tcp.IP.IsUnspecified() {
 		return fmt.Sprintf("127.0.0.1:%d", tcp.Port)
@@ -45,9 +46,9 @@ func Reachable(addr net.Addr) string {
 	return addr.String()
 }
 
-// On serves handler until ctx ends. It lets the requests under way end, and calls
-// shutdown then, which is Provider.Shutdown: no request is under way any more, but a
-// token may be, and what was sent is waited for.
+// On serves handler until ctx ends. It waits for pending requests, and then calls
+// shutdown, which is Provider.Shutdown. At that time no request is pending, but a token
+// refresh may be: shutdown waits for its answer.
 func On(ctx context.Context, listener net.Listener, handler http.Handler, shutdown func(context.Context) error) error {
 	server := &http.Server{
 		Handler:           handler,

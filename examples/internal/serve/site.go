@@ -71,8 +71,8 @@ func start(conf *oauth2.Config, addr string) (*Site, error) {
 	return s, err
 }
 
-// Run serves the routes of a provider until the program is told to stop. err is that of
-// making the provider.
+// Run serves the routes of a provider until the program is told to stop. err is the error
+// of creating the provider.
 func (s *Site) Run(p *shangcloud.Provider, err error, routes func(*shangcloud.Provider) http.Handler) {
 	if err == nil {
 		fmt.Println("Open", s.home)

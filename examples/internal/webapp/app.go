@@ -17,12 +17,12 @@ import (
 )
 
 const (
-	// What the platform allows is not documented: these are the demo's limits.
+	// The platform does not document its limits. These are the limits of the demo.
 	maxKey   = 256     // characters
 	maxValue = 1 << 20 // bytes
 
-	// A value of 1 MiB arrives as 6 MiB if it is line ends only: each is sent
-	// as "%0D%0A".
+	// A value of 1 MiB that consists of line breaks only takes 6 MiB in a form, where
+	// each line break is sent as "%0D%0A".
 	maxForm = 8 << 20
 )
 
@@ -66,8 +66,8 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
-	// Browsers say where a request comes from: forms of other sites end here.
-	// The token in every form (see signedIn) covers browsers that do not.
+	// Browsers send the origin of a request, so forms of other sites are refused here.
+	// The token in every form (see signedIn) covers browsers that do not send it.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(a.foreignForm))
 	a.handler = protection.Handler(mux)
@@ -76,7 +76,7 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 
 var callbackPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
 
-// checkCallback keeps the callback apart from the other pages.
+// checkCallback makes sure that the callback's path is not that of another page.
 func checkCallback(u *url.URL) error {
 	taken := []string{"/login", "/logout", "/variable", "/variable/delete", "/style.css", "/favicon.svg"}
 	path := u.EscapedPath()
@@ -88,7 +88,7 @@ func checkCallback(u *url.URL) error {
 
 func (a *app) home() string { return a.redirect.Scheme + "://" + a.redirect.Host + "/" }
 
-// ServeHTTP sets what every answer has.
+// ServeHTTP sets the headers that every answer has.
 func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	images := "'self' https:" // avatars can be anywhere
 	if a.base.Scheme == "http" {
@@ -98,8 +98,9 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 	reads := r.Method == http.MethodGet || r.Method == http.MethodHead
 	if reads && a.redirect.Scheme == "http" && !sameHost(r.Host, a.redirect.Host) {
-		// On localhost when the redirect URL says 127.0.0.1: the login's cookie
-		// would be lost. (With https a proxy is between; it may change Host.)
+		// The browser is at localhost, but the redirect URL says 127.0.0.1. The login's
+		// cookie would be lost. (With https there is a proxy in front, which may change
+		// Host.)
 		http.Redirect(w, r, a.home()+strings.TrimPrefix(r.URL.RequestURI(), "/"), http.StatusFound)
 		return
 	}
@@ -107,12 +108,12 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.handler.ServeHTTP(w, r)
 }
 
-// sameHost compares hosts for plain http, where browsers leave port 80 out.
+// sameHost compares hosts for plain http, where browsers omit port 80.
 func sameHost(a, b string) bool {
 	return strings.EqualFold(strings.TrimSuffix(a, ":80"), strings.TrimSuffix(b, ":80"))
 }
 
-// signedIn is for pages that need a session, and checks forms.
+// signedIn wraps pages that need a session. It checks the token of forms.
 func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		r.Body = http.MaxBytesReader(w, r.Body, maxForm)
@@ -127,8 +128,8 @@ func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) 
 		case s != nil:
 			page(w, r, s)
 		case r.Method == http.MethodPost, r.Header.Get("Sec-Fetch-Site") == "same-origin":
-			// From one of our pages: there was a session. A redirect would not
-			// do: Chromium applies form-action to all redirects after a form.
+			// The form came from one of our pages, so there was a session. A redirect
+			// would not work: Chromium applies form-action to all redirects after a form.
 			a.sessionEnded(w, r)
 		default:
 			http.Redirect(w, r, "/login?"+url.Values{"next": {r.URL.RequestURI()}}.Encode(), http.StatusFound)
@@ -148,7 +149,8 @@ func (a *app) start(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// avatar returns the user's picture if our Content-Security-Policy lets it be shown.
+// avatar returns the address of the user's picture, if our Content-Security-Policy allows
+// it.
 func (a *app) avatar(u *shangcloud.UserInfo) string {
 	if strings.HasPrefix(u.AvatarURL, "https://") || strings.HasPrefix(u.AvatarURL, a.base.String()+"/") {
 		return u.AvatarURL
@@ -161,7 +163,8 @@ func (a *app) logout(w http.ResponseWriter, r *http.Request, _ *session) {
 	http.Redirect(w, r, "/?signed-out", http.StatusSeeOther)
 }
 
-// showVariable shows a variable, or with no key in the query a form for a new one.
+// showVariable shows a variable. If the query has no key, it shows a form for a new
+// variable.
 func (a *app) showVariable(w http.ResponseWriter, r *http.Request, s *session) {
 	t := textsFor(r)
 	v := variablePage{Key: r.URL.Query().Get("key")}
@@ -177,8 +180,8 @@ func (a *app) showVariable(w http.ResponseWriter, r *http.Request, s *session) {
 	value, err := s.api.Variable(r.Context(), v.Key)
 	switch refused := (*shangcloud.APIError)(nil); {
 	case errors.As(err, &refused) && (refused.StatusCode == http.StatusOK || refused.StatusCode == http.StatusNotFound):
-		// How the platform answers for a variable that is not there is not
-		// documented: so, or with an empty value.
+		// The platform does not document its answer for a missing variable: an error like
+		// this, or an empty value.
 		v.Hint = t.NoValue + platformSays(err)
 	case err != nil:
 		a.callFailed(w, r, err)
@@ -198,9 +201,9 @@ func (a *app) showVariable(w http.ResponseWriter, r *http.Request, s *session) {
 func (a *app) saveVariable(w http.ResponseWriter, r *http.Request, s *session) {
 	t := textsFor(r)
 	v := variablePage{
-		Key:    r.Form.Get("key"), // in the form if it is new, in the query if not
+		Key:    r.Form.Get("key"), // a new key is in the form, an existing one in the query
 		Exists: r.URL.Query().Has("key"),
-		// HTML sends a line end as CRLF, whatever the user's system.
+		// HTML forms send a line break as CRLF on every system.
 		Value: strings.ReplaceAll(r.PostForm.Get("value"), "\r\n", "\n"),
 	}
 	if v.Error = t.checkVariable(v.Key, v.Value); v.Error != "" {
@@ -214,7 +217,7 @@ func (a *app) saveVariable(w http.ResponseWriter, r *http.Request, s *session) {
 		return
 	case err != nil:
 		log.Printf("save: %v", err)
-		v.Error = t.NotSaved + platformSays(err) // with the form: nothing typed is lost
+		v.Error = t.NotSaved + platformSays(err) // shows the form again, with what the user typed
 		a.showForm(w, r, http.StatusBadGateway, v)
 		return
 	}
@@ -251,7 +254,7 @@ func (t *texts) checkVariable(key, value string) string {
 	return ""
 }
 
-// platformSays is what ShangCloud gave as a reason: to be shown as text.
+// platformSays returns the reason that ShangCloud gave. Show it as text only.
 func platformSays(err error) string {
 	var refused *shangcloud.APIError
 	if !errors.As(err, &refused) || refused.Message == "" {
@@ -260,7 +263,7 @@ func platformSays(err error) string {
 	return fmt.Sprintf(" (%.200s)", refused.Message)
 }
 
-// callFailed says why a call of the API failed.
+// callFailed shows why an API call failed.
 func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	log.Printf("API: %v", err)
 	t := textsFor(r)
@@ -275,7 +278,7 @@ func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// sessionEnded asks the user to sign in again. A form's text is not lost.
+// sessionEnded asks the user to sign in again. It keeps the text that the user typed.
 func (a *app) sessionEnded(w http.ResponseWriter, r *http.Request) {
 	m := message{text: textsFor(r).SessionEnded, SignIn: true, Unsaved: r.PostForm.Get("value")}
 	if r.Method == http.MethodGet {

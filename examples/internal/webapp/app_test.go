@@ -25,7 +25,7 @@ import (
 
 const secret = "s3cret+/= of the test"
 
-// logged is what the tests' applications logged, all of it.
+// logged is everything that the applications under test have logged.
 var logged syncBuffer
 
 func TestMain(m *testing.M) {
@@ -55,7 +55,7 @@ func (b *syncBuffer) String() string {
 	return b.buf.String()
 }
 
-// site is the application and the platform, each on a port of its own.
+// site is an application and its platform, each on a separate port.
 type site struct {
 	app      *app
 	platform *shangcloudtest.Server
@@ -85,7 +85,7 @@ func newSite(t *testing.T) *site {
 	return &site{a, platform, url}
 }
 
-// browser is a person's: it keeps cookies and follows redirects.
+// browser is a person's browser: it keeps cookies and follows redirects.
 type browser struct {
 	t    *testing.T
 	http *http.Client
@@ -99,7 +99,7 @@ func newBrowser(t *testing.T) *browser {
 	return &browser{t: t, http: &http.Client{Jar: jar}, lang: "en"}
 }
 
-// answer is a page and where it was found.
+// answer is a page and its address.
 type answer struct {
 	*http.Response
 	body string
@@ -140,7 +140,7 @@ func (b *browser) stay() {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// form is the form of a page with what is hidden in it.
+// form returns the hidden fields of a page's form, and more fields.
 func (a answer) form(more ...string) url.Values {
 	form := make(url.Values)
 	for _, field := range hiddenField.FindAllStringSubmatch(a.body, -1) {
@@ -152,14 +152,14 @@ func (a answer) form(more ...string) url.Values {
 	return form
 }
 
-// value is what a browser puts into the text area of a page.
+// value returns the text that a browser shows in the page's text area.
 func (a answer) value(t *testing.T) string {
 	t.Helper()
 	_, rest, found := strings.Cut(a.body, "<textarea")
 	require.True(t, found, "no text area")
 	_, rest, _ = strings.Cut(rest, ">")
 	text, _, _ := strings.Cut(rest, "</textarea>")
-	// HTML, 13.2.6.4.7: a line feed right after the start tag is dropped.
+	// HTML, section 13.2.6.4.7: browsers drop a line feed right after the start tag.
 	return html.UnescapeString(strings.TrimPrefix(text, "\n"))
 }
 
@@ -194,7 +194,7 @@ func TestSignInAndOut(t *testing.T) {
 	assert.Contains(t, page.body, "<dd>10001</dd>")
 	assert.Contains(t, page.body, `src="`+s.platform.URL+`/avatars/1.svg"`)
 
-	// The cookie of before signing out is worth nothing after it.
+	// The cookie from before the sign-out is no longer valid.
 	u, _ := url.Parse(s.url)
 	old := b.http.Jar.Cookies(u)
 	require.NotEmpty(t, old)
@@ -275,7 +275,8 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// Keys and values that other applications wrote, with what no form can send.
+// Keys and values that other applications have written, with characters that no form can
+// send.
 func TestLookUp(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	b.signIn(s, "/login")
@@ -391,7 +392,8 @@ func TestReturnsAfterLogin(t *testing.T) {
 	page := newBrowser(t).get(s.url + "/variable?key=k")
 	assert.Equal(t, s.url+"/variable?key=k", page.Request.URL.String())
 
-	// After a form of ours the way does not lead to another site at once.
+	// A request from one of our pages, such as a form, gets a page with a login link. It
+	// gets no redirect, which would lead to another site.
 	b := newBrowser(t)
 	b.from = "same-origin"
 	page = b.get(s.url + "/variable?key=k")
@@ -454,7 +456,7 @@ func TestLoginFails(t *testing.T) {
 		})
 	}
 
-	// A wrong scope is refused in the callback.
+	// A wrong scope: the platform refuses it in the callback.
 	s.platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: secret, RedirectURIs: []string{s.url + "/callback"}, Scopes: []string{"user:basic"}})
 	page := newBrowser(t).get(s.url + "/login")
 	assert.Equal(t, 502, page.StatusCode)
@@ -481,7 +483,7 @@ func TestForgedForms(t *testing.T) {
 		forged(b.post(s.url+"/variable/delete?key=k", form))
 		forged(b.post(s.url+"/logout", form))
 	}
-	// Nor does a token in the address count.
+	// A token in the address does not count either.
 	forged(b.post(s.url+"/logout?token="+b.get(s.url).form().Get("token"), nil))
 	assert.Contains(t, b.get(s.url).body, "10001", "still signed in")
 	assert.Equal(t, 404, b.get(s.url+"/logout").StatusCode)
@@ -513,7 +515,7 @@ func TestCanonicalHost(t *testing.T) {
 	assert.Equal(t, s.url+"//evil.example/?a=b", page.Header.Get("Location"))
 	assert.Empty(t, page.Cookies())
 
-	// Browsers leave the scheme's own port out.
+	// Browsers omit the default port of the scheme.
 	for _, host := range []string{"127.0.0.1", "127.0.0.1:80"} {
 		assert.True(t, sameHost(host, "127.0.0.1:80"))
 		assert.True(t, sameHost(host, "127.0.0.1"))

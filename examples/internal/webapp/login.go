@@ -8,30 +8,30 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
-// This file is the login. An application of yours needs a provider, made once
+// This file contains the login. Your application needs a provider, which it creates once:
 //
 //	provider, err := shangcloud.New(&oauth2.Config{…}, nil)
 //
-// and the two handlers that follow.
+// It also needs the two handlers that follow.
 
-// login is where the "Sign in" link leads.
+// login handles the "Sign in" link.
 func (a *app) login(w http.ResponseWriter, r *http.Request) {
-	// Whatever the query says, WithReturnTo makes a path on this site of it.
+	// WithReturnTo accepts only a path on this site, whatever the query says.
 	err := a.provider.StartLogin(w, r, oauth2login.WithReturnTo(r.URL.Query().Get("next")))
 	if err != nil {
 		a.loginFailed(w, r, err)
 	}
 }
 
-// callback is where ShangCloud sends the browser back to.
+// callback handles the redirect URL, to which ShangCloud sends the browser back.
 func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 	login, err := a.provider.FinishLogin(w, r)
 	if err != nil {
 		a.loginFailed(w, r, err)
 		return
 	}
-	// The session has a token source of its own, provider.StoredTokens, and asks who the
-	// user is: see session.go.
+	// Each session has its own token source, provider.StoredTokens. To find out who the
+	// user is, it calls UserInfo: see session.go.
 	if err := a.sessions.start(w, r, login.Token); err != nil {
 		a.loginFailed(w, r, err)
 		return
@@ -49,7 +49,8 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 		return
 	case errors.Is(err, oauth2login.ErrStateNotFound), errors.Is(err, oauth2login.ErrWrongBrowser):
 		if a.sessions.of(r) != nil {
-			// A second click, the back button, a reload: the login went well.
+			// The user clicked twice, went back or reloaded: the login has succeeded
+			// before.
 			http.Redirect(w, r, "/", http.StatusSeeOther)
 			return
 		}
@@ -66,9 +67,9 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, oauth2login.ErrUnavailable):
 		a.showMessage(w, r, http.StatusBadGateway, message{text: t.Unavailable, SignIn: true})
 	default:
-		// *oauth2login.CallbackError and *oauth2.RetrieveError: ShangCloud refuses
-		// this application, for a wrong secret or scope perhaps. The user can do
-		// nothing about it; whoever reads the log can.
+		// *oauth2login.CallbackError and *oauth2.RetrieveError: ShangCloud refuses this
+		// application, perhaps because of a wrong secret or scope. The user can do
+		// nothing about it. The log tells the operator.
 		a.showMessage(w, r, http.StatusBadGateway, message{text: t.Refused, SignIn: true})
 	}
 }

@@ -13,37 +13,38 @@ var files embed.FS
 
 var pages = page.Parse(files, "welcome.html", "account.html", "variable.html", "message.html")
 
-// view is what layout.html shows.
+// view is the data of layout.html.
 type view struct {
 	T        *texts
-	Platform string // its address
+	Platform string // the platform's address
 	Demo     bool
 	SignedIn bool
-	Token    string // for forms, if signed in
+	Token    string // for forms; "" if nobody is signed in
 	Notice   string
-	LangURL  string // this page in the other language
-	Data     any    // of the template's own: one of the types below
+	LangURL  string // this page's address in the other language
+	Data     any    // the template's own data: one of the types below
 }
 
-// accountPage is what account.html shows.
+// accountPage is the data of account.html.
 type accountPage struct {
 	User    *shangcloud.UserInfo
 	Avatar  string // URL, or ""
-	Initial string // in place of an avatar
+	Initial string // shown if there is no avatar
 	Keys    []string
 	MaxKey  int
 }
 
-// variablePage is what variable.html shows.
+// variablePage is the data of variable.html.
 type variablePage struct {
 	Key, Value  string
-	Exists      bool   // or may do: the key is not to be changed
+	Exists      bool   // it exists or may exist: the key cannot be changed
 	Found       bool   // it can be deleted
 	Error, Hint string // or ""
 	MaxKey      int
 }
 
-// SaveURL keeps the key out of the form's fields: browsers change line ends there.
+// SaveURL puts the key into the query, not into a form field, because browsers change
+// line breaks in fields.
 func (v variablePage) SaveURL() string {
 	if v.Exists {
 		return variableURL(v.Key)
@@ -51,11 +52,11 @@ func (v variablePage) SaveURL() string {
 	return "/variable"
 }
 
-// message is what message.html shows.
+// message is the data of message.html.
 type message struct {
 	text
-	SignIn  bool   // offer to
-	Next    string // where to return to then
+	SignIn  bool   // show a "Sign in" link
+	Next    string // where to return to after the sign-in
 	Unsaved string // what the user typed
 }
 

@@ -1,5 +1,5 @@
-// Package webapp is the application of examples/weblogin, which has one copy of it,
-// and of examples/cluster, which has several.
+// Package webapp is the application that two examples run: examples/weblogin runs one
+// copy of it, examples/cluster several.
 package webapp
 
 import (
@@ -18,15 +18,15 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// settings are those of the environment: see the comment of examples/weblogin.
+// settings come from the environment: see the comment of examples/weblogin.
 type settings struct {
 	oauth2.Config
 	baseURL string
 	dataDir string
 }
 
-// Run serves the application at addr until ctx ends. The environment configures it, and
-// options, which may be nil. It prints to out where it can be reached.
+// Run serves the application at addr until ctx ends. The environment and options, which
+// may be nil, configure it. Run prints the application's address to out.
 func Run(ctx context.Context, addr string, getenv func(string) string, out io.Writer, options *oauth2login.Options) error {
 	config, err := settingsFromEnv(getenv)
 	if err != nil {
@@ -74,9 +74,10 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	return serve.On(ctx, listener, site, site.provider.Shutdown)
 }
 
-// RunCopies is Run if there is a client ID. If not, it serves two copies of the application,
-// with a platform in this process. It takes the place of a proxy that sends the start of
-// every login to the first copy, and all else to the second. Both have the options share.
+// RunCopies is Run if there is a client ID. Otherwise it serves two copies of the
+// application, with a platform in this process. It plays the proxy as well: it sends the
+// start of every login to the first copy, and all other requests to the second. Both
+// copies use the options share.
 func RunCopies(ctx context.Context, addr string, getenv func(string) string, out io.Writer, share *oauth2login.Options) error {
 	config, err := settingsFromEnv(getenv)
 	if err != nil {

@@ -31,7 +31,7 @@ func startRun(t *testing.T, getenv func(string) string) (home string) {
 	return runtest.Home(t, func(ctx context.Context, out io.Writer) error { return Run(ctx, "127.0.0.1:0", getenv, out, nil) })
 }
 
-// The program as a newcomer starts it: with nothing set.
+// The program as a newcomer starts it: without any settings.
 func TestRunDemo(t *testing.T) {
 	home := startRun(t, runtest.Env())
 	b := newBrowser(t)
@@ -178,7 +178,7 @@ func TestSessionsEnd(t *testing.T) {
 	})
 }
 
-// A restart keeps what has not ended, and nothing of what has.
+// A restart keeps live sessions, and nothing of those that have ended.
 func TestSessionsRestart(t *testing.T) {
 	dir := t.TempDir()
 	start := func() (cookie *http.Cookie) {

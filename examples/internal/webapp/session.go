@@ -29,29 +29,29 @@ const (
 	maxSessions     = 10_000
 	maxTouched      = 50 // keys that a session remembers
 
-	sessionFile, tokenFile = ".session", ".token" // the ends of the files' names
+	sessionFile, tokenFile = ".session", ".token" // the suffixes of the files' names
 )
 
 // session is one signed-in browser. The browser holds the ID and nothing else.
 type session struct {
 	kept
-	tokens *oauth2login.TokenSource // this user's token; it refreshes it when it is due
-	api    *shangcloud.API          // with this token
+	tokens *oauth2login.TokenSource // this user's token; refreshes it when it is due
+	api    *shangcloud.API          // uses tokens
 
 	mu      sync.Mutex
 	touched []string // keys of variables, the newest first
-	notice  string   // for the next page
+	notice  string   // shown on the next page
 }
 
-// kept is what a restart keeps of a session. Its token is in a file of its own.
+// kept is the part of a session that survives a restart. The token is in a separate file.
 type kept struct {
 	User *shangcloud.UserInfo
-	Form string // in every form: who can't read our pages can't send one
+	Form string // in every form: other sites cannot read it, so they cannot forge a form
 	Ends time.Time
 }
 
-// sessions are kept in memory and, if there is a folder for them, in files. It is safe for
-// concurrent use.
+// sessions holds the sessions in memory and, if there is a folder for them, in files. It
+// is safe for concurrent use.
 type sessions struct {
 	cookie   http.Cookie // all but the value
 	provider *shangcloud.Provider
@@ -64,12 +64,12 @@ type sessions struct {
 func newSessions(provider *shangcloud.Provider, https bool, dir string) *sessions {
 	name := "weblogin-session"
 	if https {
-		name = "__Host-" + name // browsers take it from this very host only, over https
+		name = "__Host-" + name // browsers accept it only from this host, over https
 	}
 	ss := &sessions{
 		cookie: http.Cookie{
 			Name: name, Path: "/", Secure: https, HttpOnly: true,
-			// Not Strict: the way back from ShangCloud begins on another site.
+			// Not Strict: the redirect from ShangCloud comes from another site.
 			SameSite: http.SameSiteLaxMode,
 		},
 		provider: provider,
@@ -82,8 +82,8 @@ func newSessions(provider *shangcloud.Provider, https bool, dir string) *session
 	return ss
 }
 
-// start signs a browser in, always with a new ID: one that somebody planted before the
-// login is worth nothing. It asks the platform who the user is.
+// start signs a browser in. The session ID is always new. So an ID that an attacker
+// planted before the login is worthless. start asks the platform who the user is.
 func (ss *sessions) start(w http.ResponseWriter, r *http.Request, tok *oauth2.Token) error {
 	ss.drop(r)
 	id := rand.Text()
@@ -91,7 +91,7 @@ func (ss *sessions) start(w http.ResponseWriter, r *http.Request, tok *oauth2.To
 	if err != nil {
 		return err
 	}
-	if err := s.tokens.SetToken(r.Context(), tok); err != nil { // saved before anything else happens
+	if err := s.tokens.SetToken(r.Context(), tok); err != nil { // save it before anything else
 		return err
 	}
 	if s.User, err = s.api.UserInfo(r.Context()); err != nil {
@@ -114,7 +114,7 @@ func (ss *sessions) add(w http.ResponseWriter, id string, s *session) error {
 	return nil
 }
 
-// sweep removes the files of sessions that have ended.
+// sweep removes the files of ended sessions.
 func (ss *sessions) sweep() {
 	old, _ := filepath.Glob(filepath.Join(ss.dir, "*"+sessionFile)) // the pattern is a good one
 	for _, path := range old {
@@ -129,7 +129,7 @@ func (ss *sessions) sweep() {
 	}
 }
 
-// open returns a session with its token, if there is one already.
+// open returns a session, with its token if one is stored.
 func (ss *sessions) open(id string) (*session, error) {
 	var store oauth2login.TokenStore = new(tokenstore.Memory)
 	if ss.dir != "" {
@@ -143,7 +143,7 @@ func (ss *sessions) open(id string) (*session, error) {
 	return &session{tokens: tokens, api: ss.provider.API(tokens)}, nil
 }
 
-// file names a file of a session. Who sees the name does not learn the ID.
+// file returns the name of a session's file. The name does not reveal the session ID.
 func (ss *sessions) file(id, suffix string) string {
 	hash := sha256.Sum256([]byte(id))
 	return filepath.Join(ss.dir, hex.EncodeToString(hash[:])+suffix)
@@ -226,7 +226,7 @@ func (ss *sessions) get(id string) *session {
 	return ss.restore(id)
 }
 
-// end signs the browser out, here and there.
+// end signs the browser out: it removes the session and the cookie.
 func (ss *sessions) end(w http.ResponseWriter, r *http.Request) {
 	ss.drop(r)
 	ss.setCookie(w, "", -1)
@@ -238,7 +238,7 @@ func (ss *sessions) drop(r *http.Request) {
 	}
 }
 
-// remove ends a session, with its token.
+// remove ends a session and deletes its token.
 func (ss *sessions) remove(ctx context.Context, id string) {
 	s := ss.get(id)
 	if s == nil {
@@ -250,7 +250,7 @@ func (ss *sessions) remove(ctx context.Context, id string) {
 		_ = os.Remove(ss.file(id, sessionFile))
 	}
 	ss.mu.Unlock()
-	if err := s.tokens.Delete(ctx); err != nil { // it waits for a refresh that is under way
+	if err := s.tokens.Delete(ctx); err != nil { // waits for a pending refresh
 		log.Printf("sign out: %v", err)
 	}
 }

@@ -35,7 +35,7 @@ func routes(p *shangcloud.Provider) http.Handler {
 	})
 	e.GET("/callback", func(c *echo.Context) error {
 		if login, err := p.FinishLogin(c.Response(), c.Request()); err == nil {
-			return c.Redirect(http.StatusSeeOther, login.ReturnTo) // after the start of a session of yours
+			return c.Redirect(http.StatusSeeOther, login.ReturnTo) // start your session before this
 		} else if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 			return c.String(http.StatusServiceUnavailable, "please try again in a minute")
 		}

@@ -33,7 +33,8 @@ func routes(p *shangcloud.Provider) http.Handler {
 	})
 	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
 		if login, err := p.FinishLogin(w, r); err == nil {
-			// A session of yours begins here; p.API(p.TokenSource(login.Token)) asks whose.
+			// Start your session here: p.API(p.TokenSource(login.Token)) can ask who the
+			// user is.
 			http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 		} else if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)

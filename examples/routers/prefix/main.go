@@ -66,8 +66,8 @@ func main() {
 	})
 }
 
-// routes returns the application that browsers see under prefix: "/portal", or "" at
-// the root of the host.
+// routes returns the application, which browsers see under prefix. prefix is "/portal",
+// for example, or "" at the root of the host.
 func routes(p *shangcloud.Provider, prefix string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
@@ -81,10 +81,10 @@ func routes(p *shangcloud.Provider, prefix string) http.Handler {
 			loginFailed(w, err)
 			return
 		}
-		// A session of yours begins here.
+		// Start your session here.
 		returnTo := login.ReturnTo
 		if returnTo == "/" {
-			returnTo = prefix + "/" // nothing was asked for: this application's start, not the host's
+			returnTo = prefix + "/" // without WithReturnTo, the start page of this application, not of the host
 		}
 		http.Redirect(w, r, returnTo, http.StatusSeeOther)
 	})
@@ -97,7 +97,8 @@ func routes(p *shangcloud.Provider, prefix string) http.Handler {
 	return stripIfThere(prefix, mux)
 }
 
-// stripIfThere takes the prefix off requests that a proxy has left it on.
+// stripIfThere removes the prefix from the path of a request if the proxy has left it
+// there.
 func stripIfThere(prefix string, h http.Handler) http.Handler {
 	stripped := http.StripPrefix(prefix, h)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -115,7 +116,7 @@ var page = template.Must(template.New("").Parse(`<!DOCTYPE html>
 `))
 
 func loginFailed(w http.ResponseWriter, err error) {
-	log.Printf("login: %v", err) // no error of this library's prints a secret
+	log.Printf("login: %v", err) // the library's errors print no secrets
 	if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 		http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)
 		return

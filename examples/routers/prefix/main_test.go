@@ -22,12 +22,12 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// portal is an application at https://app.example.com/portal: a proxy that ends TLS,
-// and one instance or several behind it, which take turns.
+// portal is an application at https://app.example.com/portal. A proxy that ends TLS
+// forwards each request to the next of its instances in turn.
 type portal struct {
 	*browser.Browser
 	platform *shangcloudtest.Server
-	visits   []*atomic.Int32 // to each instance
+	visits   []*atomic.Int32 // requests to each instance
 }
 
 const publicURL = "https://app.example.com/portal"
@@ -35,7 +35,7 @@ const publicURL = "https://app.example.com/portal"
 type proxySettings struct {
 	keepPrefix bool
 	forward    func(r *http.Request) // changes what the backend gets
-	cookiePath string                // if not "", what the proxy makes of Path
+	cookiePath string                // if not "", the proxy replaces the cookies' Path with it
 }
 
 func newPortal(t *testing.T, settings proxySettings, options ...*oauth2login.Options) *portal {
@@ -68,7 +68,7 @@ func newPortal(t *testing.T, settings proxySettings, options ...*oauth2login.Opt
 	var turn atomic.Uint32
 	proxy := &httputil.ReverseProxy{
 		Rewrite: func(r *httputil.ProxyRequest) {
-			// Host becomes the backend's, and no X-Forwarded header is set.
+			// The proxy sets Host to the backend's address, and sets no X-Forwarded header.
 			r.SetURL(backends[int(turn.Add(1)-1)%len(backends)])
 			if settings.forward != nil {
 				settings.forward(r.Out)
@@ -92,14 +92,14 @@ func newPortal(t *testing.T, settings proxySettings, options ...*oauth2login.Opt
 	mux.Handle("/portal/", front)
 	outside := httptest.NewTLSServer(mux)
 	t.Cleanup(outside.Close)
-	// This client finds example.com and what is below it at the test server.
+	// This client sends requests for example.com and its subdomains to the test server.
 	s.Browser = browser.New(t, outside.Client().Transport)
 	return s
 }
 
 var href = regexp.MustCompile(`href="([^"]*)"`)
 
-// signIn follows the link of a page.
+// signIn clicks on the sign-in link of a page.
 func (s *portal) signIn(t *testing.T, path string) browser.Page {
 	t.Helper()
 	start := s.Visit(t, publicURL+path)
@@ -128,7 +128,7 @@ func TestBehindAProxy(t *testing.T) {
 	}
 }
 
-// The backend sees plain http; the browser's cookie is one of an https site.
+// The backend receives plain http. The browser's cookie is that of an https site.
 func TestCookieIsThatOfThePublicAddress(t *testing.T) {
 	s := newPortal(t, proxySettings{}, nil)
 	s.platform.AutoApprove(0) // the consent page stays
@@ -167,7 +167,7 @@ func TestProxyMustLeaveTheCookiesPath(t *testing.T) {
 
 // Every request of one login goes to the next instance in turn.
 func TestSeveralInstances(t *testing.T) {
-	shared := state.NewMemory(0) // one with a server behind it, in earnest
+	shared := state.NewMemory(0) // in production, a store with a server behind it
 	keys := [][]byte{bytes.Repeat([]byte{7}, 32)}
 	for name, test := range map[string]struct {
 		one, two *oauth2login.Options
@@ -193,7 +193,8 @@ func TestSeveralInstances(t *testing.T) {
 	}
 }
 
-// The headers of an answer fit into the 8 KB that the documentation asks a proxy for.
+// The headers of an answer fit into the proxy buffer of 8 KB that the documentation
+// recommends.
 func TestHeadersOfSealedLogins(t *testing.T) {
 	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush", RedirectURL: publicURL + "/callback",

@@ -1,4 +1,4 @@
-// Package recipes has runnable examples of the login with other modules: an
-// application's own sessions, and OpenTelemetry. Those that need none are in
+// Package recipes has runnable examples of the login together with other modules: a
+// session library, and OpenTelemetry. Examples without other modules are in
 // example_test.go of package shangcloud.
 package recipes

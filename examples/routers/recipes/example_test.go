@@ -23,8 +23,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// demo starts a platform and an application with a provider, and opens an address of
-// the application in a browser.
+// demo starts a platform and an application with a provider. The returned open requests
+// an address of the application in a browser.
 func demo(transport http.RoundTripper, routes func(*shangcloud.Provider) http.Handler) (platform *shangcloudtest.Server, open func(path string) string, stop func()) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
@@ -61,9 +61,9 @@ func demo(transport http.RoundTripper, routes func(*shangcloud.Provider) http.Ha
 	return platform, open, func() { app.Close(); platform.Close() }
 }
 
-// An application with a session library of its own, github.com/alexedwards/scs/v2: an
-// account that is signed in already is linked to a ShangCloud user. The account comes
-// back in Login.Value, and has to be that of the session still: somebody else may
+// An application uses the session library github.com/alexedwards/scs/v2. It links a
+// ShangCloud user to the account that is already signed in. The callback gets that
+// account from Login.Value, and compares it with the session's account: somebody else may
 // have signed in meanwhile.
 func Example_sessions() {
 	sessions := scs.New() // on https, set Cookie.Secure
@@ -71,7 +71,7 @@ func Example_sessions() {
 
 	routes := func(provider *shangcloud.Provider) http.Handler {
 		mux := http.NewServeMux()
-		mux.HandleFunc("GET /signin", func(w http.ResponseWriter, r *http.Request) { // with a password, say
+		mux.HandleFunc("GET /signin", func(w http.ResponseWriter, r *http.Request) { // for example with a password
 			sessions.Put(r.Context(), "account", int64(7))
 		})
 		mux.HandleFunc("GET /link", func(w http.ResponseWriter, r *http.Request) {
@@ -90,7 +90,8 @@ func Example_sessions() {
 			user, err := provider.API(provider.TokenSource(login.Token)).UserInfo(r.Context())
 			before := sessions.Token(r.Context())
 			if err == nil {
-				// Whoever knew the session's ID before the login is left behind.
+				// Renewing the ID protects against session fixation: an ID that was known
+				// before the login is no longer valid.
 				err = sessions.RenewToken(r.Context())
 			}
 			if err != nil {
@@ -117,7 +118,7 @@ func Example_sessions() {
 	// account 7 is user 10001
 }
 
-// whoami is an application that tells the user who they are.
+// whoami is an application that shows users who they are.
 func whoami(provider *shangcloud.Provider) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {
@@ -141,9 +142,9 @@ func whoami(provider *shangcloud.Provider) http.Handler {
 	return mux
 }
 
-// OpenTelemetry goes around the transport of Options.HTTPClient: every request to
-// ShangCloud is a span. Codes, tokens and secrets travel in bodies and in the
-// Authorization header, which the spans don't hold.
+// OpenTelemetry wraps the transport of Options.HTTPClient, so every request to ShangCloud
+// becomes a span. Spans do not record bodies or the Authorization header, which contain
+// the codes, tokens and secrets.
 func Example_openTelemetry() {
 	spans := tracetest.NewInMemoryExporter()
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))
@@ -168,8 +169,8 @@ func Example_openTelemetry() {
 	// HTTP POST 200
 }
 
-// Neither the spans of requests to ShangCloud nor those of the application's own
-// handlers, the callback's among them, hold a secret.
+// No span contains a secret. That includes the spans of requests to ShangCloud and those
+// of the application's handlers, such as the callback.
 func TestSpansHoldNoSecret(t *testing.T) {
 	spans := tracetest.NewInMemoryExporter()
 	tracing := sdktrace.NewTracerProvider(sdktrace.WithSyncer(spans))

@@ -79,8 +79,8 @@ type app struct {
 	provider *shangcloud.Provider
 	sessions *scs.SessionManager
 
-	// apis has one entry for each user who logged in since the program started.
-	// An application in earnest has a table of users: see oauth2login.TokenStore.
+	// apis has one entry for each user who has logged in since the program started. A
+	// real application has a table of users: see oauth2login.TokenStore.
 	mu   sync.Mutex
 	apis map[int64]*shangcloud.API
 }
@@ -106,9 +106,9 @@ func newApp(provider *shangcloud.Provider, secure bool) http.Handler {
 	mux.HandleFunc("POST /api/theme", a.signedIn(a.setTheme))
 	mux.HandleFunc("POST /api/logout", a.logout)
 
-	// It compares where a request comes from with Host, for browsers without
-	// Sec-Fetch-Site: behind a proxy that changes Host, name the public origin with
-	// AddTrustedOrigin. Programs that are no browsers send neither, and pass.
+	// For browsers without Sec-Fetch-Site, it compares Origin with Host. If a proxy
+	// changes Host, name the public origin with AddTrustedOrigin. Clients that are not
+	// browsers send neither header and pass.
 	csrf := http.NewCrossOriginProtection()
 	csrf.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusForbidden, "cross_origin")
@@ -142,7 +142,7 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 		loginFailed(w, err)
 		return
 	}
-	// A new ID: one that was planted before the login is worth nothing.
+	// A new session ID: one that an attacker planted before the login is worthless.
 	if err := a.sessions.RenewToken(r.Context()); err != nil {
 		loginFailed(w, err)
 		return
@@ -154,7 +154,7 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 	http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 }
 
-// loginFailed answers with a page: login and callback are navigations.
+// loginFailed answers with a page, because login and callback are navigations.
 func loginFailed(w http.ResponseWriter, err error) {
 	log.Printf("login: %v", err)
 	if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
@@ -164,7 +164,7 @@ func loginFailed(w http.ResponseWriter, err error) {
 	http.Error(w, "not logged in: please start again", http.StatusForbidden)
 }
 
-// signedIn is for calls that need a user.
+// signedIn wraps API calls that need a user.
 func (a *app) signedIn(h func(http.ResponseWriter, *http.Request, *shangcloud.API)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		a.mu.Lock()
@@ -191,7 +191,8 @@ func (a *app) me(w http.ResponseWriter, r *http.Request, api *shangcloud.API) {
 	answer(w, http.StatusOK, map[string]any{"id": user.ID, "nickname": user.Nickname, "theme": cmp.Or(theme, "light")})
 }
 
-// variable returns "" for a variable that does not exist, however the platform says so.
+// variable returns "" if the variable does not exist, whichever way the platform reports
+// that.
 func variable(ctx context.Context, api *shangcloud.API, key string) (string, error) {
 	value, err := api.Variable(ctx, key)
 	var refused *shangcloud.APIError
@@ -226,7 +227,7 @@ func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	log.Printf("%s: %v", r.URL.Path, err)
 	switch {
 	case errors.Is(err, oauth2login.ErrLoginRequired):
-		loginRequired(w) // the platform has ended this login
+		loginRequired(w) // the platform no longer accepts this login
 	case errors.Is(err, oauth2login.ErrUnavailable):
 		fail(w, http.StatusServiceUnavailable, "unavailable")
 	default:
@@ -234,8 +235,8 @@ func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// loginRequired tells the page where to go. Which page that is, only the page knows:
-// it adds the next parameter.
+// loginRequired tells the page's script the login address. The script adds the parameter
+// next, because only the script knows the page's address.
 func loginRequired(w http.ResponseWriter) {
 	answer(w, http.StatusUnauthorized, map[string]any{"error": "login_required", "login": "/login"})
 }

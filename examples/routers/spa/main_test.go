@@ -25,8 +25,8 @@ type site struct {
 	*browser.Browser
 	address  string
 	platform *shangcloudtest.Server
-	tokens   *recorder // what the platform answers to the application
-	seen     *recorder // what the application answers to the browser
+	tokens   *recorder // records the platform's answers to the application
+	seen     *recorder // records the application's answers to the browser
 }
 
 func newSite(t *testing.T) *site {
@@ -51,7 +51,7 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// call is what fetch in the page does.
+// call sends a request as fetch in the page does.
 func (s *site) call(t *testing.T, method, path, body string) (int, map[string]any) {
 	t.Helper()
 	return s.fetch(t, method, path, body, "same-origin")
@@ -131,11 +131,11 @@ func TestSessionCookie(t *testing.T) {
 	assert.Equal(t, http.StatusUnauthorized, page.Status, "the old one is worth nothing")
 }
 
-// Nothing that the browser gets to see, headers included, holds a token.
+// No answer to the browser, headers included, contains a token.
 func TestTokensNeverReachTheBrowser(t *testing.T) {
 	s := newSite(t)
 	s.Visit(t, s.address+"/login")
-	s.platform.ExpireTokens() // and a refreshed one neither
+	s.platform.ExpireTokens() // the refreshed token must not appear either
 	s.call(t, "GET", "/api/me", "")
 	s.call(t, "POST", "/api/theme", `{"theme":"dark"}`)
 	s.platform.Revoke(10001)
@@ -208,7 +208,7 @@ func TestPlatformDown(t *testing.T) {
 	assert.Equal(t, http.StatusOK, status, "the session has not ended")
 }
 
-// recorder keeps answers.
+// recorder stores answers.
 type recorder struct {
 	base http.RoundTripper
 
@@ -237,7 +237,7 @@ func (rec *recorder) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// bodies returns what was answered for a path, or for all.
+// bodies returns the bodies of all answers for a path. With path "" it returns all bodies.
 func (rec *recorder) bodies(path string) (texts []string) {
 	rec.mu.Lock()
 	defer rec.mu.Unlock()
@@ -249,7 +249,7 @@ func (rec *recorder) bodies(path string) (texts []string) {
 	return texts
 }
 
-// withCookie sends one cookie, as a thief would.
+// withCookie sends a single cookie, as somebody who has stolen it would.
 type withCookie struct {
 	base   http.RoundTripper
 	cookie *http.Cookie

@@ -1,4 +1,4 @@
-// Package main is around each part of a program that the documentation shows.
+// Package main surrounds each part of a program that the documentation shows.
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// What an application has already, where a page shows a part of it.
+// The variables that a page assumes an application to have already.
 var (
 	ctx              = context.Background()
 	id, secret       = "app", "s3cret"
@@ -82,7 +82,7 @@ func newProvider() *shangcloud.Provider {
 	return p
 }
 
-// quickUser allows device logins as soon as they begin.
+// quickUser allows device logins as soon as they start.
 type quickUser struct{}
 
 func (quickUser) RoundTrip(req *http.Request) (*http.Response, error) {

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// giveTo makes dir the account's own, if this process may choose.
+// giveTo makes the account the owner of dir, if this process is root.
 func giveTo(account, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -23,8 +23,9 @@ func giveTo(account, dir string) error {
 	return os.Chown(dir, int(uid), int(gid))
 }
 
-// become has cmd run as the account, if this process may choose, and apart from
-// this process's group: an interrupt is for the tests, which then stop the servers.
+// become makes cmd run as the account, if this process is root. cmd gets a separate
+// process group, so that an interrupt reaches only the tests. These then stop the
+// servers.
 func become(account string, cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if os.Geteuid() != 0 {

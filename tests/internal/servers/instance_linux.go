@@ -12,9 +12,10 @@ import (
 	"testing"
 )
 
-// An Instance is a private server of one test, which may mistreat it.
+// An Instance is a private server of one test. The test may kill it or pause it.
 type Instance struct {
-	// Address is where it is, whenever it runs: a DSN, or that of a Redis.
+	// Address stays the same when the server restarts. It is a DSN, or the address of a
+	// Redis.
 	Address string
 
 	t     testing.TB
@@ -24,8 +25,8 @@ type Instance struct {
 	ready func() error
 }
 
-// NewRedis starts a Redis that writes everything down: what it has acknowledged
-// outlives it.
+// NewRedis starts a Redis that writes every change to disk, so that acknowledged writes
+// survive a restart.
 func NewRedis(t testing.TB) *Instance {
 	s, err := newRedis("--appendonly", "yes")
 	i := newInstance(t, s, err)
@@ -72,11 +73,11 @@ func newInstance(t testing.TB, s server, err error) *Instance {
 	return i
 }
 
-// Start starts the server, again after Kill, and waits until it answers.
+// Start starts the server, also after Kill, and waits until it answers.
 func (i *Instance) Start() {
 	i.t.Helper()
-	// A PostgreSQL that was killed leaves its number behind, which another
-	// process may have by now.
+	// A killed PostgreSQL leaves a file with its process ID. Another process may have
+	// that ID by now.
 	_ = os.Remove(filepath.Join(i.s.dir, "data", "postmaster.pid"))
 	cmd := exec.Command(i.s.command[0], i.s.command[1:]...)
 	cmd.Dir = i.s.dir
@@ -92,7 +93,8 @@ func (i *Instance) Start() {
 		i.t.Fatal(err)
 	}
 	_ = log.Close()
-	// It ends with this process, however that ends: the shell's input is closed then.
+	// The server ends with this process, even if this process is killed: then the shell's
+	// input is closed.
 	guard := exec.Command("/bin/sh", "-c", fmt.Sprintf("cat >/dev/null; kill -KILL %d", cmd.Process.Pid))
 	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if _, err := guard.StdinPipe(); err != nil {
@@ -123,11 +125,11 @@ func (i *Instance) Kill() {
 // Pause stops all processes of the server. Their connections stay open.
 func (i *Instance) Pause() { i.signal(syscall.SIGSTOP) }
 
-// Resume has them go on.
+// Resume lets all processes of the server continue.
 func (i *Instance) Resume() { i.signal(syscall.SIGCONT) }
 
-// signal sends a signal to the server and all of its children: those of PostgreSQL
-// are each in a process group of its own.
+// signal sends a signal to the server and all of its child processes. Each child of
+// PostgreSQL has a separate process group.
 func (i *Instance) signal(sig syscall.Signal) {
 	for _, pid := range append(descendants(i.cmd.Process.Pid), i.cmd.Process.Pid) {
 		_ = syscall.Kill(pid, sig)
@@ -140,9 +142,9 @@ func descendants(parent int) (pids []int) {
 	for _, path := range stats {
 		text, err := os.ReadFile(path)
 		if err != nil {
-			continue // it has ended
+			continue // this process has ended
 		}
-		// "pid (name) state ppid …", and a name can be anything.
+		// The format is "pid (name) state ppid …". The name can contain any character.
 		var state string
 		var ppid int
 		rest := string(text[strings.LastIndexByte(string(text), ')')+1:])

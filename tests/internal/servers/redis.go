@@ -23,10 +23,10 @@ func RedisCluster(t testing.TB) []string {
 	return strings.Split(provide(t, redisCluster), ",")
 }
 
-// RedisMaster is what a Sentinel of RedisSentinel knows its Redis by.
+// RedisMaster is the master name by which the Sentinel of RedisSentinel knows its Redis.
 const RedisMaster = "login"
 
-// RedisSentinel returns the address of a Sentinel that knows the way to a Redis.
+// RedisSentinel returns the address of a Sentinel that monitors a Redis.
 func RedisSentinel(t testing.TB) string { return provide(t, redisSentinel) }
 
 var redisSentinel = sync.OnceValues(func() (string, error) {
@@ -38,7 +38,7 @@ var redisSentinel = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	// It writes to its configuration.
+	// Sentinel writes to its configuration file.
 	config := filepath.Join(s.dir, "sentinel.conf")
 	host, port, _ := strings.Cut(master, ":")
 	if err := os.WriteFile(config, fmt.Appendf(nil, "sentinel monitor %s %s %s 1\n", RedisMaster, host, port), 0o666); err != nil {
@@ -62,7 +62,7 @@ var sharedRedis = sync.OnceValues(func() (string, error) {
 	return "redis://" + address, err
 })
 
-// startRedis starts a server that keeps nothing on the disk.
+// startRedis starts a server that does not write to disk.
 func startRedis(args ...string) (address string, err error) {
 	s, err := newRedis(append([]string{"--appendonly", "no"}, args...)...)
 	if err != nil {
@@ -131,7 +131,7 @@ var redisCluster = sync.OnceValues(func() (string, error) {
 	return strings.Join(addresses, ","), nil
 })
 
-// awaitRedis waits until a server, whose log is in dir, is as it should be.
+// awaitRedis waits until check succeeds for a server, whose log is in dir.
 func awaitRedis(address, dir string, check func(context.Context, *redis.Client) error) error {
 	c := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, DialerRetries: 1})
 	defer c.Close()

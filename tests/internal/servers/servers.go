@@ -1,5 +1,5 @@
-// Package servers provides the database servers that tests need: those that the
-// environment names, or private ones, which are started once for a test process.
+// Package servers provides database servers for tests. It uses the servers that the
+// environment names. Otherwise it starts private ones, once per test process.
 package servers
 
 import (
@@ -21,10 +21,11 @@ import (
 	_ "github.com/jackc/pgx/v5/stdlib"
 )
 
-// startLimit is how long a server may take until it answers.
+// startLimit is how long a server may take before it first answers.
 const startLimit = 2 * time.Minute
 
-// Skip ends a test that cannot be run here, as a failure where that is forbidden.
+// Skip skips a test that cannot run here. If skipping is forbidden, it fails the test
+// instead.
 func Skip(t testing.TB, reason string) {
 	t.Helper()
 	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
@@ -54,7 +55,7 @@ func provide(t testing.TB, start func() (string, error)) string {
 	return dsn
 }
 
-// missingError is a program that is not installed.
+// missingError names a program that is not installed.
 type missingError string
 
 func (e missingError) Error() string { return string(e) }
@@ -124,9 +125,9 @@ var pgBouncer = sync.OnceValues(func() (string, error) {
 	}
 	port := freePort()
 	ini := filepath.Join(dir, "pgbouncer.ini")
-	// Fewer connections to the server than clients: sessions are mixed up at once
-	// where a client does not keep its own. But enough for all tests that run at a
-	// time and hold several locks each.
+	// PgBouncer has fewer server connections than clients, so that sessions are mixed up
+	// soon if a client needs one of its own. But there are enough for all tests that run
+	// at a time and hold several locks each.
 	text := fmt.Sprintf(`[databases]
 %s = host=%s port=%d user=%s %s
 [pgbouncer]
@@ -145,7 +146,7 @@ ignore_startup_parameters = extra_float_digits
 	if err := start("postgres", dir, "KILL", bouncer, ini); err != nil {
 		return "", err
 	}
-	// Prepared statements do not survive a pool of transactions.
+	// Prepared statements do not work with transaction pooling.
 	dsn := "postgres://" + url.User(conf.User).String() + "@127.0.0.1:" + port + "/" + conf.Database + "?sslmode=disable&default_query_exec_mode=exec"
 	return dsn, await("pgx", dsn, dir)
 })
@@ -166,7 +167,7 @@ var mySQL = sync.OnceValues(func() (string, error) {
 
 const testDatabase = "shangcloud_test"
 
-// newMySQL returns a server whose address ends before the name of a database.
+// newMySQL returns a server whose DSN ends before the database name.
 func newMySQL() (s server, err error) {
 	install, err1 := find("mariadb-install-db", "/usr/bin", "/usr/local/bin")
 	program, err2 := find("mariadbd", "/usr/sbin", "/usr/libexec", "/usr/local/bin")
@@ -181,15 +182,15 @@ func newMySQL() (s server, err error) {
 	if err := run(s.account, s.dir, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db"); err != nil {
 		return s, err
 	}
-	// A commit is given to the operating system, not to the disk: it outlives the
-	// server, not the machine.
+	// A commit reaches the operating system, not the disk. It survives the end of the
+	// server, not of the machine.
 	s.command = []string{program, "--no-defaults", "--datadir=" + data, "--socket=" + socket, "--skip-networking",
 		"--pid-file=" + filepath.Join(s.dir, "pid"), "--max-connections=400", "--innodb-flush-log-at-trx-commit=2"}
 	s.dsn = "root@unix(" + socket + ")/"
 	return s, nil
 }
 
-// createTestDatabase waits for a MariaDB to answer, for the first time.
+// createTestDatabase waits for the first answer of a MariaDB, and creates the database.
 func createTestDatabase(s server) error {
 	if err := await("mysql", s.dsn, s.dir); err != nil {
 		return err
@@ -203,7 +204,7 @@ func createTestDatabase(s server) error {
 	return err
 }
 
-// find looks for a program in PATH and then in dirs, which are patterns.
+// find looks for a program in PATH and then in dirs, which are glob patterns.
 func find(program string, dirs ...string) (string, error) {
 	if path, err := exec.LookPath(program); err == nil {
 		return path, nil
@@ -222,7 +223,7 @@ var running struct {
 	stop []func()
 }
 
-// AtStop has Stop call f.
+// AtStop makes Stop call f.
 func AtStop(f func()) {
 	running.mu.Lock()
 	defer running.mu.Unlock()
@@ -239,7 +240,7 @@ func Stop() {
 	running.stop = nil
 }
 
-// makeDir makes a directory that belongs to the account a server runs as.
+// makeDir creates a directory that belongs to the account that runs the server.
 func makeDir(account string) (string, error) {
 	dir, err := os.MkdirTemp("", "shangcloud")
 	if err != nil {
@@ -249,8 +250,8 @@ func makeDir(account string) (string, error) {
 	return dir, giveTo(account, dir)
 }
 
-// run runs a program to its end. Servers refuse to be root, or should not be: a
-// process of root runs them as account.
+// run runs a program and waits until it ends. Servers refuse to run as root, or should
+// not. So a root process runs them as account.
 func run(account, dir string, command ...string) error {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = dir
@@ -263,10 +264,10 @@ func run(account, dir string, command ...string) error {
 	return nil
 }
 
-// start starts a server that ends with Stop, or with this process, however that
-// ends: the shell's input is closed then.
+// start starts a server. It ends with Stop, or with this process even if that is killed:
+// then the shell's input is closed.
 func start(account, dir, signal string, command ...string) error {
-	const script = `"$@" >log 2>&1 & server=$!; cat >/dev/null; kill -` // and the signal
+	const script = `"$@" >log 2>&1 & server=$!; cat >/dev/null; kill -` // followed by the signal
 	cmd := exec.Command("/bin/sh", append([]string{"-c", script + signal + ` $server; wait $server`, "sh"}, command...)...)
 	cmd.Dir = dir
 	if err := become(account, cmd); err != nil {
@@ -286,7 +287,7 @@ func start(account, dir, signal string, command ...string) error {
 	return nil
 }
 
-// await waits for an answer of the server in dir.
+// await waits until the server in dir answers.
 func await(driver, dsn, dir string) error {
 	db, err := sql.Open(driver, dsn)
 	if err != nil {

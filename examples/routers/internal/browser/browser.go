@@ -14,20 +14,21 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Browser is one user's. It follows redirects up to an address whose path is StopAt.
+// Browser is one user's browser. It follows redirects, but stops before an address whose
+// path is StopAt.
 type Browser struct {
 	StopAt string
 
 	client *http.Client
 }
 
-// Page is what a browser ends up with.
+// Page is the answer at which a browser stops.
 type Page struct {
 	Status   int
 	Header   http.Header
 	Body     string
 	Address  *url.URL       // of the page
-	Location string         // where it redirects to, if the browser stopped there
+	Location string         // the redirect's target, if the browser stopped at a redirect
 	Cookies  []*http.Cookie // that the page sets
 }
 
@@ -81,8 +82,8 @@ func (b *Browser) Cookies(t *testing.T, address string) []*http.Cookie {
 	return b.client.Jar.Cookies(u)
 }
 
-// strictJar drops the cookies that browsers drop, and net/http/cookiejar keeps: those
-// whose name begins with __Host- without the attributes that go with it.
+// strictJar drops cookies that browsers drop and net/http/cookiejar keeps: cookies with
+// the prefix __Host- that lack the attributes which the prefix requires.
 // https://www.rfc-editor.org/rfc/draft-ietf-httpbis-rfc6265bis#section-4.1.3.2
 type strictJar struct{ http.CookieJar }
 

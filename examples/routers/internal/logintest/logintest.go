@@ -1,5 +1,5 @@
-// Package logintest is the test of all router examples: a browser, an application
-// and ShangCloud, over real HTTP.
+// Package logintest is the common test of all router examples. It connects a browser, an
+// application and a ShangCloud over real HTTP.
 package logintest
 
 import (
@@ -29,7 +29,7 @@ func Run(t *testing.T, routes func(*shangcloud.Provider) http.Handler) {
 		assert.Equal(t, http.StatusSeeOther, page.Status)
 		assert.Equal(t, s.StopAt, page.Location)
 		assert.Len(t, s.platform.Requests("/oauth/token"), 1)
-		// The router's ResponseWriter passes on what the library sets.
+		// The router's ResponseWriter keeps the headers that the library sets.
 		assert.Equal(t, "no-store", page.Header.Get("Cache-Control"))
 		assert.Empty(t, s.Cookies(t, s.address), "the login's cookie is cleared")
 	})
@@ -60,7 +60,8 @@ func Run(t *testing.T, routes func(*shangcloud.Provider) http.Handler) {
 		assert.Contains(t, page.Body, "start again")
 		assert.Empty(t, s.platform.Requests("/oauth/token"))
 
-		// The login is left for the browser that started it.
+		// A request from another browser does not use up the login. The browser that
+		// started it can still finish it.
 		s.StopAt = "/"
 		assert.Equal(t, http.StatusSeeOther, s.Visit(t, back).Status)
 	})
@@ -127,7 +128,7 @@ func newSite(t *testing.T, routes func(*shangcloud.Provider) http.Handler) *site
 	return s
 }
 
-// logsIn tries a whole login.
+// logsIn runs a whole login, which must succeed.
 func (s *site) logsIn(t *testing.T) {
 	t.Helper()
 	page := s.Visit(t, s.address+"/login?next="+s.StopAt)
@@ -135,7 +136,7 @@ func (s *site) logsIn(t *testing.T) {
 	assert.Equal(t, s.StopAt, page.Location)
 }
 
-// answers expects a page that says what the user can do.
+// answers requests a page. The page must have the status and tell the user what to do.
 func (s *site) answers(t *testing.T, path string, status int) browser.Page {
 	t.Helper()
 	page := s.Visit(t, s.address+path)
@@ -146,7 +147,7 @@ func (s *site) answers(t *testing.T, path string, status int) browser.Page {
 	return page
 }
 
-// brittleStore is a state store that fails on demand, between two requests.
+// brittleStore is a state store that a test can make fail between two requests.
 type brittleStore struct {
 	state.Memory
 	failPut, failTake bool

@@ -32,7 +32,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// The parts of the README, in its order. The last one is of docs/clusters.md.
+// The parts of the README, in order. The last one is from docs/clusters.md.
 const (
 	routers = iota
 	openTokens
@@ -46,7 +46,7 @@ const (
 	partCount
 )
 
-// parts are added by the files that are made of the parts. Each returns what it defines.
+// parts is filled by the generated files. Each part returns the variables that it defines.
 var (
 	parts []func() map[string]any
 	ran   [partCount]bool
@@ -68,7 +68,7 @@ func run(t *testing.T, part int) map[string]any {
 	return defined
 }
 
-// What an application has already where the README shows a part of it.
+// The variables that the README assumes an application to have already.
 var (
 	ctx        = context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Transport: toPlatform{}})
 	id, secret = "app", "s3cret"
@@ -150,8 +150,8 @@ func newProvider(redirect string) *shangcloud.Provider {
 	return p
 }
 
-// toPlatform sends to the platform what is meant for ShangCloud and for GitHub. It allows
-// device logins as soon as they begin.
+// toPlatform redirects requests for ShangCloud and GitHub to the platform. It allows
+// device logins as soon as they start.
 type toPlatform struct{}
 
 var githubPaths = map[string]string{"/login/oauth/authorize": "/oauth/authorize", "/login/oauth/access_token": "/oauth/token"}
@@ -185,8 +185,8 @@ func (toPlatform) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, platform.ApproveDevice(answer.UserCode, uid)
 }
 
-// logIn opens a login page as a browser does and comes back from the platform. finish, if
-// not nil, gets the way back instead of site.
+// logIn opens a login page as a browser does, and returns from the platform. If finish is
+// not nil, it gets the callback instead of site.
 func logIn(t *testing.T, site http.Handler, page string, finish func(http.ResponseWriter, *http.Request)) *httptest.ResponseRecorder {
 	t.Helper()
 	start, end := httptest.NewRecorder(), httptest.NewRecorder()
@@ -223,8 +223,9 @@ func TestRouters(t *testing.T) {
 	}
 }
 
-// A token is saved by one process and used by two others. The access token has expired by
-// then, and a refresh token works once: so the second process finds what the first saved.
+// One process saves a token, and two others use it. By then the access token has expired.
+// A refresh token works only once, so the second process must find the token that the
+// first one saved.
 func TestTokens(t *testing.T) {
 	if platform == nil {
 		tokens = run(t, openTokens)["tokens"].(*sqlstore.Tokens)
