@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/spf13/cobra"
+)
+
+// maxValue is the longest value of a variable that this program sends.
+const maxValue = 1 << 20
+
+// newCommand makes a command that works with the stored login.
+func newCommand(use, short string, args cobra.PositionalArgs, work func(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error) *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{Use: use, Short: short, Args: usage(args)}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		return s.run(cmd.Context(), func(session *session) error { return work(cmd, session, args, s.jsonOutput) })
+	}
+	s.addTo(cmd.Flags())
+	return cmd
+}
+
+func newLogout() *cobra.Command {
+	return newCommand("logout", "Forget the login", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
+		if err := s.login.Delete(cmd.Context()); err != nil {
+			return err
+		}
+		if jsonOutput {
+			return printJSON(cmd, map[string]any{"base_url": s.BaseURL, "logged_in": false})
+		}
+		return printLine(cmd, "Logged out of %s.", s.BaseURL)
+	})
+}
+
+func newWhoami() *cobra.Command {
+	return newCommand("whoami", "Print who is logged in", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
+		user, err := s.provider.API(s.login).UserInfo(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if jsonOutput {
+			return printJSON(cmd, struct {
+				UID      int64  `json:"uid"`
+				Nickname string `json:"nickname"`
+				Mail     string `json:"mail"`
+				Avatar   string `json:"avatar"`
+			}{user.ID, user.Nickname, user.Email, user.AvatarURL})
+		}
+		return printLine(cmd, "%s", userName(user))
+	})
+}
+
+func userName(user *shangcloud.UserInfo) string {
+	name := fmt.Sprint(user.ID)
+	if user.Nickname != "" {
+		name = fmt.Sprintf("%s (%d)", user.Nickname, user.ID)
+	}
+	if user.Email != "" {
+		name += " <" + user.Email + ">"
+	}
+	return name
+}
+
+func newToken() *cobra.Command {
+	return newCommand("token", "Print a valid access token, for scripts", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
+		tok, err := s.login.TokenContext(cmd.Context())
+		if err != nil {
+			return err
+		}
+		if !jsonOutput {
+			_, err := fmt.Fprintln(cmd.OutOrStdout(), tok.AccessToken)
+			return err
+		}
+		return printJSON(cmd, struct {
+			AccessToken string    `json:"access_token"`
+			TokenType   string    `json:"token_type"`
+			ExpiresAt   time.Time `json:"expires_at,omitzero"`
+		}{tok.AccessToken, tok.Type(), tok.Expiry.UTC()})
+	})
+}
+
+// statusReport is what status tells. Nothing in it is secret.
+type statusReport struct {
+	BaseURL     string    `json:"base_url"`
+	ClientID    string    `json:"client_id"`
+	Store       string    `json:"store"`
+	LoggedIn    bool      `json:"logged_in"`
+	Scopes      string    `json:"scopes,omitempty"`
+	ExpiresAt   time.Time `json:"expires_at,omitzero"`
+	Refreshable bool      `json:"refreshable"`
+}
+
+func newStatus() *cobra.Command {
+	return newCommand("status", "Print which login is kept, where, and until when", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
+		tok, err := s.store.LoadToken(cmd.Context())
+		if err != nil {
+			return err
+		}
+		r := statusReport{BaseURL: s.BaseURL, ClientID: s.ClientID, Store: s.where}
+		if tok != nil {
+			r.Scopes, _ = tok.Extra("scope").(string)
+			r.ExpiresAt, r.Refreshable = tok.Expiry.UTC(), tok.RefreshToken != ""
+			r.LoggedIn = r.Refreshable || tok.Valid()
+		}
+		if err := r.print(cmd, jsonOutput); err != nil || r.LoggedIn {
+			return err
+		}
+		return fmt.Errorf("not logged in to %s: %w", s.BaseURL, oauth2login.ErrLoginRequired)
+	})
+}
+
+func (r *statusReport) print(cmd *cobra.Command, jsonOutput bool) error {
+	if jsonOutput {
+		return printJSON(cmd, r)
+	}
+	return errors.Join(
+		printLine(cmd, "Deployment  %s", r.BaseURL),
+		printLine(cmd, "Client ID   %s", r.ClientID),
+		printLine(cmd, "Store       %s", r.Store),
+		printLine(cmd, "Login       %s", r.validity(time.Now())),
+	)
+}
+
+// validity says until when the login is good.
+func (r *statusReport) validity(now time.Time) string {
+	switch {
+	case r.ExpiresAt.IsZero() && r.LoggedIn:
+		return "the access token does not expire"
+	case !r.LoggedIn && r.ExpiresAt.IsZero():
+		return "none"
+	case !r.LoggedIn:
+		return "expired at " + r.ExpiresAt.Format(time.RFC3339)
+	case now.After(r.ExpiresAt):
+		return "the access token has expired; the next command refreshes it"
+	case r.Refreshable:
+		return "the access token is valid until " + r.ExpiresAt.Format(time.RFC3339) + ", then it is refreshed"
+	default:
+		return "valid until " + r.ExpiresAt.Format(time.RFC3339)
+	}
+}
+
+func newVar() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "var",
+		Short: "Read, write and delete cloud variables",
+		Args:  usage(cobra.NoArgs),
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	set := newCommand("set KEY VALUE", "Write a variable; the value - is read from standard input, byte for byte", cobra.ExactArgs(2), setVariable)
+	set.Example = "  shangcloud var set theme dark\n  shangcloud var set save - < save.json"
+	cmd.AddCommand(
+		newCommand("get KEY", "Print a variable, byte for byte", cobra.ExactArgs(1), getVariable),
+		set,
+		newCommand("delete KEY", "Delete a variable", cobra.ExactArgs(1), deleteVariable),
+	)
+	return cmd
+}
+
+func getVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error {
+	value, err := s.provider.API(s.login).Variable(cmd.Context(), args[0])
+	if err != nil {
+		return err
+	}
+	if jsonOutput {
+		return printJSON(cmd, struct {
+			Key   string `json:"key"`
+			Value string `json:"value"`
+		}{args[0], value})
+	}
+	out := cmd.OutOrStdout()
+	if isTerminal(out) { // what follows begins a line of its own, and no value commands the terminal
+		value = printable(strings.TrimSuffix(value, "\n"), "\n\t") + "\n"
+	}
+	_, err = io.WriteString(out, value)
+	return err
+}
+
+func setVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error {
+	value, err := valueOf(cmd, args[1])
+	if err != nil {
+		return err
+	}
+	return changed(cmd, args[0], jsonOutput, s.provider.API(s.login).SetVariable(cmd.Context(), args[0], value))
+}
+
+func deleteVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error {
+	return changed(cmd, args[0], jsonOutput, s.provider.API(s.login).DeleteVariable(cmd.Context(), args[0]))
+}
+
+// changed prints nothing for people: no news is good news.
+func changed(cmd *cobra.Command, key string, jsonOutput bool, err error) error {
+	if err != nil || !jsonOutput {
+		return err
+	}
+	return printJSON(cmd, map[string]string{"key": key})
+}
+
+// valueOf returns the value to write. JSON, and so the platform, holds UTF-8 only.
+func valueOf(cmd *cobra.Command, arg string) (string, error) {
+	if arg == "-" {
+		data, err := readAll(cmd.Context(), cmd.InOrStdin())
+		if err != nil {
+			return "", fmt.Errorf("standard input: %w", err)
+		}
+		arg = string(data)
+	}
+	if len(arg) > maxValue {
+		return "", usagef("the value is longer than 1 MiB")
+	}
+	if !utf8.ValidString(arg) {
+		return "", usagef("the value is not UTF-8 text; encode it first, for example with base64")
+	}
+	return arg, nil
+}
+
+// readAll reads a little more than the longest value. It ends with ctx: a read from a
+// terminal does not end by itself.
+func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
+	type result struct {
+		data []byte
+		err  error
+	}
+	done := make(chan result, 1)
+	go func() {
+		data, err := io.ReadAll(io.LimitReader(r, maxValue+1))
+		done <- result{data, err}
+	}()
+	select {
+	case r := <-done:
+		return r.data, r.err
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"maps"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+)
+
+// faultPaths are the parts of the platform that can be made to fail.
+var faultPaths = map[string]string{
+	"authorize": "/oauth/authorize",
+	"device":    "/oauth/device_authorization",
+	"token":     "/oauth/token",
+	"user-info": "/api/user/info",
+	"variables": "/api/varibles", // the platform's spelling
+}
+
+func faultNames() []string { return slices.Sorted(maps.Keys(faultPaths)) }
+
+// addFaults reads NAME=STATUS, NAME=drop and NAME=slow=DURATION. A part has one fault: a
+// second one would never have its turn.
+func addFaults(platform *shangcloudtest.Server, faults []string) error {
+	seen := make(map[string]bool)
+	for _, text := range faults {
+		name, what, _ := strings.Cut(text, "=")
+		path, known := faultPaths[name]
+		if !known {
+			return usagef("--fault %s: its name has to be one of %s", text, strings.Join(faultNames(), ", "))
+		}
+		if seen[name] {
+			return usagef("--fault %s: %s has a fault already", text, name)
+		}
+		seen[name] = true
+		fault, ok := parseFault(what)
+		if !ok {
+			return usagef("--fault %s: after %s= comes a status from 400 to 599, drop, or slow= and a time such as 2s", text, name)
+		}
+		platform.Fault(path, fault)
+	}
+	return nil
+}
+
+func parseFault(what string) (shangcloudtest.Fault, bool) {
+	if what == "drop" {
+		return shangcloudtest.Fault{Drop: true}, true
+	}
+	if delay, ok := strings.CutPrefix(what, "slow="); ok {
+		d, err := time.ParseDuration(delay)
+		return shangcloudtest.Fault{Delay: d}, err == nil && d > 0
+	}
+	status, err := strconv.Atoi(what)
+	if err != nil || status < http.StatusBadRequest || status > 599 {
+		return shangcloudtest.Fault{}, false
+	}
+	return shangcloudtest.Fault{Status: status}, true
+}

@@ -1,0 +1,213 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+)
+
+// maxLogged is how much of a body is read for the log.
+const maxLogged = 64 << 10
+
+// harmless are the parameters whose values are logged. All others are masked.
+var harmless = []string{
+	"action", "client_id", "code_challenge_method", "error", "error_description",
+	"grant_type", "key", "redirect_uri", "response_type", "scope",
+}
+
+// devPlatform is the platform with a log, a file for variables, and devices that are
+// answered without a page.
+type devPlatform struct {
+	platform  *shangcloudtest.Server
+	users     []shangcloudtest.User
+	redirects []string
+	approver  int64 // the user who allows every login, or 0
+	data      *variablesFile
+	anyHost   bool
+
+	mu  sync.Mutex // guards log
+	log io.Writer
+}
+
+func (d *devPlatform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	if !d.anyHost && !isLoopback(r.Host) {
+		// A name of somebody else's that resolves to this machine (DNS rebinding).
+		http.Error(w, "This is another host.", http.StatusMisdirectedRequest)
+		d.print(begun, r, "", "421, the Host header is not of this machine")
+		return
+	}
+	sent := &recorded{from: r.Body}
+	r.Body = sent
+	answer := &recordedAnswer{ResponseWriter: w}
+	defer func() {
+		result := answer.result()
+		failure := recover()
+		if failure != nil {
+			result = "the connection is dropped"
+		}
+		d.print(begun, r, parameters(r, sent.head.Bytes()), result)
+		if failure != nil {
+			panic(failure)
+		}
+	}()
+	d.platform.ServeHTTP(answer, r)
+	d.after(r, answer)
+}
+
+// after does what a request has to bring along.
+func (d *devPlatform) after(r *http.Request, answer *recordedAnswer) {
+	switch r.URL.Path {
+	case "/oauth/device_authorization":
+		var device struct {
+			UserCode string `json:"user_code"`
+		}
+		if d.approver != 0 && json.Unmarshal(answer.head.Bytes(), &device) == nil && device.UserCode != "" {
+			_ = d.platform.ApproveDevice(device.UserCode, d.approver) // fails if a page was faster
+		}
+	case faultPaths["variables"]:
+		if d.data == nil {
+			return
+		}
+		if err := d.data.save(d.users); err != nil {
+			d.printf("--data: %v\n", err)
+		}
+	}
+}
+
+func isLoopback(hostport string) bool {
+	host := hostport
+	if h, _, err := net.SplitHostPort(hostport); err == nil {
+		host = h
+	}
+	ip, err := netip.ParseAddr(strings.Trim(host, "[]"))
+	return strings.EqualFold(host, "localhost") || err == nil && ip.IsLoopback()
+}
+
+func (d *devPlatform) print(begun time.Time, r *http.Request, parameters, result string) {
+	d.printf("%s %s %s%s: %s (%d ms)\n", begun.Format(time.TimeOnly), r.Method, r.URL.Path, parameters, result, time.Since(begun).Milliseconds())
+}
+
+func (d *devPlatform) printf(format string, args ...any) {
+	line := oneLine(strings.TrimSuffix(fmt.Sprintf(format, args...), "\n"))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	_, _ = fmt.Fprintln(d.log, line)
+}
+
+// parameters lists those of the query and of the body, with secrets masked.
+func parameters(r *http.Request, body []byte) string {
+	all := r.URL.Query()
+	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
+		maps.Copy(all, jsonParameters(body))
+	} else if form, err := url.ParseQuery(string(body)); err == nil {
+		maps.Copy(all, form)
+	}
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		value := "***"
+		if slices.Contains(harmless, name) {
+			value = plain(strings.Join(all[name], " "))
+		}
+		fmt.Fprintf(&b, " %s=%s", plain(name), value)
+	}
+	if scheme, _, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && len(scheme) < 10 {
+		fmt.Fprintf(&b, " [%s ***]", plain(scheme))
+	}
+	return b.String()
+}
+
+func jsonParameters(body []byte) url.Values {
+	var object map[string]any
+	_ = json.Unmarshal(body, &object) // whatever it is, the platform judges it
+	all := make(url.Values)
+	for name, value := range object {
+		all.Set(name, fmt.Sprint(value))
+	}
+	return all
+}
+
+// plain quotes what could be mistaken for something else, and shortens what is long.
+func plain(s string) string {
+	const longest = 100
+	if r := []rune(s); len(r) > longest {
+		s = string(r[:longest]) + "…"
+	}
+	if s == "" || strings.ContainsAny(s, " \"=") || s != oneLine(s) {
+		return strconv.Quote(s)
+	}
+	return s
+}
+
+// recorded keeps the beginning of a body that is read through it.
+type recorded struct {
+	from io.ReadCloser
+	head bytes.Buffer
+}
+
+func (r *recorded) Read(p []byte) (int, error) {
+	n, err := r.from.Read(p)
+	keep(&r.head, p[:n])
+	return n, err
+}
+
+func (r *recorded) Close() error { return r.from.Close() }
+
+// recordedAnswer keeps the status and the beginning of the body.
+type recordedAnswer struct {
+	http.ResponseWriter
+	status int
+	head   bytes.Buffer
+}
+
+func (a *recordedAnswer) WriteHeader(status int) {
+	a.status = status
+	a.ResponseWriter.WriteHeader(status)
+}
+
+func (a *recordedAnswer) Write(p []byte) (int, error) {
+	if a.status == 0 {
+		a.status = http.StatusOK
+	}
+	keep(&a.head, p)
+	return a.ResponseWriter.Write(p)
+}
+
+// Unwrap lets the platform flush (http.ResponseController).
+func (a *recordedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
+
+// result is the status, and why the platform refused.
+func (a *recordedAnswer) result() string {
+	result := strconv.Itoa(a.status)
+	var refusal struct {
+		Error       string `json:"error"`
+		Description string `json:"error_description"`
+	}
+	if location, err := url.Parse(a.Header().Get("Location")); err == nil {
+		refusal.Error, refusal.Description = location.Query().Get("error"), location.Query().Get("error_description")
+	}
+	_ = json.Unmarshal(a.head.Bytes(), &refusal) // pages are no JSON
+	for _, text := range []string{refusal.Error, refusal.Description} {
+		if text != "" {
+			result += ", " + text
+		}
+	}
+	return result
+}
+
+func keep(head *bytes.Buffer, p []byte) {
+	head.Write(p[:min(len(p), maxLogged-head.Len())])
+}

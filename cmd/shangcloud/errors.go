@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"unicode"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+)
+
+// Exit codes, for scripts.
+const (
+	exitOK            = 0
+	exitFailed        = 1
+	exitUsage         = 2
+	exitLoginRequired = 3
+	exitUnavailable   = 4
+	exitInterrupted   = 130 // as shells report a program that SIGINT ended
+)
+
+// usageError is a command line or a setting that is wrong.
+type usageError struct{ error }
+
+func (e usageError) Unwrap() error { return e.error }
+
+func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// report prints err in one line and returns the exit code.
+func report(ctx context.Context, stderr io.Writer, err error) int {
+	if err == nil {
+		return exitOK
+	}
+	code := exitCode(ctx, err)
+	text := strings.TrimPrefix(err.Error(), "shangcloud: ")
+	switch code {
+	case exitInterrupted:
+		text = "interrupted"
+	case exitUsage:
+		text += " (see shangcloud --help)"
+	case exitLoginRequired:
+		text += " (log in with: shangcloud login)"
+	}
+	_, _ = fmt.Fprintf(stderr, "shangcloud: %s\n", oneLine(text))
+	return code
+}
+
+func exitCode(ctx context.Context, err error) int {
+	switch {
+	case ctx.Err() != nil && errors.Is(err, context.Canceled):
+		return exitInterrupted
+	case errors.As(err, new(usageError)):
+		return exitUsage
+	case errors.Is(err, oauth2login.ErrLoginRequired):
+		return exitLoginRequired
+	case errors.Is(err, oauth2login.ErrUnavailable):
+		return exitUnavailable
+	default:
+		return exitFailed
+	}
+}
+
+// oneLine replaces control characters. Text of the platform could command the terminal.
+func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", "; "), "") }
+
+// printable replaces control characters other than those in keep.
+func printable(s, keep string) string {
+	return strings.Map(func(c rune) rune {
+		if (unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c)) && !strings.ContainsRune(keep, c) {
+			return unicode.ReplacementChar
+		}
+		return c
+	}, s)
+}

@@ -1,0 +1,20 @@
+module github.com/YearnstudioHorizon/shangcloud-oauth2/cmd/shangcloud
+
+go 1.26.0
+
+require (
+	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
+	github.com/cli/browser v1.3.0
+	github.com/spf13/cobra v1.10.2
+	github.com/spf13/pflag v1.0.9
+	golang.org/x/oauth2 v0.38.0
+	golang.org/x/term v0.48.0
+	rsc.io/qr v0.2.0
+)
+
+require (
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	golang.org/x/sys v0.50.0 // indirect
+)
+
+replace github.com/YearnstudioHorizon/shangcloud-oauth2 => ../..

@@ -1,0 +1,46 @@
+package main
+
+import (
+	"strings"
+
+	"rsc.io/qr"
+)
+
+const (
+	// quiet is the margin that scanners want, in modules. The standard says four; two
+	// are enough in practice, and keep the code small.
+	quiet = 2
+
+	// Black on white, whatever the terminal's own colours are.
+	qrColours, resetColours = "\x1b[38;5;16;48;5;231m", "\x1b[0m"
+)
+
+// qrCode draws text as a QR code. A line of the terminal holds two rows of it.
+func qrCode(text string) (string, error) {
+	code, err := qr.Encode(text, qr.L)
+	if err != nil {
+		return "", err
+	}
+	var b strings.Builder
+	for y := -quiet; y < code.Size+quiet; y += 2 {
+		b.WriteString("  " + qrColours)
+		for x := -quiet; x < code.Size+quiet; x++ {
+			b.WriteString(halfBlock(code.Black(x, y), code.Black(x, y+1)))
+		}
+		b.WriteString(resetColours + "\n")
+	}
+	return b.String(), nil
+}
+
+func halfBlock(upper, lower bool) string {
+	switch {
+	case upper && lower:
+		return "█"
+	case upper:
+		return "▀"
+	case lower:
+		return "▄"
+	default:
+		return " "
+	}
+}
