@@ -1,0 +1,190 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/cookiejar"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
+)
+
+// The test binary is also the program, for tests that need processes, and the browser that
+// the program opens.
+const asProgram = "SHANGCLOUD_TEST_AS_PROGRAM"
+
+func TestMain(m *testing.M) {
+	switch {
+	case filepath.Base(os.Args[0]) == "xdg-open":
+		if err := browse(os.Args[1]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	case os.Getenv(asProgram) != "":
+		main()
+	default:
+		for _, variable := range os.Environ() { // the developer's own login stays out of this
+			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SHANGCLOUD_") && name != "SHANGCLOUD_NO_SKIP" {
+				_ = os.Unsetenv(name)
+			}
+		}
+		os.Exit(m.Run())
+	}
+}
+
+// browse opens an address as a browser does.
+func browse(address string) error {
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		return err
+	}
+	res, err := (&http.Client{Jar: jar}).Get(address)
+	if err != nil {
+		return err
+	}
+	return res.Body.Close()
+}
+
+const (
+	testUser   = 10001
+	testSecret = "s3cret of the client"
+)
+
+// newPlatform starts a platform and points the program's settings to it: as the public
+// client "cli", with an empty store.
+func newPlatform(t *testing.T) *shangcloudtest.Server {
+	t.Helper()
+	s := shangcloudtest.NewServer(t)
+	for _, c := range []shangcloudtest.Client{{ID: "cli"}, {ID: "app", Secret: testSecret}} {
+		c.RedirectURIs = []string{"http://127.0.0.1/callback"}
+		s.AddClient(c)
+	}
+	s.AddUser(shangcloudtest.User{ID: testUser, Nickname: "小云", Email: "yun@example.com"})
+	s.Configure(func(set *shangcloudtest.Settings) { set.DeviceInterval = time.Second })
+	t.Setenv("SHANGCLOUD_BASE_URL", s.URL)
+	t.Setenv("SHANGCLOUD_CLIENT_ID", "cli")
+	t.Setenv("SHANGCLOUD_STORE", filepath.Join(t.TempDir(), "store"))
+	return s
+}
+
+// logIn keeps a login of the test's user as the present settings have it, good until expiry.
+func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...string) (access, refresh string) {
+	t.Helper()
+	if len(scopes) == 0 {
+		scopes = []string{"user:basic", "var:io"}
+	}
+	session, err := new(settings).open()
+	require.NoError(t, err)
+	access, refresh = s.Issue(session.ClientID, testUser, scopes...)
+	require.NoError(t, session.login.SetToken(t.Context(), &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: expiry}))
+	require.NoError(t, remember(session.dir, session.known))
+	return access, refresh
+}
+
+func inAnHour() time.Time { return time.Now().Add(time.Hour) }
+
+// result is what one run of the program left.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func shangcloudRun(t *testing.T, args ...string) result {
+	t.Helper()
+	return shangcloudStdin(t, strings.NewReader(""), args...)
+}
+
+func shangcloudStdin(t *testing.T, stdin io.Reader, args ...string) result {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	code := run(t.Context(), args, stdin, &stdout, &stderr)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+// succeed runs the program and returns what it printed.
+func succeed(t *testing.T, args ...string) string {
+	t.Helper()
+	r := shangcloudRun(t, args...)
+	require.Zero(t, r.code, "%v: %s", args, r.stderr)
+	return r.stdout
+}
+
+// process runs the program in a process of its own.
+func process(ctx context.Context, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
+	cmd.Env = append(os.Environ(), asProgram+"=1")
+	return cmd
+}
+
+// watcher is a writer that calls seen once, with the first match of the pattern.
+type watcher struct {
+	pattern *regexp.Regexp
+	seen    func(match string)
+
+	mu   sync.Mutex
+	text bytes.Buffer
+	done bool
+}
+
+func (w *watcher) Write(p []byte) (int, error) {
+	w.mu.Lock()
+	w.text.Write(p)
+	match := w.pattern.FindString(w.text.String())
+	call := match != "" && !w.done
+	w.done = w.done || call
+	w.mu.Unlock()
+	if call {
+		w.seen(match)
+	}
+	return len(p), nil
+}
+
+func (w *watcher) String() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.text.String()
+}
+
+// devRun is a running "shangcloud dev".
+type devRun struct {
+	URL  string
+	log  *watcher
+	stop func() int // ends it, and returns its exit code
+}
+
+// startDev runs dev on a free port.
+func startDev(t *testing.T, args ...string) *devRun {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	d := &devRun{log: &watcher{pattern: regexp.MustCompile(`^$`)}}
+	code := make(chan int, 1)
+	go func() {
+		code <- run(ctx, append([]string{"dev", "--addr", "127.0.0.1:0", "--json"}, args...), strings.NewReader(""), write, d.log)
+		_ = write.Close()
+	}()
+	d.stop = sync.OnceValue(func() int {
+		cancel()
+		return <-code
+	})
+	t.Cleanup(func() { d.stop() })
+	var shown struct {
+		BaseURL string `json:"base_url"`
+	}
+	require.NoError(t, json.NewDecoder(read).Decode(&shown), "%v", d.log)
+	d.URL = shown.BaseURL
+	return d
+}
