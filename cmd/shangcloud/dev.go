@@ -119,6 +119,8 @@ func (o *devOptions) setUp(d *devPlatform) error {
 		d.platform.AddUser(user)
 		d.users = append(d.users, user)
 	}
+	// Devices may ask often: nobody else uses this platform.
+	d.platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
 	if o.autoApprove && len(d.users) > 0 {
 		d.approver = d.users[0].ID
 		d.platform.AutoApprove(d.approver)
@@ -199,7 +201,7 @@ func (o *devOptions) introduce(cmd *cobra.Command, d *devPlatform, base string) 
 		}
 		fmt.Fprintf(&b, "  %s %d %s\n", label, user.ID, oneLine(user.Nickname))
 	}
-	fmt.Fprintf(&b, "\nIn Go:           shangcloud.EndpointAt(%q)\nThis program:    export SHANGCLOUD_BASE_URL=%s SHANGCLOUD_CLIENT_ID=%s\n                 shangcloud login\n\nCtrl-C ends it. Requests:\n", base, base, devPublic)
+	fmt.Fprintf(&b, "\nGo:\n\n  conf.Endpoint = shangcloud.EndpointAt(%q)\n\nThis program, in another terminal:\n\n  export SHANGCLOUD_BASE_URL=%s SHANGCLOUD_CLIENT_ID=%s\n  shangcloud login\n\nCtrl-C ends it. Requests:\n", base, base, devPublic)
 	_, err := io.WriteString(cmd.OutOrStdout(), b.String())
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -17,6 +18,8 @@ import (
 
 // shutdownTimeout is enough for the answer to a refresh, and to save it.
 const shutdownTimeout = 20 * time.Second
+
+func init() { browser.Stdout, browser.Stderr = io.Discard, io.Discard }
 
 func newLogin() *cobra.Command {
 	var s settings
@@ -46,7 +49,7 @@ display. Later commands use the same deployment and client ID.`,
 }
 
 func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
-	ctx, say := cmd.Context(), cmd.ErrOrStderr()
+	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
 	// A store that can't be used is better known before the user has logged in.
 	if _, err := s.store.LoadToken(ctx); err != nil {
 		return err
@@ -58,6 +61,7 @@ func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	} else {
 		login, err = s.provider.DeviceLogin(ctx, func(d *oauth2.DeviceAuthResponse) error { return promptDevice(say, d) })
 	}
+	say.end()
 	if err != nil {
 		return err
 	}
@@ -82,6 +86,29 @@ func who(ctx context.Context, api *shangcloud.API) string {
 	return " as " + userName(user)
 }
 
+// prompter prints for a person while a login is under way. The program that opens the
+// browser can outlive the login: what it has to say then is dropped.
+type prompter struct {
+	mu    sync.Mutex
+	to    io.Writer
+	ended bool
+}
+
+func (p *prompter) Write(text []byte) (int, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.ended {
+		return len(text), nil
+	}
+	return p.to.Write(text)
+}
+
+func (p *prompter) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ended = true
+}
+
 // hasDisplay tells whether a browser can be opened where the user sits.
 func hasDisplay() bool {
 	switch runtime.GOOS {
@@ -94,12 +121,11 @@ func hasDisplay() bool {
 
 // openBrowser opens address, and shows it as well: the browser that opens may be none, or
 // not the one that the user wants.
-func openBrowser(say io.Writer, address string) error {
+func openBrowser(say *prompter, address string) error {
 	_, err := fmt.Fprintf(say, "Log in in the browser. If it does not open, open this address on this machine:\n\n  %s\n\nCtrl-C gives up.\n", address)
 	if err != nil {
 		return err
 	}
-	browser.Stdout, browser.Stderr = io.Discard, io.Discard
 	if err := browser.OpenURL(address); err != nil {
 		_, _ = fmt.Fprintf(say, "No browser could be opened: %s.\n", oneLine(err.Error()))
 	}
@@ -107,9 +133,9 @@ func openBrowser(say io.Writer, address string) error {
 }
 
 // promptDevice shows where to enter the code.
-func promptDevice(say io.Writer, d *oauth2.DeviceAuthResponse) error {
+func promptDevice(say *prompter, d *oauth2.DeviceAuthResponse) error {
 	text := fmt.Sprintf("Open this page on any device:\n\n  %s\n\nand enter the code:\n\n  %s\n\n", oneLine(d.VerificationURI), oneLine(d.UserCode))
-	if d.VerificationURIComplete != "" && isTerminal(say) {
+	if d.VerificationURIComplete != "" && isTerminal(say.to) {
 		if qr, err := qrCode(d.VerificationURIComplete); err == nil { // too long for a code: the page is enough
 			text += "Or scan this:\n\n" + qr + "\n"
 		}

@@ -188,3 +188,27 @@ func startDev(t *testing.T, args ...string) *devRun {
 	d.URL = shown.BaseURL
 	return d
 }
+
+// interruptAfter is the output of a program that is interrupted once it has printed text.
+type interruptAfter struct {
+	io.Writer
+	text   string
+	cancel context.CancelFunc
+	tail   string
+}
+
+func (o *interruptAfter) Write(p []byte) (int, error) {
+	o.tail += string(p)
+	if strings.HasSuffix(o.tail, o.text) {
+		o.cancel()
+	}
+	return o.Writer.Write(p)
+}
+
+func (o *interruptAfter) run(t *testing.T, args []string) int {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	o.cancel = cancel
+	return run(ctx, args, strings.NewReader(""), o, io.Discard)
+}
