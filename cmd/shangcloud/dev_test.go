@@ -67,6 +67,9 @@ func TestDevIntroduces(t *testing.T) {
 			}
 			assert.NotContains(t, stdout.String(), testSecret)
 			for line := range strings.Lines(stdout.String()) {
+				if strings.Contains(line, secret) {
+					continue // as long as the path is
+				}
 				assert.LessOrEqual(t, utf8.RuneCountInString(line), 80, line)
 			}
 		})

@@ -7,9 +7,8 @@ import (
 )
 
 const (
-	// quiet is the margin that scanners want, in modules. The standard says four; two
-	// are enough in practice, and keep the code small.
-	quiet = 2
+	// quiet is the margin that the standard demands, in modules.
+	quiet = 4
 
 	// Black on white, whatever the terminal's own colours are.
 	qrColours, resetColours = "\x1b[38;5;16;48;5;231m", "\x1b[0m"
