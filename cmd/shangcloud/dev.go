@@ -92,10 +92,36 @@ func (o *devOptions) run(cmd *cobra.Command) error {
 }
 
 // setUp adds clients, users, variables and faults.
-func (o *devOptions) setUp(d *devPlatform) error {
+func (o *devOptions) setUp(d *devPlatform) (err error) {
+	if err := o.addClients(d); err != nil {
+		return err
+	}
+	for _, text := range o.users {
+		user, err := parseUser(text)
+		if err != nil {
+			return err
+		}
+		d.platform.AddUser(user)
+		d.users = append(d.users, user)
+	}
+	// Devices may ask often: nobody else uses this platform.
+	d.platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
+	if o.autoApprove {
+		d.approver = d.users[0].ID
+		d.platform.AutoApprove(d.approver)
+	}
+	if o.data != "" {
+		if d.data, err = loadVariables(o.data, d.platform); err != nil {
+			return err
+		}
+	}
+	return addFaults(d.platform, o.faults)
+}
+
+// addClients adds one client with a secret and one without.
+func (o *devOptions) addClients(d *devPlatform) (err error) {
 	secret := devSecret
 	if o.secretFile != "" {
-		var err error
 		if secret, err = clientSecret(o.secretFile); err != nil {
 			return err
 		}
@@ -111,28 +137,6 @@ func (o *devOptions) setUp(d *devPlatform) error {
 	}
 	d.platform.AddClient(shangcloudtest.Client{ID: o.clientID, Secret: secret, RedirectURIs: d.redirects})
 	d.platform.AddClient(shangcloudtest.Client{ID: devPublic, RedirectURIs: d.redirects})
-	for _, text := range o.users {
-		user, err := parseUser(text)
-		if err != nil {
-			return err
-		}
-		d.platform.AddUser(user)
-		d.users = append(d.users, user)
-	}
-	// Devices may ask often: nobody else uses this platform.
-	d.platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
-	if o.autoApprove && len(d.users) > 0 {
-		d.approver = d.users[0].ID
-		d.platform.AutoApprove(d.approver)
-	}
-	if err := addFaults(d.platform, o.faults); err != nil {
-		return err
-	}
-	if o.data != "" {
-		var err error
-		d.data, err = loadVariables(o.data, d.platform)
-		return err
-	}
 	return nil
 }
 
