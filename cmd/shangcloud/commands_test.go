@@ -158,6 +158,7 @@ func TestExitCodes(t *testing.T) {
 		"unknown command":                {[]string{"who"}, nil, exitUsage, `unknown command "who"`},
 		"unknown var command":            {[]string{"var", "list"}, nil, exitUsage, `unknown command "list"`},
 		"unknown flag":                   {[]string{"whoami", "--jsn"}, nil, exitUsage, `unknown flag: --jsn`},
+		"newline in a flag":              {[]string{"whoami", "--a\nb\x1b"}, nil, exitUsage, "--a; b\ufffd"},
 		"secret on the command line":     {[]string{"login", "--client-secret", "x"}, nil, exitUsage, `unknown flag`},
 		"too few arguments":              {[]string{"var", "set", "key"}, nil, exitUsage, `accepts 2 arg`},
 		"too many arguments":             {[]string{"token", "x"}, nil, exitUsage, `unknown command "x"`},
@@ -345,15 +346,18 @@ func TestInterrupt(t *testing.T) {
 	})
 	t.Run("refresh under way is saved", func(t *testing.T) {
 		s := newPlatform(t)
-		logIn(t, s, time.Now().Add(-time.Minute))
+		old, _ := logIn(t, s, time.Now().Add(-time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
-		gone := make(chan struct{})
-		// The answer waits for Ctrl-C: by then the old refresh token is spent.
-		s.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) { cancel(); <-gone }})
-		context.AfterFunc(ctx, func() { close(gone) })
+		// By the time of the answer the command is interrupted, and the old refresh token is spent.
+		s.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) { cancel() }, Delay: 300 * time.Millisecond})
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, exitInterrupted, run(ctx, []string{"token"}, strings.NewReader(""), &stdout, &stderr))
 		assert.Empty(t, stdout.String())
+		session, err := new(settings).open()
+		require.NoError(t, err)
+		saved, err := session.store.LoadToken(t.Context())
+		require.NoError(t, err)
+		assert.NotEqual(t, old, saved.AccessToken, "it is saved before the program ends")
 		assert.Contains(t, succeed(t, "whoami"), "小云")
 		assert.Len(t, s.Requests("/oauth/token"), 1)
 	})
