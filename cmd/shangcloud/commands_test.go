@@ -342,7 +342,7 @@ func TestInterrupt(t *testing.T) {
 		cmd.Stderr = stderr
 		assert.Error(t, cmd.Run())
 		assert.Equal(t, exitInterrupted, cmd.ProcessState.ExitCode())
-		assert.True(t, strings.HasSuffix(stderr.String(), "\nshangcloud: interrupted\n"), stderr.String())
+		assert.Contains(t, stderr.String(), "\nshangcloud: interrupted\n") // a coverage run may print more
 	})
 	t.Run("refresh under way is saved", func(t *testing.T) {
 		s := newPlatform(t)
