@@ -479,8 +479,8 @@ func (h *shangcloudHandlers) LogoutHandler(w http.ResponseWriter, r *http.Reques
 	h.signOut(w, r)
 }
 
-// A registry that expects handlers, such as github.com/go-pkgz/auth/v2. This package does
-// the login, with all its guarantees. The registry keeps the session.
+// This example plugs the login into an auth framework that accepts custom handlers, such as
+// github.com/go-pkgz/auth/v2. This package logs the user in. The framework keeps the session.
 func Example_loginHandlers() {
 	mux := http.NewServeMux()
 	app := httptest.NewServer(mux)

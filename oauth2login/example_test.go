@@ -18,14 +18,14 @@ import (
 	"golang.org/x/oauth2/endpoints"
 )
 
-// exampleProvider returns a platform in this process and a provider for it. of is the
-// client secret.
-func exampleProvider(of string) (*shangcloudtest.Server, *oauth2login.Provider) {
+// exampleProvider starts a platform in this process. It returns the platform and a
+// provider. The platform knows the client by this secret.
+func exampleProvider(secret string) (*shangcloudtest.Server, *oauth2login.Provider) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
 		log.Fatal(err)
 	}
-	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: of, RedirectURIs: []string{"https://app.example/callback"}})
+	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: secret, RedirectURIs: []string{"https://app.example/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明"})
 	provider, err := oauth2login.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush",

@@ -356,8 +356,9 @@ func TestLocalLoginIssuer(t *testing.T) {
 	assert.Zero(t, s.tokenRequests())
 }
 
-// The server's time-outs, and a browser that ends its side of the connection, end the
-// request's context. The page comes all the same.
+// The request's context can end while the code is still being exchanged: at a time-out of
+// the server, or when the browser closes its side of the connection. The browser must still
+// get the page with the result.
 func TestLocalLoginPageOfASlowExchange(t *testing.T) {
 	s := newSite(t, atLoopback)
 	asked, read := make(chan struct{}), make(chan struct{})

@@ -366,9 +366,9 @@ func (p *Provider) finish(ctx context.Context, cb callback, l *pendingLogin) (*L
 	return login, nil
 }
 
-// grantedScopes returns the scopes that the token answer names, or else asked. Providers
-// separate scopes with spaces, and GitHub with commas. Twitch sends an array.
-func grantedScopes(tok *oauth2.Token, asked []string) []string {
+// grantedScopes returns the scopes in the token answer, or requested if there are none.
+// Most providers separate scopes with spaces, GitHub with commas. Twitch sends an array.
+func grantedScopes(tok *oauth2.Token, requested []string) []string {
 	var scopes []string
 	switch granted := tok.Extra("scope").(type) {
 	case string:
@@ -381,7 +381,7 @@ func grantedScopes(tok *oauth2.Token, asked []string) []string {
 		}
 	}
 	if len(scopes) == 0 {
-		return slices.Clone(asked)
+		return slices.Clone(requested)
 	}
 	return scopes
 }

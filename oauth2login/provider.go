@@ -107,8 +107,8 @@ type row struct {
 // iss.
 func WithIssuer(url string) ProviderOption { return func(r *row) { r.issuer = url } }
 
-// WithRedirectURLs adds redirect URLs to that of the oauth2.Config, for example one for
-// each host of the application. They must be registered with the provider.
+// WithRedirectURLs adds more redirect URLs besides RedirectURL of the oauth2.Config, for
+// example one for each host. Register each of them with the provider.
 // [WithRedirectURL] selects one for a login.
 func WithRedirectURLs(urls ...string) ProviderOption {
 	return func(r *row) { r.redirects = append(r.redirects, urls...) }

@@ -144,8 +144,8 @@ func (f *flight) updateLocked(h *held) (next *held, again bool, err error) {
 	return next, false, err
 }
 
-// settle reads the store again, under the lock, or saves a token that is not saved yet.
-// settled means that no refresh is needed, or that none is possible.
+// settle runs under the store's lock. It reads the token again, or saves one that is not
+// saved yet. settled means that no refresh is needed, or that err is set.
 func (f *flight) settle(h *held) (next *held, settled bool, err error) {
 	if h.unsaved && h.over != nil {
 		if h, err = f.unlessOvertaken(h); err != nil || f.isGood(h) || f.saveOnly && !h.unsaved {

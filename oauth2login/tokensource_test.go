@@ -1030,8 +1030,9 @@ func TestTokenSourceUnsavedTokenIsOvertakenWhileLocked(t *testing.T) {
 	})
 }
 
-// A token was rejected, and the one that replaced it is refused before it is saved: the
-// rejected one is not taken out again.
+// The API rejects the first token. Its replacement can't be saved, and the provider then
+// refuses to refresh it. Token must return ErrLoginRequired, and not the first token, which
+// is still in the store.
 func TestRejectedTokenStaysOut(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		first := s.issued()

@@ -487,8 +487,8 @@ func (bad badAnswer) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Pr
 	return n, conf.provider(t)
 }
 
-// ask makes the call of e once. It returns the network, which has recorded the requests,
-// and the error.
+// ask calls e and returns its error, and the network that recorded the requests. If
+// bad.warm is set, a first call must succeed before that.
 func (bad badAnswer) ask(t *testing.T, e endpoint) (*network, error) {
 	t.Helper()
 	n, p := bad.prepare(t, e)

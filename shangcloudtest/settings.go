@@ -55,8 +55,8 @@ const (
 	MissingIsNotFound                        // status 404
 )
 
-// Configure changes the settings. Codes and tokens that were issued before keep their
-// expiry. The function change must not use the server.
+// Configure calls change with the settings to be changed. change must not call methods of
+// the server. Codes and tokens that were issued before keep their expiry.
 func (s *Server) Configure(change func(*Settings)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

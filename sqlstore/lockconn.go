@@ -83,8 +83,9 @@ func (s *Tokens) tryPostgres(ctx context.Context, h *held, key string, hold time
 	return true, nil
 }
 
-// postgresLock is an expression for the number of a user's lock. The number of the
-// table is a part of it: tables in several schemas do not share locks.
+// postgresLock returns an SQL expression for the key of a user's advisory lock. The OID of
+// the table is part of the key, so tables of the same name in different schemas have
+// different locks.
 func (s *Tokens) postgresLock(key string) string {
 	return fmt.Sprintf(`'%d'::bigint # '%s'::regclass::oid::bigint`,
 		int64(binary.BigEndian.Uint64(s.lockHash(key))), s.table.name.quoted(PostgreSQL, ""))

@@ -18,9 +18,9 @@ import (
 const DefaultCapacity = 100_000
 
 const (
-	// shardSize is the approximate capacity of one shard. A large shard keeps the
-	// spread of keys over the shards even. A small shard keeps the time short for
-	// which a Put holds the lock to scan the shard or to grow its map.
+	// shardSize is the approximate capacity of one shard. Large shards fill evenly. In
+	// a small shard, Put holds the lock only briefly while it scans the shard or grows
+	// its map.
 	shardSize = 800
 	maxShards = 1 << 13
 

@@ -335,8 +335,8 @@ func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 	return accepted == 1
 }
 
-// finishStranger finishes a login that has the right cookie, but whose state was never
-// stored.
+// finishStranger tries to finish a login whose state was never stored. The cookie is
+// right. The login must fail.
 func (r *faultRun) finishStranger(l *faultLogin, limit time.Duration) {
 	if !assert.NotNil(r.t, l) {
 		return

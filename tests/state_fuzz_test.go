@@ -11,8 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// FuzzStateKeys puts values under two keys in each kind of store. A key is refused, or
-// its value does not replace the other one.
+// FuzzStateKeys stores a value under each of two different keys, in each kind of store.
+// Neither value may overwrite the other, unless the store refuses a key.
 func FuzzStateKeys(f *testing.F) {
 	f.Add("a", "A")
 	f.Add("", "\x00")

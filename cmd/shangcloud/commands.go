@@ -221,8 +221,9 @@ func valueOf(cmd *cobra.Command, arg string) (string, error) {
 	return arg, nil
 }
 
-// readAll reads a little more than the longest value. It ends with ctx: a read from a
-// terminal does not end by itself.
+// readAll reads at most one byte more than the longest value, so that the caller notices a
+// value that is too long. It returns when ctx ends, even if a read from a terminal is still
+// blocked.
 func readAll(ctx context.Context, r io.Reader) ([]byte, error) {
 	type result struct {
 		data []byte

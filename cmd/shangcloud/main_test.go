@@ -22,8 +22,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// The test binary is also the program, for tests that need processes, and the browser that
-// the program opens.
+// asProgram makes the test binary run the program instead of the tests. Under the name
+// xdg-open, the same binary is the browser that the program opens.
 const asProgram = "SHANGCLOUD_TEST_AS_PROGRAM"
 
 func TestMain(m *testing.M) {

@@ -10,11 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// With speculation rules, a browser asks for links before anybody clicks on them
-// (https://wicg.github.io/nav-speculation/). No login begins until somebody clicks.
+// With speculation rules, a browser fetches links before a click
+// (https://wicg.github.io/nav-speculation/). That must not start a login.
 //
-// For "prerender", Chromium sends the request and goes no further: it prerenders no page
-// while a program controls it.
+// An automated Chromium sends the "prerender" request, but does not render the page.
 func TestBrowserLooksAhead(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"prefetch", "prerender"} {

@@ -122,9 +122,9 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 	}
 	if len(q["state"]) == 1 {
 		got := q.Get("state")
-		// FinishLogin checks this package's part of the state. This comparison covers the
-		// application's part too, because not every application that uses goth without
-		// gothic does.
+		// FinishLogin checks only this package's part of the state. This comparison covers
+		// the application's part, too. gothic checks that part; an application without
+		// gothic may not.
 		if subtle.ConstantTimeCompare([]byte(got), []byte(stateOf(authURL))) != 1 {
 			return "", oauth2login.ErrWrongBrowser
 		}

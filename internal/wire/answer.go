@@ -34,8 +34,7 @@ const maxCodings = 2
 // gzipMagic begins every gzip body (RFC 1952, section 2.3.1), and no JSON or form.
 var gzipMagic = []byte{0x1f, 0x8b}
 
-// ErrUnusable is in the chain of an error for an answer that is malformed, ambiguous or
-// too long.
+// ErrUnusable is matched by the error for a malformed, ambiguous or too long answer.
 var ErrUnusable = errors.New("unusable answer")
 
 // Unusable returns an error that matches ErrUnusable. The text must not quote the answer.
