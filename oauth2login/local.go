@@ -44,9 +44,10 @@ const (
 // shows an error page. So tell the user which account was logged in.
 //
 // The login ends when ctx ends, and after Options.LoginLifetime. Errors:
-// [ErrAccessDenied]; [ErrLoginExpired]; the error of open; the errors of
-// [Provider.FinishLogin] for the exchange; the error of ctx. If the code was already sent
-// to the provider, LocalLogin waits for the answer. Each call starts a new login.
+// [ErrAccessDenied]; [ErrLoginExpired]; the error of open, unless a browser has come; the
+// errors of [Provider.FinishLogin] for the exchange; the error of ctx. If the code was
+// already sent to the provider, LocalLogin waits for the answer. Each call starts a new
+// login.
 func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
 	begun := time.Now()
 	login, err := p.localLogin(ctx, open)
@@ -82,7 +83,7 @@ func (p *Provider) localLogin(ctx context.Context, open func(address string) err
 	select {
 	case <-l.done:
 	case err := <-opened:
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !l.hasBrowser() {
 			l.giveUp(p.errorf("local login: the browser could not be opened: "+quiet.DescribeForeign(err), err))
 		}
 	case <-ctx.Done():
@@ -218,6 +219,14 @@ func (l *localLogin) take() bool {
 	first := !l.taken
 	l.taken = true
 	return first
+}
+
+// hasBrowser reports whether a browser has opened the start address. Then an error of open
+// does not matter: some programs that open browsers fail although the browser is there.
+func (l *localLogin) hasBrowser() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.bound
 }
 
 // giveUp ends the login, unless its callback has come.

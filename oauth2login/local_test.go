@@ -118,6 +118,21 @@ func TestLocalLoginEnds(t *testing.T) {
 			_, _, err := visit(localBrowser(t), address)
 			return err
 		}, oauth2login.ErrUnavailable, ""},
+		"open fails although the browser is there": {func(t *testing.T, s *site, address string, _ context.CancelFunc) error {
+			browser := localBrowser(t)
+			browser.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+			res, err := browser.Get(address)
+			if !assert.NoError(t, err) {
+				return err
+			}
+			_ = res.Body.Close()
+			go func() {
+				browser.CheckRedirect = nil
+				_, _, err := visit(browser, res.Header.Get("Location"))
+				assert.NoError(t, err)
+			}()
+			return broken
+		}, nil, ""},
 		"no browser": {func(*testing.T, *site, string, context.CancelFunc) error { return broken }, broken, ""},
 		"the caller gives up": {func(_ *testing.T, _ *site, _ string, cancel context.CancelFunc) error {
 			cancel()
