@@ -173,7 +173,7 @@ func (f *flight) unlessOvertaken(h *held) (*held, error) {
 	switch {
 	case errors.Is(err, ErrLoginRequired):
 		return new(held), err
-	case err != nil, seen.is(h.over):
+	case err != nil, h.supersedes(seen):
 		return h, nil
 	}
 	return seen, nil
@@ -284,7 +284,7 @@ func (f *flight) stored(h *held) *held {
 	if h.unsaved && h.over == nil {
 		return nil
 	}
-	if seen, err := f.load(h); err == nil && f.isGood(seen) && !(h.unsaved && seen.is(h.over)) {
+	if seen, err := f.load(h); err == nil && f.isGood(seen) && !h.supersedes(seen) {
 		return seen
 	}
 	return nil
@@ -312,7 +312,7 @@ func (f *flight) refreshAndSave(h *held) (*held, error) {
 	case !isRefused(err):
 		return nil, err
 	}
-	if newer := f.awaitNewer(h); newer != nil && f.isGood(newer) && !(h.unsaved && h.over != nil && newer.is(h.over)) {
+	if newer := f.awaitNewer(h); newer != nil && f.isGood(newer) && !h.supersedes(newer) {
 		return newer, nil
 	}
 	return nil, err

@@ -229,6 +229,10 @@ func (h *held) is(other *held) bool {
 	return h.tok != nil && other.tok != nil && h.tok.AccessToken == other.tok.AccessToken && h.tok.RefreshToken == other.tok.RefreshToken
 }
 
+// supersedes reports whether other is the stored token that h, which is not saved yet, was
+// refreshed from.
+func (h *held) supersedes(other *held) bool { return h.over != nil && other.is(h.over) }
+
 func (h *held) refreshToken() string {
 	if h.tok == nil {
 		return ""
