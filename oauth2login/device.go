@@ -36,7 +36,7 @@ const (
 
 // DeviceLogin logs a user in to a program that no browser can return to: a console, a
 // game, or a program at the other end of an SSH connection. It uses the device
-// authorization grant (RFC 8628) with PKCE.
+// authorization grant (RFC 8628), with PKCE unless [WithoutPKCE] turns it off.
 //
 // It calls prompt once with the data to show to the user. VerificationURI is the page to
 // open on any device. UserCode is the code to enter there. VerificationURIComplete, if

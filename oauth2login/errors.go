@@ -51,7 +51,9 @@ var (
 	// ErrStateStore means that the state store failed. The login is refused: answer 503.
 	ErrStateStore = errors.New("oauth2login: the state store failed")
 
-	// ErrTokenStore is a token store that failed while no valid token was at hand.
+	// ErrTokenStore means that the token store failed. A call for a token returns it only
+	// if no valid token is at hand. After SetToken and Delete, the change is in force in
+	// this process all the same.
 	ErrTokenStore = errors.New("oauth2login: the token store failed")
 
 	// ErrLoginRequired means that the user has to log in again: no token is stored, the

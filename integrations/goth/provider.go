@@ -76,8 +76,8 @@ func (p *Provider) SetName(name string) { p.name.Store(&name) }
 // Debug does nothing: everything that it could print is secret.
 func (p *Provider) Debug(bool) {}
 
-// BeginAuth starts a login, which can be finished within 5 minutes. The state of the
-// login is random. If the parameter state is not empty, it is appended after a dot.
+// BeginAuth starts a login, which can be finished within Options.LoginLifetime. The state
+// of the login is random. If the parameter state is not empty, it is appended after a dot.
 //
 // The error is that of [shangcloud.Provider.StartLogin]: it matches
 // [oauth2login.ErrStateStore] if the login could not be remembered.
