@@ -20,6 +20,7 @@ import (
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/runtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
@@ -218,6 +219,22 @@ func TestSessionsRestart(t *testing.T) {
 	left, err := filepath.Glob(filepath.Join(dir, "*.token"))
 	require.NoError(t, err)
 	assert.Empty(t, left)
+}
+
+// A sign-in that fails leaves no token behind.
+func TestSessionsStartFails(t *testing.T) {
+	s := newSite(t)
+	s.app.sessions.dir = t.TempDir()
+	s.platform.Fault("/api/user/info", shangcloudtest.Fault{Times: 1, Status: 503})
+	newBrowser(t).signIn(s, "/login")
+	left, err := filepath.Glob(filepath.Join(s.app.sessions.dir, "*"+tokenFile))
+	require.NoError(t, err)
+	assert.Empty(t, left)
+	assert.Empty(t, s.app.sessions.byID)
+	newBrowser(t).signIn(s, "/login")
+	left, err = filepath.Glob(filepath.Join(s.app.sessions.dir, "*"+tokenFile))
+	require.NoError(t, err)
+	assert.Len(t, left, 1)
 }
 
 func TestSessionRemembersKeys(t *testing.T) {

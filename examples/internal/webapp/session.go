@@ -91,11 +91,18 @@ func (ss *sessions) start(w http.ResponseWriter, r *http.Request, tok *oauth2.To
 	if err != nil {
 		return err
 	}
+	if err := ss.signIn(w, r, id, s, tok); err != nil {
+		return errors.Join(err, s.tokens.Delete(r.Context())) // nothing is left of it
+	}
+	return nil
+}
+
+func (ss *sessions) signIn(w http.ResponseWriter, r *http.Request, id string, s *session, tok *oauth2.Token) (err error) {
 	if err := s.tokens.SetToken(r.Context(), tok); err != nil { // save it before anything else
 		return err
 	}
 	if s.User, err = s.api.UserInfo(r.Context()); err != nil {
-		return errors.Join(err, s.tokens.Delete(r.Context()))
+		return err
 	}
 	return ss.add(w, id, s)
 }
