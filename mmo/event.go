@@ -1,0 +1,116 @@
+package mmo
+
+import (
+	"encoding/json"
+	"strings"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
+)
+
+// Event is what [Conn.Read] returns: a [Text], [Broadcast], [MemberJoined], [MemberLeft],
+// [Members] or [Vars].
+//
+// Every uid and nickname is what a client says about itself. As far as is known, the edge
+// does not check them, so they prove nothing.
+type Event interface{ isEvent() }
+
+// Text is any message that is none of the others. Bytes that are not UTF-8 are replaced by
+// U+FFFD, as the official clients do.
+type Text string
+
+// Broadcast is a message to all others.
+type Broadcast struct {
+	UID     string // the sender, as it says; may be empty
+	Message string
+	Extra   string // whatever the applications agreed on
+}
+
+// Member is a client in the room, as it announced itself.
+type Member struct {
+	UID      string
+	Nickname string
+}
+
+// MemberJoined says that a member is new or has a new nickname.
+type MemberJoined Member
+
+// MemberLeft says that a member is gone.
+type MemberLeft struct{ UID string }
+
+// Members is the edge's answer to [Conn.RequestMembers]. It also comes without a request
+// if the list has changed otherwise than by MemberJoined and MemberLeft.
+type Members struct {
+	Count int      // by the edge; clients that announced nothing may count
+	List  []Member // sorted by UID
+}
+
+// Vars is the whole state of a member: its latest Vars replace the ones before.
+type Vars struct {
+	UID  string            // the sender, as it says
+	Vars map[string]string // a number, a boolean or an object is its JSON text, null is ""
+
+	// Interpolate lists the names whose values the sender wants to see moved smoothly,
+	// instead of in steps. Whether and how, is up to the receiver.
+	Interpolate []string
+}
+
+func (Text) isEvent()         {}
+func (Broadcast) isEvent()    {}
+func (MemberJoined) isEvent() {}
+func (MemberLeft) isEvent()   {}
+func (Members) isEvent()      {}
+func (Vars) isEvent()         {}
+
+// parseEvent recognizes the messages that clients send, as the Godot and Unity clients do.
+// data is not empty. A message that does not fit is a Text.
+func parseEvent(data []byte) Event {
+	if data[0] == '{' {
+		if event := parseObject(data); event != nil {
+			return event
+		}
+	}
+	return Text(strings.ToValidUTF8(string(data), "\uFFFD"))
+}
+
+// parseObject returns nil for an object that is no event. It decodes into a map because
+// names have to match exactly.
+func parseObject(data []byte) Event {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(data, &fields) != nil {
+		return nil
+	}
+	text := func(name string) string {
+		var t edge.Text
+		if raw, ok := fields[name]; ok {
+			_ = t.UnmarshalJSON(raw)
+		}
+		return string(t)
+	}
+	uid := text("uid")
+	switch kind := text("type"); {
+	case kind == edge.TypeJoin && uid != "":
+		return MemberJoined{uid, text("nickname")}
+	case kind == edge.TypeLeave && uid != "":
+		return MemberLeft{uid}
+	case kind == edge.TypeVars:
+		return parseVars(uid, fields["vars"], fields["interp"])
+	case kind == "" && fields["message"] != nil && (fields["uid"] != nil || fields["extra"] != nil):
+		return Broadcast{uid, text("message"), text("extra")}
+	}
+	return nil
+}
+
+func parseVars(uid string, vars, interpolate json.RawMessage) Event {
+	var values map[string]edge.Text
+	if json.Unmarshal(vars, &values) != nil {
+		return nil
+	}
+	event := Vars{UID: uid, Vars: make(map[string]string, len(values))}
+	for name, value := range values {
+		event.Vars[name] = string(value)
+	}
+	if json.Unmarshal(interpolate, &event.Interpolate) != nil {
+		event.Interpolate = nil // an ornament
+	}
+	return event
+}

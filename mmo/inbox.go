@@ -1,0 +1,86 @@
+package mmo
+
+import (
+	"sync"
+)
+
+// What an inbox holds at most. An event that was parsed can take some times the memory of
+// its message.
+const (
+	inboxEvents = 1024
+	inboxBytes  = 4 << 20
+)
+
+// inbox is the bounded queue between the goroutine that reads the connection and the
+// application.
+type inbox struct {
+	mu    sync.Mutex
+	queue []queued // from first on
+	first int
+	bytes int
+	ready chan struct{} // holds a value if the queue may not be empty
+	space chan struct{} // holds a value if the queue may not be full
+}
+
+type queued struct {
+	event Event
+	size  int
+}
+
+func newInbox() *inbox {
+	return &inbox{ready: make(chan struct{}, 1), space: make(chan struct{}, 1)}
+}
+
+// put adds an event unless the queue is full. A message of any size fits into an empty
+// queue.
+func (b *inbox) put(event Event, size int) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n := len(b.queue) - b.first
+	if n > 0 && (n >= inboxEvents || b.bytes+size > inboxBytes) {
+		return false
+	}
+	if b.first > 0 && len(b.queue) == cap(b.queue) { // move to the front instead of growing
+		n := copy(b.queue, b.queue[b.first:])
+		clear(b.queue[n:])
+		b.queue, b.first = b.queue[:n], 0
+	}
+	b.queue = append(b.queue, queued{event, size})
+	b.bytes += size
+	if n == 0 {
+		signal(b.ready)
+	}
+	return true
+}
+
+func (b *inbox) take() (Event, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.first == len(b.queue) {
+		return nil, false
+	}
+	q := b.queue[b.first]
+	b.queue[b.first] = queued{}
+	b.first++
+	b.bytes -= q.size
+	if b.first == len(b.queue) {
+		b.queue, b.first = b.queue[:0], 0
+	} else {
+		signal(b.ready) // for another reader
+	}
+	signal(b.space)
+	return q.event, true
+}
+
+func (b *inbox) clear() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.queue, b.first, b.bytes = nil, 0, 0
+}
+
+func signal(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,113 @@
+package mmo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+)
+
+const (
+	minPause = time.Second
+	maxPause = 30 * time.Second // also how long a connection has to live to count as good
+)
+
+// Session keeps a client in a room over as many connections as it takes: it joins, dials,
+// hands over the connection, and begins anew when that has ended. Join and Use have to be
+// set. A Session may run several times, also at once.
+type Session struct {
+	// Join enters the room: a call of Client.Join, most often. Every connection needs a
+	// connect key of its own.
+	Join func(context.Context) (*Room, error)
+
+	// Use works with one connection, until Read or a sending method fails. It has to
+	// return that error, or one that wraps it, to be called again with a new connection.
+	// Any other error, and nil, ends Run. What was sent and read before is gone with the
+	// old connection: send variables again. Run closes the connection.
+	//
+	// Whether [ErrClosedByEdge] means a kick is unknown. Return another error for it if
+	// this client should then stay away.
+	Use func(context.Context, *Conn) error
+
+	// Options are for [Room.Dial]; may be nil.
+	Options *DialOptions
+
+	// Waiting, if not nil, is told why there is no connection, and how long Run waits
+	// before it joins again.
+	Waiting func(err error, pause time.Duration)
+}
+
+// Run returns when Use is finished, ctx ends, or a new try is useless: the platform
+// refuses Join (a status other than 408, 429 and 500 or above), the user has to log in again,
+// the edge URL can't be used, or an option is wrong. For a ctx that ends, the error is that of ctx.
+//
+// The pauses before the tries are 1, 2, 4, 8, 16 and 30 seconds, each up to 25 % more or
+// less, or as long as the platform asks. They begin anew after a connection that lasted
+// for 30 seconds.
+func (s *Session) Run(ctx context.Context) error {
+	pause := minPause
+	for {
+		began := time.Now()
+		hasConnected, err := s.once(ctx)
+		switch {
+		case err == nil:
+			return nil
+		case ctx.Err() != nil:
+			return fmt.Errorf("mmo: session: %w", ctx.Err())
+		case !isTemporary(err, hasConnected):
+			return err
+		}
+		if hasConnected && time.Since(began) >= maxPause {
+			pause = minPause
+		}
+		wait := pause*3/4 + rand.N(pause/2)
+		if refusal, ok := errors.AsType[*shangcloud.APIError](err); ok {
+			wait = max(wait, refusal.RetryAfter)
+		}
+		pause = min(2*pause, maxPause)
+		if s.Waiting != nil {
+			s.Waiting(err, wait)
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return fmt.Errorf("mmo: session: %w", ctx.Err())
+		}
+	}
+}
+
+// once joins and uses one connection.
+func (s *Session) once(ctx context.Context) (hasConnected bool, err error) {
+	room, err := s.Join(ctx)
+	if err != nil {
+		return false, err
+	}
+	conn, err := room.Dial(ctx, s.Options)
+	if err != nil {
+		return false, err
+	}
+	defer conn.Close()
+	return true, s.Use(ctx, conn)
+}
+
+// isTemporary reports whether a new try can help. An error of Use that is not about the
+// connection is the application's own.
+func isTemporary(err error, hasConnected bool) bool {
+	isLost := errors.Is(err, ErrNoConnection) || errors.Is(err, ErrClosedByEdge) || errors.Is(err, ErrRefused)
+	if hasConnected || isLost {
+		return isLost
+	}
+	for _, hopeless := range []error{oauth2login.ErrLoginRequired, ErrEdgeURL, ErrPlaintext, ErrMessage} {
+		if errors.Is(err, hopeless) {
+			return false
+		}
+	}
+	refusal, isRefusal := errors.AsType[*shangcloud.APIError](err)
+	return !isRefusal || refusal.StatusCode == 408 || errors.Is(err, oauth2login.ErrUnavailable)
+}

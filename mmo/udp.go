@@ -1,0 +1,134 @@
+package mmo
+
+import (
+	"context"
+	"net"
+	"sync"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
+)
+
+// udpTransport: one datagram a message. After the login a failed read or write counts as a
+// lost datagram. The system can report a failure that passes, for example while the
+// network changes. If it lasts, the silence ends the connection.
+type udpTransport struct {
+	redial func() (net.Conn, error) // a new local port, the same edge
+	buf    []byte
+
+	mu       sync.Mutex
+	conn     net.Conn
+	id       uint64 // the connect id; 0 until the edge has answered
+	lastID   uint64 // of the datagram that was read last
+	isClosed bool
+	closed   chan struct{}
+}
+
+// newUDP makes a transport of a connection. redial connects to the same address once more.
+func newUDP(conn net.Conn, redial func() (net.Conn, error)) *udpTransport {
+	return &udpTransport{redial: redial, conn: conn, buf: make([]byte, edge.MaxDatagram), closed: make(chan struct{})}
+}
+
+func (t *udpTransport) login(_ context.Context, seed [edge.SeedSize]byte, payload []byte) error {
+	packet := append(edge.AppendAuthHeader(nil, seed), payload...)
+	_, err := t.current().Write(packet)
+	return err
+}
+
+// accept takes the connect id from the datagram. The edge never has the id 0.
+func (t *udpTransport) accept() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.id = t.lastID
+	return t.id != 0
+}
+
+func (t *udpTransport) header(dst []byte) []byte {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return edge.AppendHeader(dst, t.id)
+}
+
+func (t *udpTransport) maxData() int {
+	return edge.MaxDatagram - edge.DatagramHeader - edge.Overhead
+}
+
+func (t *udpTransport) isLossy() bool { return true }
+
+func (t *udpTransport) send(_ context.Context, packet []byte) error {
+	_, _ = t.current().Write(packet)
+	return nil
+}
+
+func (t *udpTransport) read() ([]byte, error) {
+	for {
+		conn := t.current()
+		n, err := conn.Read(t.buf)
+		if err != nil {
+			if err := t.readFailed(conn, err); err != nil {
+				return nil, err
+			}
+			continue
+		}
+		id, payload, ok := edge.ParseDatagram(t.buf[:n])
+		if !ok {
+			return nil, nil // dropped and counted, as an empty payload
+		}
+		t.mu.Lock()
+		t.lastID = id
+		t.mu.Unlock()
+		return payload, nil
+	}
+}
+
+// readFailed returns an error if reading is over. Otherwise it waits a little, unless
+// there is a new port.
+func (t *udpTransport) readFailed(conn net.Conn, err error) error {
+	t.mu.Lock()
+	isOver, hasMoved := t.isClosed || t.id == 0, t.conn != conn
+	t.mu.Unlock()
+	switch {
+	case hasMoved:
+		return nil
+	case isOver:
+		return err
+	}
+	select {
+	case <-t.closed:
+	case <-time.After(100 * time.Millisecond):
+	}
+	return nil
+}
+
+// move goes on from a new local port: a router may have forgotten the old one. If there
+// is no new one, it keeps the old one.
+func (t *udpTransport) move() {
+	conn, err := t.redial()
+	if err != nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.isClosed {
+		_ = conn.Close()
+		return
+	}
+	_ = t.conn.Close()
+	t.conn = conn
+}
+
+func (t *udpTransport) current() net.Conn {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.conn
+}
+
+func (t *udpTransport) close() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if !t.isClosed {
+		t.isClosed = true
+		close(t.closed)
+		_ = t.conn.Close()
+	}
+}
