@@ -1,0 +1,3 @@
+package mmotest
+
+func (e *Edge) readDatagrams() {}
