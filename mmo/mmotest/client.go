@@ -2,6 +2,7 @@ package mmotest
 
 import (
 	"crypto/rand"
+	"net"
 	"sync"
 	"time"
 
@@ -24,9 +25,10 @@ type client struct {
 	uid     string
 
 	// Over UDP.
-	id   uint64 // 0: another transport
-	seed [edge.SeedSize]byte
-	key  string
+	id                uint64 // 0: another transport
+	seed              [edge.SeedSize]byte
+	key               string
+	arriving, leaving route
 
 	// Edge.mu guards the fields below.
 	room      *room
@@ -78,6 +80,9 @@ func (e *Edge) login(c *client, m edge.Message) bool {
 	if e.closed || len(e.clients) >= maxClients {
 		return false
 	}
+	if c.id != 0 && (e.byID[c.id] != nil || e.bySeed[c.seed] != nil) {
+		return false
+	}
 	a, ok := e.redeem(string(m.Data), m)
 	if !ok {
 		return false
@@ -119,8 +124,8 @@ func (e *Edge) endLocked(c *client, how ending) {
 	e.leave(c)
 }
 
-// receive handles a payload from the client. Only the transport's reader calls it.
-func (c *client) receive(payload []byte) {
+// receive handles a payload from the client. from is nil if the transport is not UDP.
+func (c *client) receive(payload []byte, from peer) {
 	m, err := c.cipher.Open(payload)
 	switch {
 	case err != nil:
@@ -128,7 +133,7 @@ func (c *client) receive(payload []byte) {
 	case !c.e.settings.Load().inTime(m.Time):
 		c.e.stats.untimely.Add(1)
 	default:
-		c.e.handle(c, m)
+		c.e.handle(c, m, from)
 	}
 }
 
@@ -171,21 +176,25 @@ func (c *client) send(packet []byte, batch []message) ([]byte, error) {
 			}
 			c.outbox.wait(m.due)
 		}
-		if f := c.e.faults.Load(); f != nil && f.Mute {
-			c.e.stats.lost.Add(1)
+		sealed := c.seal(packet[:0], m.data)
+		if sealed == nil {
 			continue
 		}
-		packet = c.seal(packet[:0], m.data)
-		if err := c.link.send(packet); err != nil {
-			return packet, err
+		if packet = sealed; c.link.send(packet) != nil {
+			return packet, net.ErrClosed
 		}
 	}
 	return packet, c.link.flush()
 }
 
-// seal returns the packet with data.
+// seal returns the packet with data, in the storage of packet. If the edge is mute, it
+// returns nil.
 func (c *client) seal(packet []byte, data string) []byte {
 	f := c.e.faults.Load()
+	if f != nil && f.Mute {
+		c.e.stats.lost.Add(1)
+		return nil
+	}
 	var nonce [edge.NonceSize]byte
 	_, _ = rand.Read(nonce[:]) // never fails
 	packet = c.cipher.Seal(c.link.header(packet), nonce, c.e.settings.Load().now(), data)

@@ -48,6 +48,7 @@ type internals struct {
 	settings atomic.Pointer[Settings]
 	faults   atomic.Pointer[faults] // nil: none
 	stats    counters
+	arriving route // of logins over UDP
 
 	host     string                   // what clients dial
 	tcp, ws  int                      // ports; UDP has that of TCP

@@ -10,7 +10,7 @@ import (
 )
 
 func TestEdge(t *testing.T) {
-	for _, protocol := range []string{"tcp", "websocket"} {
+	for _, protocol := range protocols {
 		t.Run(protocol, func(t *testing.T) {
 			e := mmotest.NewEdge(t)
 			ann := join(t, e, protocol, "room", "1")

@@ -188,8 +188,8 @@ func (r *room) members(maxData int) string {
 	return r.pong
 }
 
-// handle does what a client's message asks for.
-func (e *Edge) handle(c *client, m edge.Message) {
+// handle does what a client's message asks for. from is nil if the transport is not UDP.
+func (e *Edge) handle(c *client, m edge.Message, from peer) {
 	data := string(m.Data)
 	said := parse(data)
 
@@ -201,6 +201,9 @@ func (e *Edge) handle(c *client, m edge.Message) {
 	if !c.nonces.Fresh(m) {
 		e.stats.replayed.Add(1)
 		return
+	}
+	if from != nil {
+		c.link.(*datagramLink).follow(from, m.Time)
 	}
 	switch {
 	case data == edge.Heartbeat:

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
+	"sync"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
@@ -29,14 +29,19 @@ func (l *listener) Accept() (net.Conn, error) {
 			_ = accepted.Close()
 			continue
 		}
-		if errors.Is(err, net.ErrClosed) {
-			return nil, err
-		}
-		select {
-		case <-l.e.closing:
+		if errors.Is(err, net.ErrClosed) || !l.e.pause() {
 			return nil, net.ErrClosed
-		case <-time.After(10 * time.Millisecond):
 		}
+	}
+}
+
+// pause waits a little after an error of the system. After Close it reports false.
+func (e *Edge) pause() bool {
+	select {
+	case <-e.closing:
+		return false
+	case <-time.After(10 * time.Millisecond):
+		return true
 	}
 }
 
@@ -55,8 +60,11 @@ func (e *Edge) visit(accepted net.Conn) *conn {
 // conn is a connection over TCP, also one below a WebSocket.
 type conn struct {
 	net.Conn
-	e    *Edge
-	sent atomic.Int64 // bytes
+	e *Edge
+
+	mu     sync.Mutex
+	faults *faults // those that sent is for
+	sent   int     // bytes
 }
 
 // welcome is called when the client has logged in.
@@ -69,6 +77,46 @@ func (c *conn) welcome() {
 func (c *conn) Close() error {
 	c.welcome()
 	return c.Conn.Close()
+}
+
+// Write sends with faults.
+func (c *conn) Write(p []byte) (n int, err error) {
+	f := c.e.faults.Load()
+	if f == nil || f.Segment <= 0 && f.CutAfter <= 0 {
+		return c.Conn.Write(p)
+	}
+	for n < len(p) {
+		size, last := c.allow(f, len(p)-n)
+		sent, err := c.Conn.Write(p[n : n+size])
+		n += sent
+		if last {
+			c.cut()
+			err = net.ErrClosed
+		}
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// allow returns how many of size bytes the next write sends, and whether they are the last
+// ones before a cut.
+func (c *conn) allow(f *faults, size int) (allowed int, last bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.faults != f {
+		c.faults, c.sent = f, 0
+	}
+	if f.Segment > 0 {
+		size = min(size, f.Segment)
+	}
+	if f.CutAfter > 0 {
+		size = min(size, f.CutAfter-c.sent)
+		last = c.sent+size == f.CutAfter
+	}
+	c.sent += size
+	return size, last
 }
 
 // cut is Close for callers that hold Edge.mu.
@@ -99,7 +147,7 @@ func (e *Edge) serveStream(conn *conn, s stream) {
 		if payload, err = s.read(payload, edge.MaxPayload); err != nil {
 			break
 		}
-		c.receive(payload)
+		c.receive(payload, nil)
 	}
 	e.end(c, clientLeft)
 	<-c.written
