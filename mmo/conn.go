@@ -224,8 +224,8 @@ func (c *Conn) receivePong(data string) bool {
 		}
 		isChanged = c.roster.replace(members)
 	}
-	c.hasMembers.Store(true)
-	if c.isRequested.Swap(false) || isChanged {
+	isFirst := !c.hasMembers.Swap(true)
+	if c.isRequested.Swap(false) || isFirst || isChanged {
 		return c.deliver(Members{count, c.roster.list()}, len(data))
 	}
 	return true

@@ -39,10 +39,13 @@ type DialOptions struct {
 	AllowPlaintext bool
 
 	// HTTPClient makes the handshake of a WebSocket. Its transport decides on proxies
-	// and on whom to trust. It follows no redirect. If nil, it is http.DefaultClient.
+	// and on whom to trust. It follows no redirect. If nil, it is http.DefaultClient, or
+	// a client that uses DialContext.
 	HTTPClient *http.Client
 
-	dialNet func(ctx context.Context, network, address string) (net.Conn, error) // instead of package net
+	// DialContext makes the connections, for example through a proxy. network is "tcp"
+	// or "udp". If nil, it is that of a [net.Dialer].
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
 // Dial connects to the room's edge and logs in. It returns when the edge has let the
@@ -108,7 +111,15 @@ func isName(s string) bool { return utf8.ValidString(s) && len(s) <= 1<<10 }
 func connect(ctx context.Context, addr edgeAddr, o *DialOptions) (t transport, clock time.Time, err error) {
 	limited, cancel := context.WithTimeout(ctx, connectTimeout)
 	defer cancel()
-	dialNet := o.dialNet
+	dialNet, hc := o.DialContext, o.HTTPClient
+	if hc == nil && dialNet != nil {
+		// For one connection. A Transport goes on dialing after the end of ctx, so it gets
+		// one that does end.
+		dialOnce := func(_ context.Context, network, address string) (net.Conn, error) {
+			return o.DialContext(limited, network, address)
+		}
+		hc = &http.Client{Transport: &http.Transport{DialContext: dialOnce, DisableKeepAlives: true}}
+	}
 	if dialNet == nil {
 		dialNet = new(net.Dialer).DialContext
 	}
@@ -116,7 +127,7 @@ func connect(ctx context.Context, addr edgeAddr, o *DialOptions) (t transport, c
 	case ProtocolWebSocket:
 		// Not t itself: a nil *wsTransport in it would not be nil.
 		var ws *wsTransport
-		if ws, clock, err = dialWebSocket(limited, addr.address, o.HTTPClient); err == nil {
+		if ws, clock, err = dialWebSocket(limited, addr.address, hc); err == nil {
 			t = ws
 		}
 	case ProtocolUDP:

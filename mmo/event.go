@@ -37,8 +37,8 @@ type MemberJoined Member
 // MemberLeft says that a member is gone.
 type MemberLeft struct{ UID string }
 
-// Members is the edge's answer to [Conn.RequestMembers]. It also comes without a request
-// if the list has changed otherwise than by MemberJoined and MemberLeft.
+// Members is the edge's answer to [Conn.RequestMembers]. It also comes once after the
+// login, and if the list has changed otherwise than by MemberJoined and MemberLeft.
 type Members struct {
 	Count int      // by the edge; clients that announced nothing may count
 	List  []Member // sorted by UID

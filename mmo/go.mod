@@ -6,6 +6,7 @@ require (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/coder/websocket v1.8.15
 	github.com/stretchr/testify v1.12.1
+	go.uber.org/goleak v1.3.0
 )
 
 require (

@@ -80,7 +80,7 @@ func (c *Conn) SetVars(ctx context.Context, vars map[string]string, interpolate 
 	merged := make(map[string]string, len(c.outbox.vars)+len(vars))
 	maps.Copy(merged, c.outbox.vars)
 	maps.Copy(merged, vars)
-	names := slices.Concat([]string{}, c.outbox.interpolate, interpolate)
+	names := append(append([]string{}, c.outbox.interpolate...), interpolate...) // not nil: [] in JSON
 	slices.Sort(names)
 	names = slices.Compact(names)
 	text := edge.Encode(edge.Vars{Type: edge.TypeVars, UID: c.self.UID, Vars: merged, Interpolate: names})

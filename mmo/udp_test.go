@@ -1,0 +1,245 @@
+package mmo_test
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
+	"github.com/stretchr/testify/require"
+)
+
+const udp = mmo.ProtocolUDP
+
+// dialer counts the ports that a client opens, and keeps the newest one.
+type dialer struct {
+	e *mmotest.Edge
+
+	mu     sync.Mutex
+	opened int
+	newest net.Conn
+}
+
+func (d *dialer) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
+	conn, err := d.e.DialContext(ctx, network, address)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.opened++
+	d.newest = conn
+	return conn, err
+}
+
+func (d *dialer) count() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.opened
+}
+
+// A login whose question or answer is lost is repeated with the same key, and makes no
+// second member.
+func TestUDPLoginRepeats(t *testing.T) {
+	for name, faults := range map[string]mmotest.Faults{
+		"the question is lost": {In: mmotest.Datagrams{LoseNext: 3}},
+		"the answer is lost":   {Out: mmotest.Datagrams{LoseNext: 3}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+				e.SetFaults(faults)
+				began := time.Now()
+				conn := join(t, e, udp, "1")
+				require.Equal(t, 6*time.Second, time.Since(began))
+				require.Equal(t, int64(1), e.Stats().Logins)
+				require.Len(t, next[mmo.Members](t, conn).List, 1)
+			})
+		})
+	}
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		e.SetFaults(mmotest.Faults{Out: mmotest.Datagrams{Loss: 1}})
+		began := time.Now()
+		_, err := dial(t, e, udp, "1")
+		require.ErrorIs(t, err, mmo.ErrRefused)
+		require.ErrorIs(t, err, context.DeadlineExceeded)
+		require.Equal(t, 10*time.Second, time.Since(began))
+	})
+}
+
+// The edge lets a client in, its __auth_ok__ is lost, and the next message counts.
+func TestUDPLoginByAnyMessage(t *testing.T) {
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		e.SetFaults(mmotest.Faults{Out: mmotest.Datagrams{LoseNext: 1}})
+		time.AfterFunc(time.Second/2, func() { e.Send("room", "text") })
+		began := time.Now()
+		conn := join(t, e, udp, "1")
+		require.Equal(t, time.Second/2, time.Since(began))
+		require.Equal(t, mmo.Text("text"), read(t, conn))
+	})
+}
+
+// An announcement that got lost is repeated.
+func TestUDPAnnouncementRepeats(t *testing.T) {
+	for n := range 4 { // of: announcement, question, heartbeat, and the second announcement
+		inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+			a := join(t, e, udp, "1")
+			o := options(e, "2")
+			o.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+				conn, err := e.DialContext(ctx, network, address)
+				return &lossy{Conn: conn, lose: map[int]bool{2: true, 2 + n: true}}, err
+			}
+			b, err := dialWith(t, e, udp, "2", o)
+			require.NoError(t, err)
+			defer b.Close()
+			require.Equal(t, mmo.MemberJoined{UID: "2", Nickname: "nick of 2"}, next[mmo.MemberJoined](t, a))
+			time.Sleep(time.Minute) // of the bubble's clock
+			require.Len(t, b.Members(), 2, n)
+		})
+	}
+}
+
+// lossy loses the n-th datagrams that are sent, counted from 1.
+type lossy struct {
+	net.Conn
+	lose map[int]bool
+
+	mu   sync.Mutex
+	sent int
+}
+
+func (l *lossy) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	l.sent++
+	lost := l.lose[l.sent]
+	l.mu.Unlock()
+	if lost {
+		return len(p), nil
+	}
+	return l.Conn.Write(p)
+}
+
+func TestUDPPortChange(t *testing.T) {
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		e.Configure(func(s *mmotest.Settings) { s.HeartbeatTimeout = time.Hour })
+		d := &dialer{e: e}
+		o := options(e, "1")
+		o.DialContext = d.DialContext
+		conn, err := dialWith(t, e, udp, "1", o)
+		require.NoError(t, err)
+		defer conn.Close()
+		time.Sleep(time.Minute)
+		require.Equal(t, 1, d.count(), "no change while the edge answers")
+
+		// What the edge sends to the old port gets lost: the router has forgotten it. The
+		// socket closes with it, and from then on reading and sending fail.
+		require.NoError(t, d.newest.Close())
+		began := time.Now()
+		for d.count() == 1 {
+			time.Sleep(time.Second)
+		}
+		require.InDelta(t, 15, time.Since(began).Seconds(), 4)
+		time.Sleep(10 * time.Second)
+		e.Send("room", "to the new port")
+		require.Equal(t, mmo.Text("to the new port"), next[mmo.Text](t, conn))
+		require.NoError(t, conn.Send(t.Context(), "x"))
+		require.Equal(t, int64(1), e.Stats().Logins)
+		time.Sleep(time.Minute)
+		require.Equal(t, 2, d.count())
+	})
+}
+
+func TestUDPPortChangeFails(t *testing.T) {
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		d := &dialer{e: e}
+		o := options(e, "1")
+		o.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if d.count() > 0 {
+				return nil, net.ErrClosed
+			}
+			return d.DialContext(ctx, network, address)
+		}
+		conn, err := dialWith(t, e, udp, "1", o)
+		require.NoError(t, err)
+		defer conn.Close()
+		e.Configure(func(s *mmotest.Settings) { s.HeartbeatTimeout = time.Hour })
+		time.Sleep(5 * time.Second)
+		e.SetFaults(mmotest.Faults{Mute: true})
+		time.Sleep(30 * time.Second)
+		e.SetFaults(mmotest.Faults{})
+		e.Send("room", "still the old port")
+		require.Equal(t, mmo.Text("still the old port"), next[mmo.Text](t, conn))
+	})
+}
+
+// Two clients under 5 % loss, duplicates and reordering: no message comes twice, most
+// come, the lists of members agree in the end, and nobody loses the connection.
+func TestUDPBadNetwork(t *testing.T) {
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		bad := mmotest.Datagrams{Loss: 0.05, Duplicates: 0.05, Reorder: 0.1}
+		e.SetFaults(mmotest.Faults{In: bad, Out: bad, Garbled: 0.01, Seed: 7})
+		a, b := join(t, e, udp, "1"), join(t, e, udp, "2")
+		const n = 1000
+		seen := make(map[string]int)
+		var reader sync.WaitGroup
+		ctx, cancel := context.WithCancel(t.Context())
+		reader.Go(func() {
+			for {
+				event, err := b.Read(ctx)
+				if err != nil {
+					return
+				}
+				if broadcast, ok := event.(mmo.Broadcast); ok {
+					seen[broadcast.Message]++
+				}
+			}
+		})
+		for i := range n {
+			require.NoError(t, a.Broadcast(ctx, fmt.Sprint(i), ""))
+			time.Sleep(100 * time.Millisecond)
+		}
+		require.NoError(t, a.SetVars(ctx, map[string]string{"last": "1"}))
+		time.Sleep(5 * time.Second)
+		cancel()
+		reader.Wait()
+		require.Greater(t, len(seen), n*8/10)
+		require.Less(t, len(seen), n)
+		for message, times := range seen {
+			require.Equal(t, 1, times, message)
+		}
+		require.Greater(t, b.Dropped(), uint64(n*3/100), "duplicates and garbled ones")
+		require.Len(t, a.Members(), 2)
+		require.Len(t, b.Members(), 2)
+		require.Equal(t, int64(2), e.Stats().Logins)
+	})
+}
+
+// Datagrams from elsewhere: too short, with another key, recorded and sent again.
+func TestUDPBadDatagrams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out net.Conn
+		begun := make(chan struct{})
+		o := fakeEdge(t, func(conn net.Conn) {
+			out = conn
+			close(begun)
+			buf := make([]byte, 1<<16)
+			for {
+				if _, err := conn.Read(buf); err != nil {
+					return
+				}
+			}
+		})
+		o.AllowPlaintext = true
+		go func() {
+			<-begun
+			for _, datagram := range [][]byte{{}, {1}, make([]byte, 8), make([]byte, 43), make([]byte, 44), make([]byte, 65507)} {
+				if len(datagram) > 0 {
+					_, _ = out.Write(datagram)
+				}
+			}
+		}()
+		_, err := mmo.Dial(t.Context(), udp, "127.0.0.1:1", "key", o)
+		require.ErrorIs(t, err, mmo.ErrRefused)
+	})
+}
