@@ -19,8 +19,10 @@ const (
 	askAfter    = 9 * time.Second  // of silence: asks for the members, to hear something
 	silentLimit = 45 * time.Second // of silence: the connection is lost
 
-	// repeats caps how often a message that a lossy transport may have lost is sent again.
-	repeats = 5
+	// On UDP the announcement is repeated with the first heartbeats as long as it seems
+	// to be lost. Later, every so many heartbeats, the edge is asked for the members.
+	announceBeats = 5
+	askBeats      = 10
 )
 
 // Conn is a connection to a room. [Room.Dial] and [Dial] make it. It is safe for
@@ -36,7 +38,8 @@ const (
 // seconds of silence. After 45 seconds of silence it ends with [ErrNoConnection].
 //
 // UDP loses, duplicates and reorders. Duplicates are dropped. Nothing that the application
-// sends is repeated, but the announcement is.
+// sends is repeated, but the announcement is. The list of members is asked for every 30
+// seconds.
 type Conn struct {
 	transport transport
 	cipher    *edge.Cipher
@@ -102,8 +105,9 @@ func (c *Conn) Read(ctx context.Context) (Event, error) {
 }
 
 // Members returns the members that are known now, sorted by UID. The list is kept up to
-// date by what arrives. It can miss clients that announced nothing, and, over UDP, changes
-// that got lost until [Conn.RequestMembers]. A list above 16 MiB is cut.
+// date by what arrives. Clients that announced nothing are missing, and those beyond 16
+// MiB. Over UDP a change that got lost is seen some 30 seconds later, or after
+// [Conn.RequestMembers].
 func (c *Conn) Members() []Member { return c.roster.list() }
 
 // Dropped counts the messages that arrived and were not delivered: they did not decrypt,
@@ -275,20 +279,21 @@ func (c *Conn) beat() {
 			udp.move()
 			moved = now
 		}
-		c.sendBeat(silence >= askAfter, c.transport.isLossy() && n <= repeats)
+		c.sendBeat(n, silence >= askAfter)
 	}
 }
 
-// sendBeat sends a heartbeat and what has to be sent with it. An error has ended the
-// connection.
-func (c *Conn) sendBeat(isSilent, mayRepeat bool) {
+// sendBeat sends the n-th heartbeat and what has to be sent with it. An error has ended
+// the connection.
+func (c *Conn) sendBeat(n int, isSilent bool) {
 	ctx := context.Background()
 	_ = c.send(ctx, edge.Heartbeat)
+	isLossy := c.transport.isLossy()
 	isMissing := c.self.UID != "" && !c.roster.has(c.self.UID)
 	switch {
-	case mayRepeat && (isMissing || !c.hasMembers.Load()):
+	case isLossy && n <= announceBeats && (isMissing || !c.hasMembers.Load()):
 		_ = c.announce(ctx)
-	case isSilent:
+	case isSilent, isLossy && n%askBeats == 0:
 		_ = c.send(ctx, edge.Ping)
 	}
 }

@@ -13,3 +13,11 @@ func ParseEdge(edgeURL, protocol string) (spoken, address string, isSecure, isLo
 
 // ParseEvent is what a Conn does with data.
 func ParseEvent(data []byte) Event { return parseEvent(data) }
+
+// Roster is the list of members of a Conn.
+type Roster struct{ roster }
+
+func (r *Roster) Join(m Member)           { r.join(m) }
+func (r *Roster) Leave(uid string)        { r.leave(uid) }
+func (r *Roster) Replace(m []Member) bool { return r.replace(m) }
+func (r *Roster) List() []Member          { return r.list() }
