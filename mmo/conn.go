@@ -50,7 +50,9 @@ type Conn struct {
 	inbox  *inbox
 	outbox *outbox
 	roster *roster
+	// For the goroutine that reads the connection.
 	window *edge.Window // nil unless the transport is lossy
+	isIn   bool         // loggedIn is closed
 
 	loggedIn chan struct{}
 	done     chan struct{} // closed when the connection ends, after err is set
@@ -170,8 +172,18 @@ func (c *Conn) read() {
 		if c.isOver() {
 			continue // until the transport ends: a WebSocket says goodbye
 		}
-		if m, err := c.cipher.Open(payload); err != nil || len(m.Data) == 0 || !c.receive(m) {
+		m, err := c.cipher.Open(payload)
+		isLast := !c.transport.hasMore()
+		if err == nil && (isLast || !c.isIn) { // not for each message: clocks are slow
+			now := time.Now()
+			c.offset.Store(int64(m.Time.Sub(now)))
+			c.heard.Store(int64(now.Sub(c.began)))
+		}
+		if err != nil || len(m.Data) == 0 || !c.receive(m) {
 			c.dropped.Add(1)
+		}
+		if isLast {
+			c.inbox.wake() // once for what arrived together
 		}
 	}
 }
@@ -181,20 +193,14 @@ func (c *Conn) receive(m edge.Message) bool {
 	if c.window != nil && !c.window.Fresh(m) {
 		return false
 	}
-	c.offset.Store(int64(time.Until(m.Time)))
-	c.heard.Store(int64(time.Since(c.began)))
-	isAuthOK := string(m.Data) == edge.AuthOK
-	select {
-	case <-c.loggedIn:
-	default:
-		// "Nothing else may be sent before" __auth_ok__; but UDP can lose it, and the
-		// official clients take any datagram for it.
-		if string(m.Data) != edge.Closed {
-			if !c.transport.accept() || !isAuthOK && !c.transport.isLossy() {
-				return false
-			}
-			close(c.loggedIn)
+	if !c.isIn && string(m.Data) != edge.Closed {
+		// "Nothing else may be sent before" __auth_ok__ (MMO.md). But UDP can lose it,
+		// and the official clients take any datagram for it.
+		if !c.transport.accept() || string(m.Data) != edge.AuthOK && !c.transport.isLossy() {
+			return false
 		}
+		c.isIn = true
+		close(c.loggedIn)
 	}
 	switch string(m.Data) { // does not copy
 	case edge.AuthOK, edge.Heartbeat:
@@ -243,6 +249,7 @@ func (c *Conn) deliver(event Event, size int) bool {
 			return false
 		}
 		c.isFull.Store(true)
+		c.inbox.wake()
 		select {
 		case <-c.inbox.space:
 		case <-c.done:

@@ -1,8 +1,6 @@
 package mmo
 
-import (
-	"sync"
-)
+import "sync"
 
 // What an inbox holds at most. An event that was parsed can take some times the memory of
 // its message.
@@ -14,12 +12,13 @@ const (
 // inbox is the bounded queue between the goroutine that reads the connection and the
 // application.
 type inbox struct {
-	mu    sync.Mutex
-	queue []queued // from first on
-	first int
-	bytes int
-	ready chan struct{} // holds a value if the queue may not be empty
-	space chan struct{} // holds a value if the queue may not be full
+	mu       sync.Mutex
+	queue    []queued // from first on
+	first    int
+	bytes    int
+	isWanted bool          // put has found no space
+	ready    chan struct{} // holds a value if the queue may not be empty
+	space    chan struct{} // holds a value if there is space again
 }
 
 type queued struct {
@@ -32,12 +31,13 @@ func newInbox() *inbox {
 }
 
 // put adds an event unless the queue is full. A message of any size fits into an empty
-// queue.
+// queue. Nobody learns of the event before wake.
 func (b *inbox) put(event Event, size int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	n := len(b.queue) - b.first
 	if n > 0 && (n >= inboxEvents || b.bytes+size > inboxBytes) {
+		b.isWanted = true
 		return false
 	}
 	if b.first > 0 && len(b.queue) == cap(b.queue) { // move to the front instead of growing
@@ -47,11 +47,11 @@ func (b *inbox) put(event Event, size int) bool {
 	}
 	b.queue = append(b.queue, queued{event, size})
 	b.bytes += size
-	if n == 0 {
-		signal(b.ready)
-	}
 	return true
 }
+
+// wake wakes who waits for events.
+func (b *inbox) wake() { signal(b.ready) }
 
 func (b *inbox) take() (Event, bool) {
 	b.mu.Lock()
@@ -68,7 +68,10 @@ func (b *inbox) take() (Event, bool) {
 	} else {
 		signal(b.ready) // for another reader
 	}
-	signal(b.space)
+	if b.isWanted {
+		b.isWanted = false
+		signal(b.space)
+	}
 	return q.event, true
 }
 

@@ -3,6 +3,7 @@ package mmo
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"net"
 	"time"
 
@@ -17,7 +18,7 @@ type tcpTransport struct {
 }
 
 func newTCP(conn net.Conn) *tcpTransport {
-	return &tcpTransport{conn: conn, r: bufio.NewReader(conn)}
+	return &tcpTransport{conn: conn, r: bufio.NewReaderSize(conn, 16<<10)}
 }
 
 func (t *tcpTransport) login(ctx context.Context, seed [edge.SeedSize]byte, payload []byte) error {
@@ -64,4 +65,13 @@ func (t *tcpTransport) read() (payload []byte, err error) {
 	}
 	t.buf, err = edge.ReadFrame(t.r, t.buf)
 	return t.buf, err
+}
+
+func (t *tcpTransport) hasMore() bool {
+	n := t.r.Buffered()
+	if n < edge.FrameHeader {
+		return false
+	}
+	header, _ := t.r.Peek(edge.FrameHeader)
+	return n-edge.FrameHeader >= int(binary.BigEndian.Uint32(header))
 }

@@ -36,6 +36,9 @@ type transport interface {
 	// read returns the next payload, valid until the next call.
 	read() ([]byte, error)
 
+	// hasMore reports that the next read will not wait. It may be false without need.
+	hasMore() bool
+
 	// maxData is the length of the longest message.
 	maxData() int
 

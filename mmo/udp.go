@@ -53,6 +53,7 @@ func (t *udpTransport) maxData() int {
 	return edge.MaxDatagram - edge.DatagramHeader - edge.Overhead
 }
 
+func (t *udpTransport) hasMore() bool { return false }
 func (t *udpTransport) isLossy() bool { return true }
 
 func (t *udpTransport) send(_ context.Context, packet []byte) error {

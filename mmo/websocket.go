@@ -54,6 +54,7 @@ func (t *wsTransport) login(ctx context.Context, seed [edge.SeedSize]byte, paylo
 func (t *wsTransport) accept() bool             { return true }
 func (t *wsTransport) header(dst []byte) []byte { return dst }
 func (t *wsTransport) maxData() int             { return edge.MaxData }
+func (t *wsTransport) hasMore() bool            { return false }
 func (t *wsTransport) isLossy() bool            { return false }
 
 func (t *wsTransport) send(ctx context.Context, packet []byte) error {
