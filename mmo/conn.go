@@ -172,20 +172,29 @@ func (c *Conn) read() {
 		if c.isOver() {
 			continue // until the transport ends: a WebSocket says goodbye
 		}
-		m, err := c.cipher.Open(payload)
 		isLast := !c.transport.hasMore()
-		if err == nil && (isLast || !c.isIn) { // not for each message: clocks are slow
-			now := time.Now()
-			c.offset.Store(int64(m.Time.Sub(now)))
-			c.heard.Store(int64(now.Sub(c.began)))
-		}
-		if err != nil || len(m.Data) == 0 || !c.receive(m) {
+		if !c.open(payload, isLast) {
 			c.dropped.Add(1)
 		}
 		if isLast {
 			c.inbox.wake() // once for what arrived together
 		}
 	}
+}
+
+// open decrypts and handles a payload. It returns false if that is dropped. Only the last
+// one of those that arrived together is compared with the clock: clocks are slow.
+func (c *Conn) open(payload []byte, isLast bool) bool {
+	m, err := c.cipher.Open(payload)
+	if err != nil {
+		return false
+	}
+	if isLast || !c.isIn {
+		now := time.Now()
+		c.offset.Store(int64(m.Time.Sub(now)))
+		c.heard.Store(int64(now.Sub(c.began)))
+	}
+	return len(m.Data) > 0 && c.receive(m)
 }
 
 // receive handles what decrypted. It returns false to drop the message.
