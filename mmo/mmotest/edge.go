@@ -16,7 +16,7 @@ import (
 
 const (
 	// maxClients is the most connections that are logged in at a time.
-	maxClients = 100_000
+	maxClients = 20_000
 
 	// maxVisitors is the most TCP connections that have not logged in.
 	maxVisitors = 4096
