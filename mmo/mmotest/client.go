@@ -80,7 +80,7 @@ func (e *Edge) login(c *client, m edge.Message) bool {
 	if e.closed || len(e.clients) >= maxClients {
 		return false
 	}
-	if c.id != 0 && (e.byID[c.id] != nil || e.bySeed[c.seed] != nil) {
+	if c.id != 0 && (e.overUDP.byID[c.id] != nil || e.overUDP.bySeed[c.seed] != nil) {
 		return false
 	}
 	a, ok := e.redeem(string(m.Data), m)

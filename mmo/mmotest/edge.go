@@ -3,7 +3,6 @@ package mmotest
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -42,8 +41,8 @@ type TB interface {
 // Close does, for a moment.
 type Edge struct{ *internals }
 
-// internals are behind a pointer, so that package fmt can't print keys in them when it
-// prints an Edge by value.
+// internals are behind a pointer, so that an Edge can be printed by value. Inside, all keys
+// and seeds are behind another pointer: package fmt may follow the first one.
 type internals struct {
 	settings atomic.Pointer[Settings]
 	faults   atomic.Pointer[faults] // nil: none
@@ -65,13 +64,12 @@ type internals struct {
 	// waits while it is held.
 	mu       sync.Mutex
 	closed   bool
-	keys     keyring
+	keys     *keyring
 	rooms    map[string]*room
 	clients  map[*client]struct{}
-	byID     map[uint64]*client              // over UDP
-	bySeed   map[[edge.SeedSize]byte]*client // over UDP
-	logins   edge.Window                     // of the shared test room
-	visitors map[*conn]struct{}              // not logged in yet
+	overUDP  *datagramClients
+	logins   edge.Window        // of the shared test room
+	visitors map[*conn]struct{} // not logged in yet
 }
 
 // New returns an edge that does not listen. [Edge.DialContext] reaches it.
@@ -90,8 +88,7 @@ func newEdge() *Edge {
 		keys:     newKeyring(),
 		rooms:    make(map[string]*room),
 		clients:  make(map[*client]struct{}),
-		byID:     make(map[uint64]*client),
-		bySeed:   make(map[[edge.SeedSize]byte]*client),
+		overUDP:  &datagramClients{make(map[uint64]*client), make(map[[edge.SeedSize]byte]*client)},
 		visitors: make(map[*conn]struct{}),
 	}}
 	e.settings.Store(&Settings{})
@@ -194,7 +191,7 @@ func (e *Edge) URL(protocol string) (edgeURL, spoken string) {
 	return "tcp://" + e.address(e.tcp), "tcp"
 }
 
-func (e *Edge) address(port int) string { return net.JoinHostPort(e.host, fmt.Sprint(port)) }
+func (e *internals) address(port int) string { return net.JoinHostPort(e.host, fmt.Sprint(port)) }
 
 // Close says __closed__ to all clients and closes the edge. Clients have a quarter of a
 // second to read what waits for them. When Close returns, no goroutine of the edge
@@ -225,10 +222,6 @@ func (e *Edge) Close() error {
 }
 
 // Format prints only the address, for every verb, because an edge contains keys.
-func (e *Edge) Format(f fmt.State, _ rune) {
-	if e == nil {
-		_, _ = io.WriteString(f, "<nil>")
-		return
-	}
+func (e Edge) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "mmotest.Edge(%s)", e.address(e.tcp))
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -20,9 +22,6 @@ import (
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
-
-// protocols are the transports that a table runs over.
-var protocols = []string{"tcp", "websocket", "udp"}
 
 // impatience ends a test that waits for something that does not come.
 const impatience = 20 * time.Second
@@ -91,11 +90,45 @@ func connectVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer) *pl
 // join connects and logs in.
 func join(t testing.TB, e *mmotest.Edge, protocol, room, uid string) *player {
 	t.Helper()
+	return joinVia(t, e, protocol, new(net.Dialer).DialContext, room, uid)
+}
+
+// joinInMemory is join for an edge that does not listen.
+func joinInMemory(t testing.TB, e *mmotest.Edge, protocol, room, uid string) *player {
+	t.Helper()
+	return joinVia(t, e, protocol, e.DialContext, room, uid)
+}
+
+func joinVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer, room, uid string) *player {
+	t.Helper()
 	key := rand.Text()
 	e.Admit(room, key, uid)
-	p := connect(t, e, protocol)
+	p := connectVia(t, e, protocol, dial)
 	p.login(key)
 	return p
+}
+
+// inMemory returns an edge that does not listen.
+func inMemory(t testing.TB) *mmotest.Edge {
+	e := mmotest.New()
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+// overAll runs a test over every transport.
+func overAll(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol string)) {
+	for _, protocol := range []string{"tcp", "websocket", "udp"} {
+		t.Run(protocol, func(t *testing.T) { test(t, mmotest.NewEdge(t), protocol) })
+	}
+}
+
+// inBubbles runs a test over every transport in memory, where time passes at once.
+func inBubbles(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol string)) {
+	for _, protocol := range []string{"tcp", "websocket", "udp"} {
+		t.Run(protocol, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, inMemory(t), protocol) })
+		})
+	}
 }
 
 // login logs in and waits for the answer.
@@ -111,7 +144,7 @@ func (p *player) startLogin(key string) {
 	p.write(key)
 }
 
-// join announces the player.
+// announce announces the player.
 func (p *player) announce(uid, nickname string) {
 	p.t.Helper()
 	p.write(announcement(uid, nickname))
@@ -176,15 +209,15 @@ func (p *player) pong() string {
 	return p.read()
 }
 
-// ended checks that the connection ends, over UDP that nothing more is heard.
+// ended checks that the connection ends. UDP has no end.
 func (p *player) ended() {
 	p.t.Helper()
-	if w, ok := p.wire.(*datagrams); ok {
-		w.write(p.seal(edge.Ping))
+	if _, ok := p.wire.(*datagrams); ok {
 		return
 	}
 	data, err := p.next()
 	require.Error(p.t, err, "instead of the end: %q", data)
+	require.NotErrorIs(p.t, err, os.ErrDeadlineExceeded)
 	require.NotErrorIs(p.t, err, context.DeadlineExceeded)
 }
 
