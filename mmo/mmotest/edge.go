@@ -24,8 +24,9 @@ const (
 	// for the answer over UDP.
 	loginTimeout = 10 * time.Second
 
-	// farewellTimeout is how long an ended connection may take to read what is left.
-	farewellTimeout = 250 * time.Millisecond
+	// farewellTimeout is how long the client of an ended connection may take to read what
+	// is left, and to close.
+	farewellTimeout = time.Second
 )
 
 // TB is the part of *testing.T that [NewEdge] uses. With this interface, programs that
@@ -193,8 +194,8 @@ func (e *Edge) URL(protocol string) (edgeURL, spoken string) {
 
 func (e *internals) address(port int) string { return net.JoinHostPort(e.host, fmt.Sprint(port)) }
 
-// Close says __closed__ to all clients and closes the edge. Clients have a quarter of a
-// second to read what waits for them. When Close returns, no goroutine of the edge
+// Close says __closed__ to all clients and closes the edge. Clients have a second to
+// read what waits for them and to close. When Close returns, no goroutine of the edge
 // runs. A second call does nothing but wait. The error is always nil.
 func (e *Edge) Close() error {
 	e.mu.Lock()

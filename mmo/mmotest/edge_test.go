@@ -4,9 +4,9 @@ import (
 	"encoding/hex"
 	"fmt"
 	"net"
-	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -148,15 +148,17 @@ func TestEdgeClose(t *testing.T) {
 		if protocol != "udp" {
 			visitor = connect(t, e, protocol)
 		}
-		require.NoError(t, e.Close())
-		require.NoError(t, e.Close())
+		go e.Close()
 		for _, p := range []*player{ann, bob} {
 			p.expect(edge.Closed)
 			p.ended()
+			p.leave()
 		}
 		if visitor != nil {
 			visitor.ended()
+			visitor.leave()
 		}
+		require.NoError(t, e.Close())
 		e.Admit("room", "key", "3")
 		require.Empty(t, e.Members("room"))
 	})
@@ -165,16 +167,20 @@ func TestEdgeClose(t *testing.T) {
 // A client that reads nothing more does not hold up Close, and others hear all that was said
 // before.
 func TestEdgeCloseStalledClient(t *testing.T) {
-	e := mmotest.NewEdge(t)
-	join(t, e, "tcp", "room", "1")
-	join(t, e, "websocket", "room", "2")
-	reader := join(t, e, "tcp", "room", "3")
-	big := strings.Repeat("x", edge.MaxData)
-	e.Send("room", big)
-	e.Send("room", big)
-	require.NoError(t, e.Close())
-	reader.expect(big, big, edge.Closed)
-	reader.ended()
+	synctest.Test(t, func(t *testing.T) {
+		e := inMemory(t)
+		joinInMemory(t, e, "tcp", "room", "1")
+		joinInMemory(t, e, "websocket", "room", "2")
+		reader := joinInMemory(t, e, "tcp", "room", "3")
+		e.Send("room", "first")
+		e.Send("room", "second")
+		start := time.Now()
+		go e.Close()
+		reader.expect("first", "second", edge.Closed)
+		reader.ended()
+		require.NoError(t, e.Close())
+		require.Equal(t, time.Second, time.Since(start))
+	})
 }
 
 func TestEdgePrintsNoKey(t *testing.T) {

@@ -78,7 +78,6 @@ func connectVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer) *pl
 		conn, err := dial(ctx, spoken, p.address)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		_ = conn.SetReadDeadline(time.Now().Add(impatience))
 		p.conn = conn
 		if p.wire = (*datagrams)(p); spoken == "tcp" {
 			p.wire = &frames{conn, bufio.NewReader(conn)}
@@ -221,6 +220,15 @@ func (p *player) ended() {
 	require.NotErrorIs(p.t, err, context.DeadlineExceeded)
 }
 
+// leave closes the connection.
+func (p *player) leave() {
+	if ws, ok := p.wire.(*socket); ok {
+		_ = ws.Close(websocket.StatusNormalClosure, "")
+		return
+	}
+	_ = p.conn.Close()
+}
+
 // frames is TCP.
 type frames struct {
 	net.Conn
@@ -239,7 +247,10 @@ func (w *frames) write(payload []byte) error {
 	return err
 }
 
-func (w *frames) read() ([]byte, error) { return edge.ReadFrame(w.r, nil) }
+func (w *frames) read() ([]byte, error) {
+	_ = w.SetReadDeadline(time.Now().Add(impatience))
+	return edge.ReadFrame(w.r, nil)
+}
 
 // socket is WebSocket.
 type socket struct{ *websocket.Conn }
@@ -277,6 +288,7 @@ func (w *datagrams) write(payload []byte) error {
 func (w *datagrams) player() *player { return (*player)(w) }
 
 func (w *datagrams) read() ([]byte, error) {
+	_ = w.conn.SetReadDeadline(time.Now().Add(impatience))
 	buf := make([]byte, edge.MaxDatagram)
 	n, err := w.conn.Read(buf)
 	if err != nil {

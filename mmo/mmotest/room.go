@@ -92,7 +92,7 @@ func (e *Edge) endAccount(room, uid string, how ending) {
 
 // Send says data to all connections of a room in the name of the edge. It may be a control
 // message, or what the edge would never say: a list of members with 100,000 entries, one
-// that is not JSON, no data at all.
+// that is not JSON, no data at all. Data that does not fit in a message is lost.
 func (e *Edge) Send(room, data string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
