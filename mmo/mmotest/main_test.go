@@ -29,6 +29,9 @@ const impatience = 20 * time.Second
 // dialer opens a connection: a net.Dialer's method, or an edge's.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 
+// netDial is the dialer of a real network.
+var netDial dialer = new(net.Dialer).DialContext
+
 // player is a client that does as it is told, made from the wire format alone.
 type player struct {
 	t       testing.TB
@@ -54,7 +57,7 @@ type wire interface {
 // connect opens a connection and sends nothing.
 func connect(t testing.TB, e *mmotest.Edge, protocol string) *player {
 	t.Helper()
-	return connectVia(t, e, protocol, new(net.Dialer).DialContext)
+	return connectVia(t, e, protocol, netDial)
 }
 
 func connectVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer) *player {
@@ -89,7 +92,7 @@ func connectVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer) *pl
 // join connects and logs in.
 func join(t testing.TB, e *mmotest.Edge, protocol, room, uid string) *player {
 	t.Helper()
-	return joinVia(t, e, protocol, new(net.Dialer).DialContext, room, uid)
+	return joinVia(t, e, protocol, netDial, room, uid)
 }
 
 // joinInMemory is join for an edge that does not listen.
