@@ -21,7 +21,8 @@ type client struct {
 	e       *Edge
 	cipher  *edge.Cipher
 	link    link
-	maxData int // the longest data that the transport takes
+	conn    *conn // nil: UDP
+	maxData int   // the longest data that the transport takes
 	uid     string
 
 	// Over UDP.
@@ -87,6 +88,7 @@ func (e *Edge) login(c *client, m edge.Message) bool {
 	if !ok {
 		return false
 	}
+	delete(e.visitors, c.conn)
 	c.uid = a.uid
 	c.nonces.Fresh(m)
 	c.outbox.ready = make(chan struct{}, 1)

@@ -37,6 +37,7 @@ func (e *Edge) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer e.serving.Done()
+	w.Header().Set("Date", e.settings.Load().now().UTC().Format(http.TimeFormat))
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return // Accept has answered
