@@ -120,7 +120,7 @@ func TestStart(t *testing.T) {
 	require.NoError(t, err)
 	url, _ := e.URL("")
 	require.Regexp(t, `^tcp://127\.0\.0\.1:`, url)
-	join(t, e, "tcp", "room", "1")
+	join(t, e, "tcp", "room", "1").leave()
 	require.NoError(t, e.Close())
 }
 
@@ -137,7 +137,7 @@ func TestStartIPv6(t *testing.T) {
 	url, _ := e.URL("")
 	require.Regexp(t, `^tcp://\[::1\]:`, url)
 	for _, protocol := range []string{"tcp", "websocket", "udp"} {
-		join(t, e, protocol, "room", "1")
+		join(t, e, protocol, "room", "1").leave()
 	}
 }
 

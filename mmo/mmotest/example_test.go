@@ -2,6 +2,7 @@ package mmotest_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
 
@@ -17,31 +18,34 @@ func Example() {
 	}
 	defer edge.Close()
 	ctx := context.Background()
-
-	url, protocol := edge.URL("websocket")
-	edge.Admit("room", "key of Ann", "10001")
-	ann, err := mmo.Dial(ctx, protocol, url, "key of Ann", nil)
-	if err != nil {
-		log.Fatal(err)
+	join := func(key, uid string) *mmo.Conn {
+		edge.Admit("room", key, uid)
+		url, protocol := edge.URL("websocket")
+		conn, err := mmo.Dial(ctx, protocol, url, key, nil)
+		if err != nil {
+			log.Fatal(err)
+		}
+		return conn
 	}
+	ann, bob := join("key of Ann", "10001"), join("key of Bob", "10002")
 	defer ann.Close()
-	edge.Admit("room", "key of Bob", "10002")
-	bob, err := mmo.Dial(ctx, protocol, url, "key of Bob", nil)
-	if err != nil {
-		log.Fatal(err)
-	}
 	defer bob.Close()
 
 	if err := ann.Send(ctx, "hello"); err != nil {
 		log.Fatal(err)
 	}
-	event, err := bob.Read(ctx)
-	fmt.Println(event, err)
-
-	edge.Cut("room", "10002")
-	_, err = bob.Read(ctx)
-	fmt.Println(err != nil)
+	for {
+		event, err := bob.Read(ctx)
+		if text, ok := event.(mmo.Text); ok {
+			fmt.Println(text)
+			edge.Cut("room", "10002")
+		}
+		if err != nil {
+			fmt.Println("lost:", errors.Is(err, mmo.ErrNoConnection))
+			return
+		}
+	}
 	// Output:
-	// hello <nil>
-	// true
+	// hello
+	// lost: true
 }
