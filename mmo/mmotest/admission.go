@@ -33,7 +33,7 @@ type keyring struct {
 	byKey map[string]*list.Element
 }
 
-func newKeyring() keyring { return keyring{list.New(), make(map[string]*list.Element)} }
+func newKeyring() *keyring { return &keyring{list.New(), make(map[string]*list.Element)} }
 
 func (k *keyring) add(a admission) {
 	if len(a.key) == 0 || len(a.key) > edge.MaxConnectKey || a.key == TestRoom {

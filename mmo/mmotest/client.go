@@ -21,7 +21,8 @@ type client struct {
 	e       *Edge
 	cipher  *edge.Cipher
 	link    link
-	maxData int // the longest data that the transport takes
+	conn    *conn // nil: UDP
+	maxData int   // the longest data that the transport takes
 	uid     string
 
 	// Over UDP.
@@ -80,13 +81,14 @@ func (e *Edge) login(c *client, m edge.Message) bool {
 	if e.closed || len(e.clients) >= maxClients {
 		return false
 	}
-	if c.id != 0 && (e.byID[c.id] != nil || e.bySeed[c.seed] != nil) {
+	if c.id != 0 && (e.overUDP.byID[c.id] != nil || e.overUDP.bySeed[c.seed] != nil) {
 		return false
 	}
 	a, ok := e.redeem(string(m.Data), m)
 	if !ok {
 		return false
 	}
+	delete(e.visitors, c.conn)
 	c.uid = a.uid
 	c.nonces.Fresh(m)
 	c.outbox.ready = make(chan struct{}, 1)

@@ -3,7 +3,6 @@ package mmotest
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"strings"
@@ -16,7 +15,7 @@ import (
 
 const (
 	// maxClients is the most connections that are logged in at a time.
-	maxClients = 100_000
+	maxClients = 20_000
 
 	// maxVisitors is the most TCP connections that have not logged in.
 	maxVisitors = 4096
@@ -25,8 +24,9 @@ const (
 	// for the answer over UDP.
 	loginTimeout = 10 * time.Second
 
-	// farewellTimeout is how long an ended connection may take to read what is left.
-	farewellTimeout = 250 * time.Millisecond
+	// farewellTimeout is how long the client of an ended connection may take to read what
+	// is left, and to close.
+	farewellTimeout = time.Second
 )
 
 // TB is the part of *testing.T that [NewEdge] uses. With this interface, programs that
@@ -42,8 +42,8 @@ type TB interface {
 // Close does, for a moment.
 type Edge struct{ *internals }
 
-// internals are behind a pointer, so that package fmt can't print keys in them when it
-// prints an Edge by value.
+// internals are behind a pointer, so that an Edge can be printed by value. Inside, all keys
+// and seeds are behind another pointer: package fmt may follow the first one.
 type internals struct {
 	settings atomic.Pointer[Settings]
 	faults   atomic.Pointer[faults] // nil: none
@@ -65,13 +65,12 @@ type internals struct {
 	// waits while it is held.
 	mu       sync.Mutex
 	closed   bool
-	keys     keyring
+	keys     *keyring
 	rooms    map[string]*room
 	clients  map[*client]struct{}
-	byID     map[uint64]*client              // over UDP
-	bySeed   map[[edge.SeedSize]byte]*client // over UDP
-	logins   edge.Window                     // of the shared test room
-	visitors map[*conn]struct{}              // not logged in yet
+	overUDP  *datagramClients
+	logins   edge.Window        // of the shared test room
+	visitors map[*conn]struct{} // not logged in yet
 }
 
 // New returns an edge that does not listen. [Edge.DialContext] reaches it.
@@ -90,8 +89,7 @@ func newEdge() *Edge {
 		keys:     newKeyring(),
 		rooms:    make(map[string]*room),
 		clients:  make(map[*client]struct{}),
-		byID:     make(map[uint64]*client),
-		bySeed:   make(map[[edge.SeedSize]byte]*client),
+		overUDP:  &datagramClients{make(map[uint64]*client), make(map[[edge.SeedSize]byte]*client)},
 		visitors: make(map[*conn]struct{}),
 	}}
 	e.settings.Store(&Settings{})
@@ -194,10 +192,10 @@ func (e *Edge) URL(protocol string) (edgeURL, spoken string) {
 	return "tcp://" + e.address(e.tcp), "tcp"
 }
 
-func (e *Edge) address(port int) string { return net.JoinHostPort(e.host, fmt.Sprint(port)) }
+func (e *internals) address(port int) string { return net.JoinHostPort(e.host, fmt.Sprint(port)) }
 
-// Close says __closed__ to all clients and closes the edge. Clients have a quarter of a
-// second to read what waits for them. When Close returns, no goroutine of the edge
+// Close says __closed__ to all clients and closes the edge. Clients have a second to
+// read what waits for them and to close. When Close returns, no goroutine of the edge
 // runs. A second call does nothing but wait. The error is always nil.
 func (e *Edge) Close() error {
 	e.mu.Lock()
@@ -225,10 +223,6 @@ func (e *Edge) Close() error {
 }
 
 // Format prints only the address, for every verb, because an edge contains keys.
-func (e *Edge) Format(f fmt.State, _ rune) {
-	if e == nil {
-		_, _ = io.WriteString(f, "<nil>")
-		return
-	}
+func (e Edge) Format(f fmt.State, _ rune) {
 	_, _ = fmt.Fprintf(f, "mmotest.Edge(%s)", e.address(e.tcp))
 }

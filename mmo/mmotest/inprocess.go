@@ -78,7 +78,7 @@ type memorySocket struct {
 	changed  sync.Cond // of the fields below
 	received [][]byte
 	closed   bool
-	deadline time.Time
+	expired  bool        // the deadline is over
 	timer    *time.Timer // at the deadline; nil: none
 }
 
@@ -115,7 +115,7 @@ func (s *memorySocket) Read(p []byte) (int, error) {
 		switch {
 		case s.closed:
 			return 0, net.ErrClosed
-		case !s.deadline.IsZero() && time.Until(s.deadline) <= 0:
+		case s.expired:
 			return 0, os.ErrDeadlineExceeded
 		case len(s.received) > 0:
 			n := copy(p, s.received[0])
@@ -163,9 +163,18 @@ func (s *memorySocket) setDeadline(t time.Time) {
 	if s.timer != nil {
 		s.timer.Stop()
 	}
-	s.deadline, s.timer = t, nil
-	if !t.IsZero() {
-		s.timer = time.AfterFunc(time.Until(t), s.changed.Broadcast)
+	s.timer, s.expired = nil, !t.IsZero() && time.Until(t) <= 0
+	if !t.IsZero() && !s.expired {
+		var timer *time.Timer
+		timer = time.AfterFunc(time.Until(t), func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if s.timer == timer {
+				s.expired = true
+				s.changed.Broadcast()
+			}
+		})
+		s.timer = timer
 	}
 	s.changed.Broadcast()
 }

@@ -7,8 +7,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/coder/websocket"
@@ -21,14 +23,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// protocols are the transports that a table runs over.
-var protocols = []string{"tcp", "websocket", "udp"}
-
 // impatience ends a test that waits for something that does not come.
 const impatience = 20 * time.Second
 
 // dialer opens a connection: a net.Dialer's method, or an edge's.
 type dialer func(ctx context.Context, network, address string) (net.Conn, error)
+
+// netDial is the dialer of a real network.
+var netDial dialer = new(net.Dialer).DialContext
 
 // player is a client that does as it is told, made from the wire format alone.
 type player struct {
@@ -55,7 +57,7 @@ type wire interface {
 // connect opens a connection and sends nothing.
 func connect(t testing.TB, e *mmotest.Edge, protocol string) *player {
 	t.Helper()
-	return connectVia(t, e, protocol, new(net.Dialer).DialContext)
+	return connectVia(t, e, protocol, netDial)
 }
 
 func connectVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer) *player {
@@ -79,7 +81,6 @@ func connectVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer) *pl
 		conn, err := dial(ctx, spoken, p.address)
 		require.NoError(t, err)
 		t.Cleanup(func() { _ = conn.Close() })
-		_ = conn.SetReadDeadline(time.Now().Add(impatience))
 		p.conn = conn
 		if p.wire = (*datagrams)(p); spoken == "tcp" {
 			p.wire = &frames{conn, bufio.NewReader(conn)}
@@ -91,11 +92,45 @@ func connectVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer) *pl
 // join connects and logs in.
 func join(t testing.TB, e *mmotest.Edge, protocol, room, uid string) *player {
 	t.Helper()
+	return joinVia(t, e, protocol, netDial, room, uid)
+}
+
+// joinInMemory is join for an edge that does not listen.
+func joinInMemory(t testing.TB, e *mmotest.Edge, protocol, room, uid string) *player {
+	t.Helper()
+	return joinVia(t, e, protocol, e.DialContext, room, uid)
+}
+
+func joinVia(t testing.TB, e *mmotest.Edge, protocol string, dial dialer, room, uid string) *player {
+	t.Helper()
 	key := rand.Text()
 	e.Admit(room, key, uid)
-	p := connect(t, e, protocol)
+	p := connectVia(t, e, protocol, dial)
 	p.login(key)
 	return p
+}
+
+// inMemory returns an edge that does not listen.
+func inMemory(t testing.TB) *mmotest.Edge {
+	e := mmotest.New()
+	t.Cleanup(func() { _ = e.Close() })
+	return e
+}
+
+// overAll runs a test over every transport.
+func overAll(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol string)) {
+	for _, protocol := range []string{"tcp", "websocket", "udp"} {
+		t.Run(protocol, func(t *testing.T) { test(t, mmotest.NewEdge(t), protocol) })
+	}
+}
+
+// inBubbles runs a test over every transport in memory, where time passes at once.
+func inBubbles(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol string)) {
+	for _, protocol := range []string{"tcp", "websocket", "udp"} {
+		t.Run(protocol, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, inMemory(t), protocol) })
+		})
+	}
 }
 
 // login logs in and waits for the answer.
@@ -111,7 +146,7 @@ func (p *player) startLogin(key string) {
 	p.write(key)
 }
 
-// join announces the player.
+// announce announces the player.
 func (p *player) announce(uid, nickname string) {
 	p.t.Helper()
 	p.write(announcement(uid, nickname))
@@ -176,16 +211,25 @@ func (p *player) pong() string {
 	return p.read()
 }
 
-// ended checks that the connection ends, over UDP that nothing more is heard.
+// ended checks that the connection ends. UDP has no end.
 func (p *player) ended() {
 	p.t.Helper()
-	if w, ok := p.wire.(*datagrams); ok {
-		w.write(p.seal(edge.Ping))
+	if _, ok := p.wire.(*datagrams); ok {
 		return
 	}
 	data, err := p.next()
 	require.Error(p.t, err, "instead of the end: %q", data)
+	require.NotErrorIs(p.t, err, os.ErrDeadlineExceeded)
 	require.NotErrorIs(p.t, err, context.DeadlineExceeded)
+}
+
+// leave closes the connection.
+func (p *player) leave() {
+	if ws, ok := p.wire.(*socket); ok {
+		_ = ws.Close(websocket.StatusNormalClosure, "")
+		return
+	}
+	_ = p.conn.Close()
 }
 
 // frames is TCP.
@@ -206,7 +250,10 @@ func (w *frames) write(payload []byte) error {
 	return err
 }
 
-func (w *frames) read() ([]byte, error) { return edge.ReadFrame(w.r, nil) }
+func (w *frames) read() ([]byte, error) {
+	_ = w.SetReadDeadline(time.Now().Add(impatience))
+	return edge.ReadFrame(w.r, nil)
+}
 
 // socket is WebSocket.
 type socket struct{ *websocket.Conn }
@@ -244,6 +291,7 @@ func (w *datagrams) write(payload []byte) error {
 func (w *datagrams) player() *player { return (*player)(w) }
 
 func (w *datagrams) read() ([]byte, error) {
+	_ = w.conn.SetReadDeadline(time.Now().Add(impatience))
 	buf := make([]byte, edge.MaxDatagram)
 	n, err := w.conn.Read(buf)
 	if err != nil {

@@ -92,7 +92,7 @@ func (e *Edge) endAccount(room, uid string, how ending) {
 
 // Send says data to all connections of a room in the name of the edge. It may be a control
 // message, or what the edge would never say: a list of members with 100,000 entries, one
-// that is not JSON, no data at all.
+// that is not JSON, no data at all. Data that does not fit in a message is lost.
 func (e *Edge) Send(room, data string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -123,7 +123,7 @@ func (e *Edge) enter(c *client, id string) {
 		e.rooms[id] = r
 	}
 	if c.id != 0 {
-		e.byID[c.id], e.bySeed[c.seed] = c, c
+		e.overUDP.byID[c.id], e.overUDP.bySeed[c.seed] = c, c
 	}
 	c.room = r
 	r.clients = append(r.clients, c)
@@ -136,8 +136,8 @@ func (e *Edge) leave(c *client) {
 	r := c.room
 	delete(e.clients, c)
 	if c.id != 0 {
-		delete(e.byID, c.id)
-		delete(e.bySeed, c.seed)
+		delete(e.overUDP.byID, c.id)
+		delete(e.overUDP.bySeed, c.seed)
 	}
 	r.clients = slices.DeleteFunc(r.clients, func(other *client) bool { return other == c })
 	if len(r.clients) == 0 {

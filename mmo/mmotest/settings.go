@@ -9,8 +9,9 @@ import (
 // Settings are details that a test may want otherwise. The zero value is the default.
 type Settings struct {
 	// Now is the clock of the edge: it is in the payloads that the edge sends, and the
-	// time in received payloads is compared with it. If nil, it is time.Now. It must be
-	// safe for concurrent use. Time-outs do not use it.
+	// time in received payloads is compared with it. The answer to a WebSocket's handshake
+	// tells it, too. If nil, it is time.Now. It must be safe for concurrent use. Time-outs
+	// do not use it.
 	Now func() time.Time
 
 	// HeartbeatTimeout is how long a connection may be without a heartbeat. If 0, it is

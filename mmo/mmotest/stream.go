@@ -67,15 +67,10 @@ type conn struct {
 	sent   int     // bytes
 }
 
-// welcome is called when the client has logged in.
-func (c *conn) welcome() {
-	c.e.mu.Lock()
-	defer c.e.mu.Unlock()
-	delete(c.e.visitors, c)
-}
-
 func (c *conn) Close() error {
-	c.welcome()
+	c.e.mu.Lock()
+	delete(c.e.visitors, c)
+	c.e.mu.Unlock()
 	return c.Conn.Close()
 }
 
@@ -141,7 +136,6 @@ func (e *Edge) serveStream(conn *conn, s stream) {
 		e.stats.refusedLogins.Add(1)
 		return
 	}
-	conn.welcome()
 	var payload []byte
 	for {
 		if payload, err = s.read(payload, edge.MaxPayload); err != nil {
@@ -164,7 +158,7 @@ func (e *Edge) loginStream(conn *conn, s stream) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{e: e, cipher: edge.NewCipher(seed), link: s, maxData: edge.MaxData}
+	c := &client{e: e, cipher: edge.NewCipher(seed), link: s, conn: conn, maxData: edge.MaxData}
 	m, err := c.cipher.Open(payload)
 	if err != nil {
 		return nil, err

@@ -24,6 +24,12 @@ type socketPeer struct {
 // send ignores an error, as a network does.
 func (p socketPeer) send(datagram []byte) { _, _ = p.socket.WriteToUDPAddrPort(datagram, p.at) }
 
+// datagramClients are the clients over UDP. Edge.mu guards them.
+type datagramClients struct {
+	byID   map[uint64]*client
+	bySeed map[[edge.SeedSize]byte]*client
+}
+
 func (e *Edge) readDatagrams() {
 	buf := make([]byte, edge.MaxDatagram)
 	for {
@@ -59,7 +65,7 @@ func (e *Edge) clientOf(datagram []byte) *client {
 	id, _, _ := edge.ParseDatagram(datagram)
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return e.byID[id]
+	return e.overUDP.byID[id]
 }
 
 func (e *Edge) deliver(from peer, datagram []byte) {
@@ -86,7 +92,7 @@ func (e *Edge) loginOverUDP(from peer, rest []byte) bool {
 		return false
 	}
 	e.mu.Lock()
-	c := e.bySeed[seed]
+	c := e.overUDP.bySeed[seed]
 	e.mu.Unlock()
 	repeated := c != nil
 	if !repeated {

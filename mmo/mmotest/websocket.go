@@ -19,9 +19,10 @@ func (e *Edge) webServer() *http.Server {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /ws", e.serveWebSocket)
 	s := &http.Server{
-		Handler:           mux,
-		ReadHeaderTimeout: loginTimeout,
-		MaxHeaderBytes:    8 << 10,
+		Handler:        mux,
+		ReadTimeout:    loginTimeout, // like WriteTimeout, not for a WebSocket
+		WriteTimeout:   loginTimeout,
+		MaxHeaderBytes: 8 << 10,
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context {
 			return context.WithValue(ctx, connKey{}, c)
 		},
@@ -36,6 +37,7 @@ func (e *Edge) serveWebSocket(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer e.serving.Done()
+	w.Header().Set("Date", e.settings.Load().now().UTC().Format(http.TimeFormat))
 	ws, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		return // Accept has answered
