@@ -271,7 +271,7 @@ func TestNewAPIBaseURL(t *testing.T) {
 	}
 }
 
-// roundTripper is an http.RoundTripper from a function.
+// roundTripper is a function that implements http.RoundTripper.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
@@ -286,7 +286,7 @@ var silent = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.R
 	}
 })}
 
-// dripping answers at once. Its body sends one byte per second and does not end.
+// dripping answers at once. The body of the answer sends one byte per second for an hour.
 var dripping = &http.Client{Transport: roundTripper(func(r *http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: 200, Header: http.Header{}, Body: &drip{ctx: r.Context()}, Request: r}, nil
 })}
@@ -311,7 +311,8 @@ func (d *drip) Read(p []byte) (int, error) {
 
 func (d *drip) Close() error { return nil }
 
-// TestAPIWaits calls a platform that never answers, and one that sends one byte per second.
+// TestAPIWaits calls a platform that never answers, and a platform that sends one byte per
+// second. Each call must end in time.
 func TestAPIWaits(t *testing.T) {
 	expired := &oauth2.Token{AccessToken: "at", RefreshToken: "rt", Expiry: time.Unix(1, 0)}
 	for clientName, hc := range map[string]*http.Client{"silent": silent, "dripping": dripping} {
@@ -400,8 +401,8 @@ func TestAPICall(t *testing.T) {
 	assert.Empty(t, platform.Requests(), "what can't be sent is not sent")
 }
 
-// A path is sent unchanged. If the server redirects to a cleaned path, the redirect is
-// not followed.
+// Call sends a path unchanged. If the server redirects to a cleaned path, Call does not
+// follow the redirect.
 func TestAPICallPath(t *testing.T) {
 	var got string
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -461,7 +462,8 @@ func TestAPIStaleConnection(t *testing.T) {
 		"delete variable": {func() error { return api.DeleteVariable(t.Context(), "k") }, false},
 		"another call":    {func() error { return api.Call(t.Context(), "/api/other", nil, nil) }, false},
 	} {
-		// On a busy machine net/http may use a new connection although one is idle.
+		// On a busy machine net/http may open a new connection although another one is
+		// idle. Then the loop makes the call again.
 		for met := false; !met; {
 			before := stale.Load()
 			err := c.call()
