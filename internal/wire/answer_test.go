@@ -26,8 +26,8 @@ func deflated(s string) string {
 	return compressed(s, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
 }
 
-// rawDeflated returns s as raw deflate data without the zlib header. Some servers send
-// this as "deflate".
+// rawDeflated returns s as raw deflate data without the zlib header. Some servers call this
+// data "deflate" too.
 func rawDeflated(s string) string {
 	return compressed(s, func(w io.Writer) io.WriteCloser {
 		z, _ := flate.NewWriter(w, flate.BestCompression) // a known level
