@@ -67,7 +67,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.route(w, r, body)
 }
 
-// route answers a request without a fault.
+// route answers a request as the platform does, without faults.
 func (s *Server) route(w http.ResponseWriter, r *http.Request, body []byte) {
 	if h := s.handler(r.URL.Path); h != nil {
 		r = r.Clone(r.Context())
@@ -126,7 +126,8 @@ func base(r *http.Request, path string) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	// RequestURI is what the client sent, so it contains the path of a mount.
+	// RequestURI is the path that the client sent. It contains the path below which the
+	// server runs.
 	prefix := ""
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
 		prefix = strings.TrimSuffix(u.Path, path)

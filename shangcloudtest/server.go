@@ -14,8 +14,8 @@ import (
 // reserved (RFC 6761, 6.2), so no request can reach a real host.
 const inProcessURL = "https://shangcloud.test"
 
-// TB is the part of *testing.T that [NewServer] uses. With this interface, programs that
-// are not tests do not link package testing.
+// TB is the part of *testing.T that [NewServer] uses. Because of this interface, programs
+// that are not tests do not link package testing.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -34,9 +34,9 @@ type Server struct {
 	*internals
 }
 
-// internals are behind a pointer. Sometimes package fmt prints a Server by value without
-// calling its methods, as in a template or for %w. It then prints only the pointer's
-// address.
+// internals are behind a pointer, so that package fmt does not print their secrets.
+// Sometimes fmt prints a Server by value without calling its methods, as in a template or
+// for %w. Then it prints only the address of internals.
 type internals struct {
 	settings atomic.Pointer[Settings]
 	record   recorder
