@@ -132,7 +132,7 @@ type badAnswer struct {
 	answer func(c net.Conn, e endpoint, r *http.Request, body []byte)
 	setup  func(n *network)
 
-	status   int                           // status of the *oauth2.RetrieveError or *APIError; 0: only ErrUnavailable
+	status   int                           // status of the *oauth2.RetrieveError or *APIError; 0: the error matches ErrUnavailable only
 	accepted func(e endpoint) bool         // the endpoints whose calls accept the answer; nil: none
 	where    func(e endpoint) bool         // the endpoints that can give the answer; nil: all
 	check    func(t *testing.T, err error) // more checks of the error
@@ -601,7 +601,7 @@ func TestAnswersToPlainCalls(t *testing.T) {
 					assert.Len(t, dialled, 1)
 					if re := (*oauth2.RetrieveError)(nil); !errors.As(err, &re) || c.of == "user info" {
 						assertKeepsQuiet(t, err, nil)
-					} // x/oauth2's own error, whose text is the answer
+					} // the text of x/oauth2's own error quotes the answer
 				})
 			})
 		}

@@ -152,7 +152,7 @@ func (a *attempt) make() (*oauth2login.Login, error) {
 	r.URL.RawQuery = a.query.Encode() + a.raw
 	r.Header = a.header
 	for _, c := range a.cookies {
-		r.Header["Cookie"] = append(r.Header["Cookie"], c.Name+"="+c.Value) // unquoted and unchecked
+		r.Header["Cookie"] = append(r.Header["Cookie"], c.Name+"="+c.Value) // AddCookie would change or drop some values
 	}
 	return a.site.FinishLogin(httptest.NewRecorder(), r)
 }
@@ -504,7 +504,7 @@ func (r *run) scramble(answer []byte, repeat string) []byte {
 			string(rune(r.IntN(256))), strings.Repeat("A", r.IntN(3000)), repeat,
 		})
 		if r.IntN(2) == 0 {
-			j = i // inserted
+			j = i // insert the piece, replace nothing
 		}
 		answer = slices.Concat(answer[:i], []byte(piece), answer[j:])
 	}
@@ -598,7 +598,7 @@ func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error
 		status, _ := refusal(err)
 		assert.True(t, status != 0 || errors.Is(err, oauth2login.ErrUnavailable), "%v", err)
 	}
-	r.n.close() // until the next round
+	r.n.close() // the next round opens new connections
 	dialled, requests := r.n.sent()
 	assert.Equal(t, []string{"127.0.0.1:8000"}, dialled)
 	assert.Len(t, requests, 1)

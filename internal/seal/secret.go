@@ -10,11 +10,11 @@ import (
 func FromSecret(secret, purpose string) *Keys {
 	key, err := hkdf.Key(sha256.New, []byte(secret), nil, purpose, KeySize)
 	if err != nil {
-		panic(err) // the size is right
+		panic(err) // cannot happen: KeySize is valid
 	}
 	k, err := New([][]byte{key})
 	if err != nil {
-		panic(err) // the size is right
+		panic(err) // cannot happen: KeySize is valid
 	}
 	return k
 }
