@@ -40,8 +40,8 @@ const (
 // in another way, its error matches [oauth2login.ErrUnavailable], or wraps the error of the
 // token source or of the context.
 //
-// A call whose context has no deadline ends after 10 seconds. An API of a [Provider] uses
-// Options.Timeout of the Provider instead.
+// A call whose context has no deadline ends after 10 seconds. If the API comes from a
+// [Provider], the call ends after the Provider's Options.Timeout instead.
 type API struct {
 	http *http.Client
 	base string
@@ -147,8 +147,8 @@ func (e *APIError) Is(target error) bool {
 // Format prints the text of Error, whatever the verb. It never prints the body.
 func (e APIError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
 
-// MarshalJSON writes only StatusCode and Code. It replaces Code by "" under the same
-// condition as Error.
+// MarshalJSON writes only StatusCode and Code. It writes Code as "" if Error would not
+// print it.
 func (e APIError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"StatusCode": e.StatusCode, "Code": quiet.Code(e.Code)})
 }

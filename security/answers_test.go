@@ -125,8 +125,8 @@ func checkToken(tok *oauth2.Token) error {
 	return nil
 }
 
-// A badAnswer is an answer that calls must refuse, except the calls that accepted names. It
-// also describes the expected error.
+// A badAnswer is an answer, and a description of the error that each call must return for
+// it. Calls to the endpoints in accepted must return no error.
 type badAnswer struct {
 	name   string
 	answer func(c net.Conn, e endpoint, r *http.Request, body []byte)
@@ -530,7 +530,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A plainCall calls an endpoint. The field of is the name of that endpoint.
+// A plainCall calls the endpoint that the field "of" names.
 type plainCall struct {
 	name, of string
 	call     func(ctx context.Context, p *shangcloud.Provider, n *network) error

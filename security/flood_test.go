@@ -46,8 +46,8 @@ func TestFloodOfCallbacks(t *testing.T) {
 	assert.NoError(t, err, "the owner of a login has not noticed")
 }
 
-// TestFloodOfStarts starts logins that nobody finishes. Memory is bounded. The login of an
-// honest user still succeeds if fewer logins have started after it than the store can hold.
+// TestFloodOfStarts starts logins that nobody finishes. Memory is bounded. An honest user's
+// login still succeeds, if fewer logins start in the meantime than the store can hold.
 func TestFloodOfStarts(t *testing.T) {
 	const capacity = 1000
 	s := newSite(t, func(c *setup) { c.States = state.NewMemory(capacity) })

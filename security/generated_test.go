@@ -347,8 +347,8 @@ func (r *callbackRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.platform.Transport().RoundTrip(out)
 }
 
-// renew replaces the platform by a new one. A platform remembers codes for an hour, but the
-// test must measure only the memory of the library.
+// renew replaces the platform with a new one. A platform remembers codes for an hour, but
+// the test must measure only the memory of the library.
 func (r *callbackRun) renew() {
 	r.platform = shangcloudtest.New()
 	for i := range 4 {
@@ -589,8 +589,8 @@ func (r *answerRun) sayInvented(c net.Conn, req *http.Request, body []byte) {
 	say(c, oneOf(r.run, []int{200, 200, 201, 400, 401, 500}), oneOf(r.run, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
 }
 
-// judge checks the error of a round, the requests and the log. The error must be as in
-// expect.
+// judge checks the error of a round, the requests and the log. If expect is not nil, the
+// error must be the one that expect describes.
 func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error) {
 	if expect != nil {
 		expect.judge(t, e, err)

@@ -46,7 +46,8 @@ func (s *setup) provider(t testing.TB) *shangcloud.Provider {
 	return p
 }
 
-// sealedWith returns a change that puts each login, encrypted with keys, into its cookie.
+// sealedWith returns a change to a setup. With this change, the cookie of a login contains
+// the login itself, encrypted.
 func sealedWith(keys ...string) func(*setup) {
 	return func(c *setup) {
 		for _, key := range keys {

@@ -147,8 +147,7 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 		t.Run(name, func(t *testing.T) { assertNoneOfThemPrints(t, name, list) })
 	}
 	// Package fmt calls no method of a value in an unexported field. If a type then prints
-	// secrets, its documentation must say so. The documentation of the other types must not
-	// say so.
+	// secrets, its documentation must say so. The documentation of other types must not.
 	t.Run("caveats", func(t *testing.T) {
 		for name, list := range values {
 			assert.Equal(t, printsFromWithin(list), strings.Contains(strings.Join(strings.Fields(docs[name]), " "), "unexported field"), name)

@@ -26,8 +26,9 @@ type Fault struct {
 	// the delay ends and the connection is closed.
 	Delay time.Duration
 
-	// Process makes the platform handle the request, although its answer is lost. For
-	// example, the platform uses up a code, rotates a refresh token or writes a variable.
+	// Process makes the platform handle the request, but discards the platform's answer.
+	// For example, the platform uses up a code, rotates a refresh token or writes a
+	// variable.
 	Process bool
 
 	// Status, Header and Body are the answer. If Status is 0, the answer has status 200, or

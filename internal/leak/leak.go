@@ -7,9 +7,9 @@ import (
 	"strings"
 )
 
-// Prints reports whether package fmt or encoding/json prints one of the secrets if it
-// prints v. Prints tries the usual verbs of fmt. It looks for each secret as text, in
-// hexadecimal, and as a list of bytes.
+// Prints prints v with package fmt, using several verbs, and with encoding/json. It reports
+// whether the output contains one of the secrets: as text, in hexadecimal, or as a list of
+// bytes.
 func Prints(v any, secrets ...string) bool {
 	var texts []string
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {

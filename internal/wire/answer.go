@@ -24,9 +24,9 @@ import (
 // maxRetryAfter caps the time that a server can ask for with Retry-After.
 const maxRetryAfter = 24 * time.Hour
 
-// codingOverhead limits the size of a compressed body. The body may be this many bytes
-// longer than the limit of its decoded content. Without codingOverhead, a server could send
-// compressed blocks without content for ever.
+// codingOverhead is the number of bytes by which a compressed body may exceed the limit for
+// its decoded content. Without it, a server could send compressed blocks without content
+// for ever.
 const codingOverhead = 64 << 10
 
 // maxCodings caps how many content codings of a body are decoded. Each decoder takes
@@ -53,7 +53,7 @@ type Answer struct {
 // Read reads up to limit bytes of the body of res, and closes the body. If the body of a
 // successful answer is longer, Read returns an error. If the body of another answer is
 // longer, Read cuts the body. Read decodes gzip and deflate, because some proxies compress
-// answers that nobody asked them to compress.
+// answers without being asked.
 func Read(res *http.Response, limit int64) (*Answer, error) {
 	defer res.Body.Close()
 	a := &Answer{Status: res.StatusCode, Header: res.Header}

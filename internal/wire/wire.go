@@ -123,9 +123,9 @@ func Failed(ctx context.Context, where, op string, err error) error {
 	return quiet.New(where, op+": "+quiet.Describe(err), causes...)
 }
 
-// capResends limits how often net/http resends the body. The limit is most. If most is 0,
-// net/http does not resend a body that it has read, because the server may have received
-// the body.
+// capResends limits how often net/http resends the body. The parameter most is the limit.
+// If it is 0, net/http does not resend a body that it has read, because the server may have
+// received the body.
 //
 // Only if most is 0, capResends wraps the body. net/http does not know the type of the
 // wrapper, so it sends the headers first and reads the body later. If it then finds the
