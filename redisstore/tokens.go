@@ -48,8 +48,8 @@ return 0`
 
 // maxLockAge is the longest time that may pass between the lock command and its answer.
 // The lifetime of a lock begins at the server, possibly seconds before the answer arrives.
-// If the answer is later, LockToken gives the lock back: the lock would end too early for
-// its holder.
+// If the answer is later, LockToken gives the lock back, because the lock would end too
+// early for its holder.
 const maxLockAge = 2 * time.Second
 
 // errLost is returned by a save if the lock has ended and another process has changed the

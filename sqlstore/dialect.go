@@ -10,8 +10,8 @@ import (
 type Dialect int
 
 const (
-	// PostgreSQL is version 12 and newer. PgBouncer may pool transactions (pool_mode =
-	// transaction), but not statements. docs/sql.md describes the settings.
+	// PostgreSQL is version 12 and newer. PgBouncer may use transaction pooling, but not
+	// statement pooling. docs/sql.md describes its settings.
 	PostgreSQL Dialect = iota + 1
 
 	// MySQL is version 5.7 and newer. In a cluster where several nodes accept writes

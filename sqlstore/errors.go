@@ -94,7 +94,7 @@ func describeLocal(err error) string {
 }
 
 // remedies tell an operator what to do about common errors. An error matches if its code
-// begins with one of marks, or if its text contains an element of text.
+// begins with an element of marks, or if its text contains an element of text.
 var remedies = []struct {
 	marks, text []string
 	remedy      string

@@ -27,7 +27,7 @@ func (e *postgresError) Error() string    { return "ERROR: " + e.text + " (SQLST
 func (e *postgresError) SQLState() string { return e.code }
 
 // TestErrorText lets two calls fail with the same database error. The arguments of one
-// call contain a secret, those of the other do not.
+// call contain a secret. The arguments of the other call do not.
 func TestErrorText(t *testing.T) {
 	const (
 		missing  = " (the table does not exist: call CreateTable, or run the statements that Schema returns)"

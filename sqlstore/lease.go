@@ -8,14 +8,14 @@ import (
 )
 
 // clockStep limits how far in the future a lease may begin. After the clock is set back,
-// the beginning of an existing lease is in the future. If it is more than clockStep ahead,
-// the lease counts as ended.
+// the beginning of an existing lease is in the future. If the beginning is more than
+// clockStep ahead, the lease counts as ended.
 const clockStep = time.Minute
 
 // maxLeaseAge is the longest time that the statement for a lease may take. The lifetime of
-// the lease begins during the statement, which may take seconds on a busy disk. If it
-// takes longer than maxLeaseAge, LockToken gives the lease back: it would end too early
-// for its holder.
+// the lease begins during the statement, which may take seconds on a busy disk. If the
+// statement takes longer than maxLeaseAge, LockToken gives the lease back, because the
+// lease would end too early for its holder.
 const maxLeaseAge = 2 * time.Second
 
 // sqliteLease sets the statements of SQLite's lock, and returns the statement that creates

@@ -18,8 +18,9 @@ const (
 	// another connection.
 	statementLimit = 3 * time.Second
 
-	// releaseLimit is the time limit for the release of a lock. After that, unlock
-	// returns, and the connection is closed later, which ends the lock.
+	// releaseLimit is the time limit for the release of a lock. If the release takes
+	// longer, unlock returns all the same, and the connection is closed, which ends the
+	// lock.
 	releaseLimit = 2 * time.Second
 )
 

@@ -161,7 +161,7 @@ func (u UserTokens) DeleteToken(ctx context.Context) error {
 // LockToken implements [oauth2login.TokenLocker]; hold is between one millisecond and one
 // day. The lock is not reentrant. It ends after hold, and a later call of unlock does
 // nothing. If the lock's connection fails, LoadToken returns an error until unlock is
-// called. SaveToken and DeleteToken then use another connection.
+// called. During that time, SaveToken and DeleteToken use another connection.
 func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error) {
 	if err := u.check(); err != nil {
 		return nil, err

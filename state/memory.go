@@ -40,9 +40,8 @@ const (
 // If the process ends, its unfinished logins are lost.
 //
 // Entries expire by the monotonic clock. A Memory never exceeds its capacity: if it is
-// full, it drops its oldest entries. In a flood of logins, an entry survives until about ¾
-// × capacity newer entries have been added. For details see docs/states.md in the
-// repository:
+// full, it drops its oldest entries. In a flood of logins, an entry survives until newer
+// entries fill about ¾ of the capacity. For details see docs/states.md in the repository:
 // https://github.com/YearnstudioHorizon/shangcloud-oauth2/blob/main/docs/states.md
 type Memory struct {
 	capacity int

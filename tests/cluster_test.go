@@ -34,8 +34,8 @@ type cluster struct {
 	ends     [2]atomic.Int64
 }
 
-// clusterProgram builds the demo in examples/cluster and returns the program's path. Stop
-// of package servers removes the program.
+// clusterProgram builds the demo in examples/cluster and returns the program's path.
+// servers.Stop removes the program.
 var clusterProgram = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "cluster")
 	if err != nil {

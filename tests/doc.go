@@ -3,7 +3,8 @@
 // MariaDB, connections break, and processes are killed.
 //
 // Environment variables name the servers. If a variable is not set, the tests start a
-// private server, which they stop at the end. This needs the programs in the list.
+// private server, which they stop at the end. Private servers need the programs in this
+// list:
 //
 //   - SHANGCLOUD_TEST_POSTGRES is the URL of a PostgreSQL database for pgx. Its user
 //     may create tables and roles and end connections. Programs: initdb and postgres
@@ -13,7 +14,7 @@
 //     mariadb-install-db (Debian: mariadb-server).
 //   - SHANGCLOUD_TEST_REDIS is the URL of a Redis, with a user who may do everything.
 //     Program: redis-server (Debian: redis-server). Clusters are always private.
-//   - PgBouncer is always private. It stands before the PostgreSQL of the first item.
+//   - PgBouncer is always private. It runs in front of the PostgreSQL server.
 //     Program: pgbouncer (Debian: pgbouncer).
 //
 // If its server is missing, a test skips. With SHANGCLOUD_NO_SKIP=1 it fails instead.

@@ -55,7 +55,7 @@ type job struct {
 	Table   string
 	Users   []string
 
-	DieBefore int           // the process kills itself instead of sending this request (1 is the first), while it holds the lock
+	DieBefore int           // number of the request, counted from 1, before which the process kills itself while it holds the lock
 	Timeout   time.Duration // as in oauth2login.Options; the hold of a lock is 15 seconds longer
 }
 
@@ -435,8 +435,7 @@ func (s *site) book(process, used string, answer *httptest.ResponseRecorder) {
 	}
 }
 
-// refreshed waits until any process refreshes a token, except the process with the name
-// but.
+// refreshed waits for a refresh by a process whose name is not the value of but.
 func (s *site) refreshed(t testing.TB, but string, limit time.Duration) {
 	t.Helper()
 	late := time.After(limit)

@@ -144,9 +144,9 @@ type faultRun struct {
 	completed, unavailable, gone atomic.Int64
 }
 
-// outage returns when all calls that began before it must have timed out, and the store
-// has failed for at least one login. It starts logins itself, because all others may have
-// ended before the server went down.
+// outage waits until every earlier call must have timed out, and the store has failed for
+// at least one login. It starts logins itself, because all others may have ended before
+// the server went down.
 func (r *faultRun) outage() {
 	begin := time.Now()
 	time.Sleep(2 * impatience)

@@ -28,8 +28,8 @@ type Keys struct {
 // change keys, add the new key at the end everywhere, then move it to the front, and
 // remove the old key once all tokens have been saved anew.
 //
-// NewKeys returns an error if a key has another length, consists of zeros or is repeated.
-// The error does not quote a key.
+// NewKeys returns an error if a key is not 32 bytes long, consists of zeros or is
+// repeated. The error does not quote a key.
 func NewKeys(keys ...[]byte) (*Keys, error) {
 	k, err := seal.New(keys)
 	if err != nil {

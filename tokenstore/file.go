@@ -92,8 +92,8 @@ func NewFile(path string, opts ...FileOption) (*File, error) {
 	return f, nil
 }
 
-// UnsafeFileError reports a token file, a file beside it, or its directory, that others
-// could read or replace.
+// UnsafeFileError reports a file or a directory that others could read or replace. It is
+// the token file, a file beside the token file, or the directory.
 type UnsafeFileError struct {
 	Path   string      // the file or the directory
 	Mode   fs.FileMode // as it was found
@@ -125,8 +125,8 @@ func fileError(text string, err error) error {
 	return quiet.New(where, "file: "+text+cause, err)
 }
 
-// LoadToken implements [oauth2login.TokenStore]. If the file does not exist, there is no
-// token. LoadToken needs no right to write.
+// LoadToken implements [oauth2login.TokenStore]. If the file does not exist, it returns no
+// token and no error. It needs no right to write.
 //
 // LoadToken returns an error if the file is unsafe, is larger than 1 MiB or contains no
 // token. The error does not quote the file.

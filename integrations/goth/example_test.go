@@ -98,15 +98,15 @@ func ExampleProvider_RefreshToken() {
 	access, refresh := platform.Issue("demo", 10001)
 	user := goth.User{AccessToken: access, RefreshToken: refresh} // returned by CompleteUserAuth
 
-	// Refresh manually. This uses up the old refresh token.
+	// RefreshToken refreshes at once. This uses up the old refresh token.
 	tok, err := gothshangcloud.New(provider).RefreshToken(user.RefreshToken)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(tok.RefreshToken != user.RefreshToken)
 
-	// Refresh automatically, whenever the token is used. With provider.StoredTokens, the
-	// source also saves the token.
+	// A token source refreshes the token only when it is due. With provider.StoredTokens,
+	// the source also saves the token.
 	me, err := provider.API(provider.TokenSource(tok)).UserInfo(context.Background())
 	if err != nil {
 		log.Fatal(err)

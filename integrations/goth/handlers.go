@@ -40,8 +40,8 @@ const (
 //
 // next does not see the gothic session that the browser sends. goth's example tries to
 // complete that session in the handler of the login link, but an attacker may have planted
-// it. BeginHandler refuses requests that are not navigations, like
-// [oauth2login.NavigationsOnly].
+// it. Like [oauth2login.NavigationsOnly], BeginHandler refuses requests that are not
+// navigations.
 func (p *Provider) BeginHandler(next http.Handler) http.Handler {
 	return oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")

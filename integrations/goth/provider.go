@@ -1,4 +1,4 @@
-// Package gothshangcloud is a provider for [github.com/markbates/goth].
+// Package gothshangcloud makes ShangCloud a provider of [github.com/markbates/goth].
 //
 // Applications that do not use goth do not need this package:
 // [shangcloud.Provider.StartLogin] and [shangcloud.Provider.FinishLogin] run a login on
@@ -19,7 +19,7 @@
 // not say whether a mail address is verified.
 //
 // docs/goth.md says what the wrappers promise, what gothic keeps, how to set its cookie,
-// and how much its state protects.
+// and how well its state protects a login.
 package gothshangcloud
 
 import (
@@ -77,7 +77,7 @@ func (p *Provider) Debug(bool) {}
 
 // BeginAuth starts a login, which can be finished within Options.LoginLifetime. The state
 // of the login is random. If the parameter state is not empty, BeginAuth appends a dot and
-// the parameter.
+// the parameter to it.
 //
 // BeginAuth returns the errors of [shangcloud.Provider.StartLogin], which match
 // [oauth2login.ErrStateStore] if the state store failed.

@@ -74,8 +74,8 @@ func (p *Provider) userInfo(ctx context.Context, tok *oauth2.Token) (*shangcloud
 	return info, raw, nil
 }
 
-// tap is a transport for one request. It sends the request to the base URL in the field
-// to, and records the answer's body.
+// tap is a transport for one request. It sends the request to the deployment whose base
+// URL is t.to, and records the answer's body.
 type tap struct {
 	base http.RoundTripper
 	to   string

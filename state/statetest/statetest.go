@@ -54,8 +54,8 @@ type Backend struct {
 	// of Open returns values with new, empty storage on the same server.
 	Open func(t *testing.T) (a, b state.Store)
 
-	// Down returns a store whose server can't be reached. If Down is nil, the suite skips
-	// this test, because the store needs no server.
+	// Down returns a store whose server can't be reached. Leave Down nil if the store
+	// needs no server. The suite then skips the test of a server that is down.
 	Down func(t *testing.T) state.Store
 
 	// Count returns the number of entries in the storage of a, including expired entries
@@ -448,8 +448,8 @@ func testSecrets(t *testing.T, s *stores) {
 	}
 }
 
-// testPlaces checks that two storages on one server are separate: the same key can have a
-// different value in each.
+// testPlaces checks that two calls of Backend.Open return separate storage: the same key
+// can have a different value in each.
 func testPlaces(t *testing.T, s *stores) {
 	other, _ := s.backend.Open(t)
 	key := rand.Text()

@@ -74,8 +74,8 @@ func TestPagesPrintTheCommandsOfExamples(t *testing.T) {
 	assert.NotZero(t, printed)
 }
 
-// The command in its doc comment must start each example, from the root of a clone and
-// without settings. Then a user logs in.
+// TestExamplesLogIn starts each example with the command in its doc comment, from the root
+// of a clone and without settings. Then a user logs in.
 func TestExamplesLogIn(t *testing.T) {
 	says := map[string]string{ // text that a signed-in user sees
 		"examples/cluster":       "林小满",

@@ -32,8 +32,8 @@ import (
 )
 
 const (
-	// patience is the time limit of a call that need not wait for other calls. It is so
-	// long that only calls that hang exceed it.
+	// patience is the time limit of a call that need not wait for other calls. Only calls
+	// that hang exceed this limit.
 	patience = 30 * time.Second
 
 	// queueing is the time limit of a call that has to wait for many other calls.
