@@ -2,23 +2,24 @@
 // built on [golang.org/x/oauth2]. It does not replace x/oauth2: its functions take and
 // return the types of x/oauth2.
 //
-// Package oauth2login is the engine, for any provider of x/oauth2. This package is
-// ShangCloud on top of it: the endpoint, the platform's two quirks, and the API.
+// Package oauth2login implements the login for any provider that x/oauth2 supports. This
+// package adds the parts that are specific to ShangCloud: the endpoint, two settings for
+// the platform (see [New]), and the API.
 //
 // # Three ways to use it
 //
-//   - [New] makes a [Provider] that logs users in on any router: [Provider.StartLogin] in
-//     the handler of the login link, [Provider.FinishLogin] in that of the redirect URL.
-//     [Provider.DeviceLogin] is for programs without a browser.
-//   - [oauth2login.New] does the same for every row of a table of providers, of which
-//     ShangCloud is one.
-//   - An application that uses plain x/oauth2 adds [Endpoint] to its table, and asks
-//     [NewAPI] with the client of [oauth2.Config.Client] who the user is. State, cookie
-//     and PKCE are the application's then.
+//   - [New] makes a [Provider], which works with any router. The handler of the login link
+//     calls [Provider.StartLogin]. The handler of the redirect URL calls
+//     [Provider.FinishLogin]. A program without a browser calls [Provider.DeviceLogin].
+//   - [oauth2login.New] makes a provider for any platform. Use it if the application has a
+//     table of providers, and ShangCloud is one of them.
+//   - An application that uses plain x/oauth2 adds [Endpoint] to its table of providers. It
+//     passes the client of [oauth2.Config.Client] to [NewAPI], and asks the API who the user
+//     is. Then the application itself must handle state, cookie and PKCE.
 //
-// For the guarantees, see package oauth2login. A token is not an identity: call
-// [API.UserInfo], and identify accounts by [UserInfo.ID]. It is unknown whether the mail
-// address of a user is verified.
+// For the guarantees, see package oauth2login. A token does not identify a user: call
+// [API.UserInfo], and identify accounts by [UserInfo.ID]. It is unknown whether a user's
+// mail address is verified.
 package shangcloud
 
 import (
@@ -31,15 +32,15 @@ import (
 // the platform's reference documentation.
 const DefaultBaseURL = "https://api.yearnstudio.cn"
 
-// Scopes that ShangCloud knows. The platform joins several with one space, as
+// Scopes of ShangCloud. A request with several scopes separates them by one space, as
 // [oauth2.Config] does.
 const (
-	// ScopeUserBasic is the user's ID, nickname, mail address and avatar. It is
-	// the platform's default, and this library's. (Reference documentation.)
+	// ScopeUserBasic gives access to the user's ID, nickname, mail address and avatar. It
+	// is the default of the platform and of this library. (Reference documentation.)
 	ScopeUserBasic = "user:basic"
-	// ScopeVariables is the user's cloud variables. (Reference documentation.)
+	// ScopeVariables gives access to the user's cloud variables. (Reference documentation.)
 	ScopeVariables = "var:io"
-	// ScopeMMO is game rooms. (Seen in the official server-side SDKs.)
+	// ScopeMMO gives access to game rooms. (Seen in the official server-side SDKs.)
 	ScopeMMO = "mmo"
 	// ScopeOpenID and ScopeProfile ask for the OpenID-style user info. (Seen
 	// only in the official game SDKs.)
@@ -47,7 +48,7 @@ const (
 	ScopeProfile = "profile"
 )
 
-// tokenPath is below the base URL.
+// tokenPath is the path of the token endpoint below the base URL.
 const tokenPath = "/oauth/token"
 
 // Endpoint is ShangCloud's OAuth 2.0 endpoint.
@@ -56,15 +57,15 @@ const tokenPath = "/oauth/token"
 //
 //	conf := &oauth2.Config{Endpoint: shangcloud.Endpoint, ClientID: …}
 //
-// The authentication style is set to HTTP Basic, so x/oauth2 never sends an
-// authorization code twice to find it out. A public client, one without a
-// secret, sets AuthStyle to [oauth2.AuthStyleInParams] instead. For a client ID
-// or secret with characters other than A–Z a–z 0–9 - . _ ~ use [New]: x/oauth2
-// percent-encodes them.
+// AuthStyle is set to HTTP Basic. Without AuthStyle, x/oauth2 would try both styles, and
+// could send an authorization code twice. A public client (a client without a secret) sets
+// AuthStyle to [oauth2.AuthStyleInParams] instead. If the client ID or the secret has
+// characters other than A–Z a–z 0–9 - . _ ~, use [New]: x/oauth2 would percent-encode these
+// characters.
 //
-// Documentation: the address, /oauth/authorize and /oauth/token are those of the
-// platform's reference documentation; the device authorization address is seen
-// only in its official game SDKs.
+// The base URL, /oauth/authorize and /oauth/token are in the platform's reference
+// documentation. The device authorization address is not: only the official game SDKs use
+// it.
 var Endpoint = EndpointAt(DefaultBaseURL)
 
 // EndpointAt returns the OAuth 2.0 endpoint of a ShangCloud deployment at

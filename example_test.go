@@ -27,8 +27,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// demoPlatform stands in for ShangCloud: it knows one application and one user,
-// who approves of every login.
+// demoPlatform starts a stand-in for ShangCloud with one application and one user. The user
+// allows every login.
 func demoPlatform(redirectURL string) *shangcloudtest.Server {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
@@ -40,8 +40,8 @@ func demoPlatform(redirectURL string) *shangcloudtest.Server {
 	return platform
 }
 
-// userAgrees plays the user at the platform's page and returns the request that
-// the browser comes back with.
+// userAgrees plays the user, who allows the login on the platform's page. It returns the
+// request that the browser then sends to the application.
 func userAgrees(platform *shangcloudtest.Server, authURL string) *http.Request {
 	callbackURL, err := platform.Approve(authURL, 10001)
 	if err != nil {
@@ -107,8 +107,8 @@ func get(c *http.Client, address string) string {
 	return string(body)
 }
 
-// Plain x/oauth2 with ShangCloud as one more endpoint. State, cookie and PKCE are
-// the application's business here.
+// This example uses plain x/oauth2 with the endpoint of ShangCloud. The application itself
+// handles state, cookie and PKCE.
 func ExampleEndpointAt() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -149,7 +149,7 @@ func ExampleEndpointAt() {
 func ExampleNew_states() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
-	shared := state.NewMemory(0) // any state.Store; in production, one with a server behind it
+	shared := state.NewMemory(0) // any state.Store; in production, a store that all machines can reach
 
 	machine := func() *shangcloud.Provider {
 		p, err := shangcloud.New(&oauth2.Config{
@@ -182,8 +182,8 @@ func ExampleNew_states() {
 	// true
 }
 
-// A login without a browser on this machine: the application sends the address to the
-// user by other means.
+// A login without a browser on this machine. The application passes the login address to
+// the user by other means.
 func ExampleNew_unbound() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -257,7 +257,7 @@ func ExampleProvider_DeviceLogin() {
 	// Hello, 小明
 }
 
-// demoProvider is the application of demoPlatform.
+// demoProvider returns a provider for the application that demoPlatform knows.
 func demoProvider(platform *shangcloudtest.Server, redirectURL string) *shangcloud.Provider {
 	provider, err := shangcloud.New(&oauth2.Config{
 		ClientID: "demo", ClientSecret: "hush-hush",
@@ -270,8 +270,8 @@ func demoProvider(platform *shangcloudtest.Server, redirectURL string) *shangclo
 	return provider
 }
 
-// A path of the API that this library has no method for. Call sends the token and any
-// JSON, and decodes any JSON object.
+// Call sends a request to a path of the API for which this library has no method. It sends
+// the token and any JSON, and decodes any JSON object.
 func ExampleAPI_Call() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -326,7 +326,7 @@ func ExampleProvider_Client() {
 	hc := provider.Client(src)
 	fmt.Println(greet(context.Background(), hc, platform.URL))
 
-	platform.ExpireTokens() // the client gets a new one by itself
+	platform.ExpireTokens() // the client gets a new access token by itself
 	fmt.Println(greet(context.Background(), hc, platform.URL))
 
 	_, err := hc.Get("https://api.other.example/")
@@ -400,16 +400,16 @@ func ExampleProvider_StartLogin_moreScopes() {
 	// <nil>
 }
 
-// A login registry that runs the OAuth flow itself and calls a function to find out who
-// the user is. github.com/volatiletech/authboss/v3 is one:
+// Some login frameworks run the OAuth flow themselves, and call a function to find out who
+// the user is. An example is github.com/volatiletech/authboss/v3:
 //
 //	config.Modules.OAuth2Providers["shangcloud"] = authboss.OAuth2Provider{
 //		OAuth2Config:    &oauth2.Config{Endpoint: shangcloud.Endpoint, …},
 //		FindUserDetails: findUserDetails,
 //	}
 //
-// The registry handles the state and the exchange. What this package guarantees about
-// them holds only for a Provider.
+// The framework handles the state and the exchange. For both, this package gives guarantees
+// only if the application uses a Provider.
 func Example_findUserDetails() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -430,9 +430,8 @@ func Example_findUserDetails() {
 	// Output: map[email:ming@example.cn name:小明 uid:10001] <nil>
 }
 
-// loginHandlers is the interface that a registry of login handlers expects from each
-// provider. An example is provider.Provider of github.com/go-pkgz/auth/v2, which
-// AddCustomHandler takes.
+// loginHandlers is the interface that some auth frameworks require of a login provider. In
+// github.com/go-pkgz/auth/v2 it is provider.Provider, the parameter of AddCustomHandler.
 type loginHandlers interface {
 	Name() string
 	LoginHandler(w http.ResponseWriter, r *http.Request)
@@ -440,8 +439,9 @@ type loginHandlers interface {
 	LogoutHandler(w http.ResponseWriter, r *http.Request)
 }
 
-// shangcloudHandlers adds ShangCloud to such a registry. The registry owns the session:
-// signIn creates one (TokenService.Set in go-pkgz/auth), and signOut ends it.
+// shangcloudHandlers adds ShangCloud to a framework that uses loginHandlers. The framework
+// keeps the session: signIn creates the session (TokenService.Set in go-pkgz/auth), and
+// signOut ends it.
 type shangcloudHandlers struct {
 	provider *shangcloud.Provider
 	signIn   func(w http.ResponseWriter, r *http.Request, user *shangcloud.UserInfo) error
@@ -514,14 +514,14 @@ func Example_loginHandlers() {
 	// Output: the album of shangcloud_10001
 }
 
-// usersTable stands for an application's own table of users, which has a column
-// for the token.
+// usersTable stands for the application's table of users. The table has a column for the
+// token.
 type usersTable struct {
 	mu     sync.Mutex
 	tokens map[int64][]byte
 }
 
-// userToken is one row of it: a TokenStore.
+// userToken is the TokenStore for one row of a usersTable.
 type userToken struct {
 	table *usersTable
 	uid   int64
@@ -558,8 +558,8 @@ func (u userToken) DeleteToken(context.Context) error {
 	return nil
 }
 
-// A user's token in the application's own table. The reference SDK calls this custom User
-// persistence.
+// This example keeps a user's token in the application's own table. The reference SDK calls
+// this custom User persistence.
 func ExampleProvider_StoredTokens() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -580,8 +580,9 @@ func ExampleProvider_StoredTokens() {
 		log.Fatal(err)
 	}
 
-	// The next request, in any process. The source loads the token from the table,
-	// refreshes it if it is due, and saves the new one before it is used.
+	// This is the next request, in any process. The source loads the token from the table.
+	// It refreshes the token if necessary, and saves the new token before the new token is
+	// used.
 	src := provider.StoredTokens(row)
 	user, err = provider.API(src).UserInfo(ctx)
 	if err != nil {
@@ -598,8 +599,8 @@ func ExampleProvider_StoredTokens() {
 	// Output: 小明 true false
 }
 
-// Several machines without a state store: a login is encrypted in its cookie, with a key
-// that all machines share.
+// Several machines without a state store. The cookie of a login contains the login itself,
+// encrypted with a key that all machines share.
 func ExampleNew_sealed() {
 	platform := demoPlatform("https://app.example/callback")
 	defer platform.Close()
@@ -672,7 +673,7 @@ func ExampleAPIError() {
 	// Please log in again.
 }
 
-// A source for one process, which refreshes the token when it is due. To keep the token
+// A token source for one process. It refreshes the token when necessary. To keep the token
 // across restarts, see StoredTokens.
 func ExampleProvider_TokenSource() {
 	platform := demoPlatform("https://app.example/callback")
@@ -681,7 +682,7 @@ func ExampleProvider_TokenSource() {
 	access, refresh := platform.Issue("demo", 10001)
 	login := &oauth2login.Login{Token: &oauth2.Token{AccessToken: access, RefreshToken: refresh}} // returned by FinishLogin
 
-	api := provider.API(provider.TokenSource(login.Token)) // keep it in the user's session
+	api := provider.API(provider.TokenSource(login.Token)) // keep api in the user's session
 	for range 2 {
 		user, err := api.UserInfo(context.Background())
 		if err != nil {
@@ -706,7 +707,8 @@ func ExampleProvider_StoredTokens_restart() {
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
 
-	// program is one run of the program. login is nil unless the user has just logged in.
+	// program plays one run of the program. login is nil unless the user has just logged
+	// in.
 	program := func(login *oauth2.Token) {
 		provider := demoProvider(platform, "https://app.example/callback")
 		user10001, err := tokenstore.NewFile(filepath.Join(dir, "10001.json")) // or a row of a database: sqlstore, redisstore
@@ -739,7 +741,7 @@ func ExampleProvider_StoredTokens_restart() {
 	// 小明
 }
 
-// An access token that has not expired needs no refresh yet.
+// Expired says whether an access token must be refreshed before use.
 func ExampleExpired() {
 	fmt.Println(shangcloud.Expired(&oauth2.Token{AccessToken: "secret", Expiry: time.Now().Add(-time.Second)}))
 	fmt.Println(shangcloud.Expired(&oauth2.Token{AccessToken: "secret", Expiry: time.Now().Add(time.Hour)}))

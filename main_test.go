@@ -35,7 +35,8 @@ func newProvider(t *testing.T, platform *shangcloudtest.Server) *shangcloud.Prov
 	return p
 }
 
-// newAPI returns an API client with a token of user 10001 that has every scope.
+// newAPI returns an API client, and the platform that it calls. The client has a token of
+// user 10001 with the scopes user:basic and var:io.
 func newAPI(t *testing.T) (*shangcloud.API, *shangcloudtest.Server) {
 	t.Helper()
 	platform := newPlatform(t)

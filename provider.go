@@ -13,26 +13,26 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// assumedLifetime is the lifetime of a token if the platform does not send one. Most
-// likely it does: its reference clients need a numeric expires_in.
+// assumedLifetime is the lifetime of a token if the platform sends no expires_in. The
+// platform most likely sends it: the reference clients need a numeric expires_in.
 const assumedLifetime = time.Hour
 
-// Provider is one application's login with ShangCloud: an [oauth2login.Provider] and the
-// API. [New] makes it. It is safe for concurrent use. A program makes one and keeps it.
+// Provider logs the users of one application in with ShangCloud, and gives access to the
+// API. It extends [oauth2login.Provider]. [New] makes it. A program makes one Provider and
+// keeps it. It is safe for concurrent use.
 type Provider struct {
 	*oauth2login.Provider
 	baseURL string
 }
 
-// New makes a Provider from an oauth2.Config, which it copies. shared may be nil. If the
-// config has no Endpoint, New uses [Endpoint]. If it has no Scopes, New uses
-// [ScopeUserBasic]. For another deployment, set the Endpoint to that of [EndpointAt]. An
-// error names the field that is wrong.
+// New makes a Provider from a copy of conf. shared may be nil. If conf has no Endpoint, New
+// uses [Endpoint]. If conf has no Scopes, New uses [ScopeUserBasic]. For another
+// deployment, set the Endpoint with [EndpointAt]. An error names the field that is wrong.
 //
-// New sets two options for the platform. The client ID and the secret are sent in HTTP
-// Basic without percent-encoding, the only form that ShangCloud is known to accept. A
-// token without a lifetime is assumed to live for an hour. Options in row override both.
-// For everything else see [oauth2login.New].
+// New makes two settings for the platform. It sends the client ID and the secret in HTTP
+// Basic without percent-encoding, the only form that ShangCloud is known to accept. It
+// assumes a lifetime of one hour if the platform sends none. Options in row override both
+// settings. For everything else see [oauth2login.New].
 func New(conf *oauth2.Config, shared *oauth2login.Options, row ...oauth2login.ProviderOption) (*Provider, error) {
 	if conf == nil {
 		return nil, errors.New("shangcloud: the oauth2.Config is nil")
@@ -56,7 +56,7 @@ func New(conf *oauth2.Config, shared *oauth2login.Options, row ...oauth2login.Pr
 	return &Provider{p, baseURL}, nil
 }
 
-// API returns a client of the deployment's API that authorizes with src.
+// API returns a client of the deployment's API. The client sends the tokens of src.
 func (p *Provider) API(src oauth2.TokenSource) *API {
 	return &API{http: p.Client(src, p.baseURL), base: p.baseURL}
 }

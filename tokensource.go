@@ -7,8 +7,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// earlyExpiry is how long before its Expiry a token counts as expired, as in the
-// platform's reference SDK.
+// earlyExpiry is how long before its Expiry a token counts as expired. The platform's
+// reference SDK uses the same time.
 const earlyExpiry = 60 * time.Second
 
 // Expired reports whether tok must be refreshed before use: it is nil or empty, or it
@@ -23,18 +23,18 @@ func Expired(tok *oauth2.Token) bool {
 		return tok.ExpiresIn != 0
 	}
 	now, due := time.Now(), tok.Expiry.Add(-earlyExpiry)
-	// Round(0) removes the reading of the monotonic clock. The token is expired if either
-	// clock says so.
+	// Round(0) removes the reading of the monotonic clock. The token counts as expired if
+	// the monotonic clock or the wall clock says so.
 	return !now.Before(due) || !now.Round(0).Before(due.Round(0))
 }
 
-// TokenSource returns a source of one user's tokens that begins with tok and keeps
+// TokenSource returns a source of one user's tokens. The source starts with tok and keeps
 // refreshed tokens in memory: see [oauth2login.Provider.TokenSource].
 func (p *Provider) TokenSource(tok *oauth2.Token) *oauth2login.TokenSource {
 	return p.Provider.TokenSource(tok)
 }
 
-// StoredTokens returns a source of one user's tokens that begins with what store holds
+// StoredTokens returns a source of one user's tokens. The source loads the token from store
 // and saves refreshed tokens there: see [oauth2login.Provider.StoredTokens].
 func (p *Provider) StoredTokens(store oauth2login.TokenStore) *oauth2login.TokenSource {
 	return p.Provider.StoredTokens(store)

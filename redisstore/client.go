@@ -15,31 +15,32 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// callLimit ends a call whose context has no deadline.
+// callLimit is the time limit of a call whose context has no deadline.
 const callLimit = 10 * time.Second
 
 // An Option changes a store. See [WithPrefix].
 type Option func(*client)
 
-// WithPrefix sets the beginning of all keys. Two stores share no keys if neither prefix
-// begins with the other. In a Cluster, the prefix of tokens must not contain braces.
+// WithPrefix sets the text with which all keys begin. Two stores have no keys in common if
+// neither prefix is the beginning of the other. In a Cluster, the prefix of tokens must
+// not contain braces.
 func WithPrefix(prefix string) Option { return func(c *client) { c.prefix = prefix } }
 
 // client is the common part of States and Tokens.
 type client struct {
-	// The client knows a password. Package fmt does not follow an atomic.Pointer, so no
-	// verb prints it.
+	// The client contains a password. Package fmt does not follow an atomic.Pointer, so no
+	// verb prints the password.
 	redis  atomic.Pointer[redis.UniversalClient]
 	kind   string // "states" or "tokens", for errors
 	prefix string
-	obeys  bool // go-redis ends a command with its context's deadline
+	obeys  bool // go-redis itself ends a command at its context's deadline
 }
 
 func (c *client) init(r redis.UniversalClient, kind string, opts []Option) {
 	c.redis.Store(&r)
 	c.kind, c.prefix = kind, "oauth2login:"+kind+":"
 	switch r := r.(type) {
-	case *redis.Client: // a FailoverClient, too
+	case *redis.Client: // includes a FailoverClient
 		c.obeys = r.Options().ContextTimeoutEnabled
 	case *redis.ClusterClient:
 		c.obeys = r.Options().ContextTimeoutEnabled
@@ -72,13 +73,14 @@ func (c *client) sendOnce(ctx context.Context, args ...any) (any, error) {
 }
 
 // onceCmd is a command that go-redis does not repeat after a network error, because the
-// server may have executed it. Redirects of a Cluster are followed.
+// server may have executed it. go-redis still follows the redirects of a Cluster.
 type onceCmd struct{ *redis.Cmd }
 
 func (onceCmd) NoRetry() bool { return true }
 
-// do runs a call and returns as soon as ctx is done. go-redis alone does so only with
-// ContextTimeoutEnabled. If Redis has no value (redis.Nil), do returns nil and no error.
+// do runs a call and returns as soon as ctx is done. Without ContextTimeoutEnabled,
+// go-redis would return later. If Redis has no value (redis.Nil), do returns nil and no
+// error.
 func (c *client) do(ctx context.Context, op string, call func(context.Context) (any, error)) (any, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, c.failed(op, err, err)
@@ -129,8 +131,8 @@ func (c *client) text(op string, answer any) (string, error) {
 	return s, nil
 }
 
-// storeError is a call that failed. Its text is harmless. The causes are not printed,
-// because Redis quotes arguments of commands that it does not know.
+// storeError is a failed call. Its text contains no secret. The causes are not printed:
+// when Redis does not know a command, the error quotes the command's arguments.
 type storeError struct {
 	text   string
 	causes []error
@@ -146,7 +148,7 @@ func (e *storeError) Unwrap() []error { return e.causes }
 // SafeText lets package oauth2login print the text.
 func (e *storeError) SafeText() string { return e.text }
 
-// Format prints the text for every verb: %#v would print the causes.
+// Format prints the text for every verb. Without Format, %#v would print the causes.
 func (e *storeError) Format(f fmt.State, verb rune) {
 	text := e.Error()
 	if verb == 'q' {
@@ -159,10 +161,11 @@ func (c *client) failed(op string, err, ctxErr error) error {
 	return c.error(op, describe(err, ctxErr), err, ctxErr)
 }
 
-// replyCode begins error replies: NOAUTH, NOPERM, OOM, READONLY, …
+// replyCode matches the code at the beginning of an error reply, such as NOAUTH, NOPERM,
+// OOM or READONLY.
 var replyCode = regexp.MustCompile(`^[A-Z]{2,20}\b`)
 
-// remedies are for codes that a wrong configuration causes.
+// remedies maps error codes to advice for the operator.
 var remedies = map[string]string{
 	"NOAUTH":    "give the client the password",
 	"WRONGPASS": "the user name or the password is wrong",
@@ -171,7 +174,7 @@ var remedies = map[string]string{
 	"OOM":       "the server's memory is full",
 }
 
-// describe returns harmless words for an error.
+// describe describes an error without quoting secrets.
 func describe(err, ctxErr error) string {
 	var (
 		reply  redis.Error

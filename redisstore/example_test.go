@@ -12,7 +12,7 @@ import (
 
 func Example() {
 	client := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs:                 []string{"redis:6379"}, // several: a Cluster; with MasterName: Sentinel
+		Addrs:                 []string{"redis:6379"}, // several addresses mean a Cluster; MasterName means Sentinel
 		ContextTimeoutEnabled: true,
 	})
 	tokens := redisstore.NewTokens(client)

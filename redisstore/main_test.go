@@ -17,8 +17,8 @@ import (
 
 // The tests against real servers, including a Cluster, are in the module tests.
 
-// fakeRedis answers each command with the result of a function. "" closes the connection,
-// and silence sends no answer.
+// fakeRedis answers each command with the result of a function. If the result is "", it
+// closes the connection. If the result is silence, it sends no answer.
 type fakeRedis struct {
 	addr   string
 	answer func(args []string) string
@@ -79,7 +79,7 @@ func (f *fakeRedis) serve(conn net.Conn) {
 	}
 }
 
-// readCommand reads a list of strings: *2, $3, get, $3, key.
+// readCommand reads a command, which is an array of strings: *2, $3, get, $3, key.
 func readCommand(r *bufio.Reader) (args []string, err error) {
 	n, err := readNumber(r)
 	if err != nil {
@@ -133,7 +133,8 @@ func (f *fakeRedis) commands() (names []string) {
 }
 
 func (f *fakeRedis) client(t *testing.T, change ...func(*redis.Options)) *redis.Client {
-	// On a slow machine, go-redis's own time-outs would send commands again.
+	// The time-outs are long: after a time-out on a slow machine, go-redis would send the
+	// command again.
 	o := &redis.Options{Addr: f.addr, Password: "hush-hush", DialTimeout: time.Minute, ReadTimeout: time.Minute}
 	for _, c := range change {
 		c(o)

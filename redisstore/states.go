@@ -12,7 +12,7 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// takeScript is GETDEL for servers before version 6.2.
+// takeScript does the same as GETDEL, for servers before version 6.2.
 const takeScript = `local v = redis.call('GET', KEYS[1])
 if v then redis.call('DEL', KEYS[1]) end
 return v`
@@ -22,8 +22,8 @@ return v`
 //
 // A login costs one command when it starts and one when the browser returns. The default
 // prefix of keys is "oauth2login:states:". A call without a deadline ends after 10
-// seconds. While Redis is down, every call is an error. So is a Take whose answer was
-// lost: the login is refused, and the user starts again.
+// seconds. While Redis is down, every call is an error. Take also returns an error if its
+// answer is lost. The login is then refused, and the user has to start again.
 type States struct {
 	client
 	noGetDel atomic.Bool // the server is older than 6.2
@@ -38,8 +38,8 @@ func NewStates(r redis.UniversalClient, opts ...Option) *States {
 	return s
 }
 
-// Put implements [state.Store]. The time to live is rounded up to milliseconds. Keys have
-// any bytes.
+// Put implements [state.Store]. The time to live is rounded up to milliseconds. Keys may
+// contain any bytes.
 func (s *States) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	args := []any{"set", s.prefix + key, value, "px", milliseconds(ttl)}
 	if ttl <= 0 {
@@ -81,7 +81,7 @@ func (s *States) Format(f fmt.State, _ rune) {
 	c.format(f, "States")
 }
 
-// milliseconds rounds up, to 1 at least.
+// milliseconds returns d in milliseconds, rounded up. The result is at least 1.
 func milliseconds(d time.Duration) int64 { return int64((max(d, 1)-1)/time.Millisecond) + 1 }
 
 func isUnknownCommand(err error) bool {

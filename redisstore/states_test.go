@@ -17,7 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestStates_commands checks the number of commands that a login needs, as documented.
+// TestStates_commands checks that a login needs as many commands as documented.
 func TestStates_commands(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string {
 		if args[0] == "getdel" {
@@ -76,9 +76,9 @@ func TestStates_server_before_6_2(t *testing.T) {
 	assert.Equal(t, []string{"getdel", "eval", "eval", "eval"}, f.commands(), "GETDEL is tried once")
 }
 
-// TestStates_lost_answer: a lost answer must be an error, not a miss, because the state
-// may have been taken. The command must not be sent again, because it would then find
-// nothing.
+// TestStates_lost_answer: if the answer of a Take is lost, the state may have been taken,
+// so Take must return an error and not a miss. It must not send the command again: the
+// second command would find nothing.
 func TestStates_lost_answer(t *testing.T) {
 	taken := false
 	f := newFakeRedis(t, func([]string) string {
@@ -95,7 +95,7 @@ func TestStates_lost_answer(t *testing.T) {
 	assert.Nil(t, value)
 	assert.Equal(t, []string{"getdel"}, f.commands())
 
-	// The same holds for a server without GETDEL.
+	// A Take on a server without GETDEL must also return an error.
 	answers := 0
 	f = newFakeRedis(t, func(args []string) string {
 		if args[0] == "getdel" {
@@ -163,8 +163,8 @@ func TestStates_ContextTimeoutEnabled(t *testing.T) {
 	assert.False(t, found)
 }
 
-// TestStates_errors: errors do not quote Redis's replies, because these contain keys and
-// values.
+// TestStates_errors: errors do not quote Redis's replies, because replies may contain keys
+// and values.
 func TestStates_errors(t *testing.T) {
 	for reply, want := range map[string]string{
 		"-NOPERM this user has no permissions to access the 'hush-key' key\r\n": "the server answered NOPERM (docs/redis.md lists the rights that the user needs)",

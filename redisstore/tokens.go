@@ -21,19 +21,20 @@ const (
 	firstPoll = 5 * time.Millisecond
 	maxPoll   = 200 * time.Millisecond
 
-	// unlockLimit is how long unlock may take. If it fails, the lock ends by itself.
+	// unlockLimit is the time limit of unlock. If unlock fails, the lock ends when its
+	// lifetime is over.
 	unlockLimit = 3 * time.Second
 
-	// unknown stands for the stored value before it was loaded. No stored token equals
-	// it.
+	// unknown stands for the stored value before the first load. No stored token equals
+	// unknown.
 	unknown = "?"
 )
 
-// saveScript saves a token if the caller still has the lock, or if nobody has saved
-// another token since the caller loaded it. The comparison with ARGV[3] lets the script
-// succeed when it is sent twice.
+// saveScript saves a token if the caller still holds the lock. If the lock has expired, it
+// saves only if the stored value is still the one that the caller loaded. The comparison
+// with ARGV[3] lets the script succeed when go-redis sends it twice.
 //
-// KEYS: token, lock. ARGV: the caller's lock, the loaded value, the new value.
+// KEYS: token, lock. ARGV: value of the caller's lock, loaded value, new value.
 const saveScript = `if redis.call('GET', KEYS[2]) ~= ARGV[1] then
   local now = redis.call('GET', KEYS[1]) or ''
   if now ~= ARGV[2] and now ~= ARGV[3] then return 'LOST' end
@@ -41,29 +42,30 @@ end
 redis.call('SET', KEYS[1], ARGV[3])
 return 'OK'`
 
-// unlockScript ends a lock if it is still the caller's.
+// unlockScript deletes a lock if the caller still holds it.
 const unlockScript = `if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0`
 
-// maxLockAge is how old a lock may be when its holder gets it. Its time starts when the
-// server sets it, and the answer may take seconds. An older lock is given back, because
-// it would end before its holder expects.
+// maxLockAge is the longest time that may pass between the lock command and its answer.
+// The lifetime of a lock begins at the server, possibly seconds before the answer arrives.
+// If the answer is later, LockToken gives the lock back, because the lock would end too
+// early for its holder.
 const maxLockAge = 2 * time.Second
 
-// errLost is the error of a save after the lock has ended and another process has changed
-// the token.
+// errLost is returned by a save if the lock has ended and another process has changed the
+// token.
 var errLost = errors.New("the lock has ended, and another process has saved or deleted the token since")
 
 // Tokens keeps users' tokens in Redis, one key for each user of one provider. [NewTokens]
 // makes it. It is safe for concurrent use, by any number of machines.
 //
-// The lock on a token is a key of its own, which expires after the time that its holder
+// The lock on a token is a separate key, which expires after the time that the holder
 // asked for. A holder whose lock has expired can still save, unless another process has
-// saved meanwhile: a newer token is never overwritten by an older one.
+// changed the token meanwhile: an older token never overwrites a newer one.
 //
 // The default prefix of keys is "oauth2login:tokens:". Tokens do not expire. A load and a
-// save are one command each; a waiting lock polls. A call without a deadline ends after 10
-// seconds. See docs/redis.md for what Redis does not promise.
+// save are one command each. A call that waits for a lock polls Redis. A call without a
+// deadline ends after 10 seconds. See docs/redis.md for what Redis does not promise.
 type Tokens struct {
 	client
 
@@ -71,13 +73,14 @@ type Tokens struct {
 	locks map[string]*heldLock // of the users whose lock this process holds
 }
 
-// heldLock is a lock between LockToken and unlock. It may have expired.
+// heldLock is a lock between LockToken and unlock. The lock may have expired in Redis.
 type heldLock struct {
 	value string
 
-	// known is the stored value as the holder knows it: the first one that was loaded, or
-	// the last one that was saved. Later loads do not count. When the lock has expired,
-	// they may be another goroutine's. If nil, no value was loaded yet.
+	// known is the stored value that the holder knows: the first value that it loaded, or
+	// the last value that it saved. Later loads do not count, because after the lock has
+	// expired another goroutine may have made them. If nil, nothing was loaded or saved
+	// yet.
 	known atomic.Pointer[string]
 }
 
@@ -127,8 +130,8 @@ func (u UserTokens) check() error {
 	return nil
 }
 
-// tokenKey and lockKey are in the same slot of a Cluster, because the text in braces is
-// the same. This text begins with "u:", so it is not empty if the user's key begins with
+// tokenKey and lockKey have the same text in braces, so a Cluster keeps them in the same
+// slot. The text begins with "u:". So it is not empty, even if the user's key begins with
 // a brace.
 func (u UserTokens) tokenKey() string { return u.tokens.prefix + "{u:" + u.user + "}" }
 func (u UserTokens) lockKey() string  { return u.tokenKey() + ":lock" }
@@ -163,8 +166,9 @@ func (u UserTokens) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	return tok, nil
 }
 
-// SaveToken implements [oauth2login.TokenStore]. Under a lock that has expired, it fails if
-// another process has saved or deleted the token since it was loaded.
+// SaveToken implements [oauth2login.TokenStore]. If the caller's lock has expired,
+// SaveToken fails if another process has saved or deleted the token since the caller
+// loaded it.
 func (u UserTokens) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	const op = "save"
 	if err := u.check(); err != nil {
@@ -197,8 +201,8 @@ func (u UserTokens) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	return nil
 }
 
-// DeleteToken implements [oauth2login.TokenStore]. It does not wait for the lock:
-// [oauth2login.TokenSource.Delete] does, so that no refresh brings the token back.
+// DeleteToken implements [oauth2login.TokenStore]. It does not wait for the lock. Use
+// [oauth2login.TokenSource.Delete], which waits, so that no refresh brings the token back.
 func (u UserTokens) DeleteToken(ctx context.Context) error {
 	if err := u.check(); err != nil {
 		return err
@@ -209,15 +213,16 @@ func (u UserTokens) DeleteToken(ctx context.Context) error {
 }
 
 // LockToken implements [oauth2login.TokenLocker]. hold is rounded up to milliseconds, and
-// counted by the server's clock. The lock is not reentrant. A second call of unlock does
-// nothing; the first takes at most 3 seconds.
+// measured by the server's clock. The lock is not reentrant. unlock takes at most 3
+// seconds. A second call of unlock does nothing.
 func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error) {
 	if err := u.check(); err != nil {
 		return nil, err
 	}
 	var held *heldLock
 	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {
-		// Each try has a value of its own: what gives a late lock back may itself be late.
+		// Each attempt has a different value. So a delayed unlock of an earlier attempt
+		// can't end the lock of a later attempt.
 		held = &heldLock{value: rand.Text()}
 		locked, err := u.tryLock(ctx, held, hold)
 		if err != nil {
@@ -237,8 +242,8 @@ func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock f
 	}), nil
 }
 
-// tryLock takes the lock if it is free. After an error, the server may have set the lock
-// nevertheless, so tryLock gives it back.
+// tryLock takes the lock if it is free. If there is an error, the server may still have
+// set the lock, so tryLock gives it back.
 func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Duration) (bool, error) {
 	t := u.tokens
 	if err := ctx.Err(); err != nil {
@@ -246,7 +251,8 @@ func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Durat
 	}
 	sent := time.Now()
 	answer, err := t.do(ctx, "lock", func(ctx context.Context) (any, error) {
-		// If go-redis sent it again after a lost answer, it would find its own lock.
+		// go-redis must not send this command again after a lost answer: the second
+		// command would find the lock of the first.
 		return t.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
 	})
 	if err != nil {
@@ -264,13 +270,13 @@ func (u UserTokens) unlock(held *heldLock) {
 	ctx, cancel := context.WithTimeout(context.Background(), unlockLimit)
 	defer cancel()
 	t := u.tokens
-	// If it fails, the lock expires.
+	// If this fails, the lock ends when its lifetime is over.
 	_, _ = t.do(ctx, "unlock", func(ctx context.Context) (any, error) {
 		return t.send(ctx, "eval", unlockScript, 1, u.lockKey(), held.value)
 	})
 }
 
-// wait waits for a pause with jitter, until ctx is done.
+// wait returns after pause ± 25 %, or when ctx is done.
 func wait(ctx context.Context, pause time.Duration) error {
 	timer := time.NewTimer(pause*3/4 + mathrand.N(pause/2))
 	defer timer.Stop()
@@ -294,7 +300,8 @@ func (t *Tokens) setHolder(user string, held *heldLock) {
 	t.locks[user] = held
 }
 
-// dropHolder forgets held, unless another goroutine has the lock by now.
+// dropHolder removes held from the map, unless the map already contains a newer lock of
+// the user.
 func (t *Tokens) dropHolder(user string, held *heldLock) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

@@ -51,7 +51,7 @@ func TestTokens_commands(t *testing.T) {
 }
 
 // TestTokens_lost_answer_to_a_lock: the lock command must not leave a lock behind, and
-// must not be sent again. The second command would find the first one's lock and wait for
+// must not be sent again. A second command would find the lock of the first and wait for
 // it.
 func TestTokens_lost_answer_to_a_lock(t *testing.T) {
 	unlocked := make(chan []string, 1)
@@ -74,8 +74,8 @@ func TestTokens_lost_answer_to_a_lock(t *testing.T) {
 	assert.Equal(t, []string{"set", "eval"}, f.commands())
 }
 
-// TestTokens_late_lock: a lock that was granted too late is released, and the call tries
-// again.
+// TestTokens_late_lock: the answer to the lock command arrives too late. LockToken
+// releases the lock and tries again.
 func TestTokens_late_lock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		locks := 0
@@ -174,8 +174,8 @@ func TestTokens_wrong_arguments(t *testing.T) {
 	assert.EqualError(t, err, "redisstore: tokens: save: the token is nil, or can't be written as JSON")
 }
 
-// TestTokens_User_equal: two stores of the same user are equal. Token sources rely on
-// that to share a refresh.
+// TestTokens_User_equal: two stores of the same user compare equal (==). Token sources
+// need this to share a refresh.
 func TestTokens_User_equal(t *testing.T) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:1"})
 	defer client.Close()

@@ -28,7 +28,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// An endpoint is a call that sends one request to one of the platform's endpoints.
+// An endpoint is one of the platform's endpoints, with a call that sends one request to it.
 type endpoint struct {
 	name  string
 	good  string // a valid answer
@@ -125,15 +125,16 @@ func checkToken(tok *oauth2.Token) error {
 	return nil
 }
 
-// A badAnswer is an answer that calls must refuse. It also describes the expected error.
+// A badAnswer is an answer, and a description of the error that each call must return for
+// it. Calls to the endpoints in accepted must return no error.
 type badAnswer struct {
 	name   string
 	answer func(c net.Conn, e endpoint, r *http.Request, body []byte)
 	setup  func(n *network)
 
-	status   int                           // status of the *oauth2.RetrieveError or *APIError; 0: only ErrUnavailable
-	accepted func(e endpoint) bool         // the endpoints whose calls accept it
-	where    func(e endpoint) bool         // the endpoints that can give it; nil: all
+	status   int                           // status of the *oauth2.RetrieveError or *APIError; 0: the error matches ErrUnavailable only
+	accepted func(e endpoint) bool         // the endpoints whose calls accept the answer; nil: none
+	where    func(e endpoint) bool         // the endpoints that can give the answer; nil: all
 	check    func(t *testing.T, err error) // more checks of the error
 	unsent   bool                          // the request is never sent
 	warm     bool                          // over a connection that has been used before
@@ -147,9 +148,9 @@ func everywhere(endpoint) bool     { return true }
 func isLenient(e endpoint) bool    { return e.must == "" }
 func issuesTokens(e endpoint) bool { return e.token }
 
-// fits reports whether the test gives this answer at e. Large answers take long. So
-// without SHANGCLOUD_LONG_TESTS only three endpoints give them, one for each kind of
-// call.
+// fits reports whether the tests let endpoint e give this answer. Large answers take long.
+// So without SHANGCLOUD_LONG_TESTS only three endpoints give large answers, one for each
+// kind of call.
 func (bad badAnswer) fits(e endpoint) bool {
 	if bad.large && !longTests && !slices.Contains([]string{"exchange", "user info", "device"}, e.name) {
 		return false
@@ -157,7 +158,7 @@ func (bad badAnswer) fits(e endpoint) bool {
 	return bad.where == nil || bad.where(e)
 }
 
-// say writes an answer.
+// say writes an HTTP answer to the client.
 func say(c net.Conn, status int, header, body string) {
 	fmt.Fprintf(c, "HTTP/1.1 %d x\r\n%sContent-Length: %d\r\n\r\n%s", status, header, len(body), body)
 }
@@ -174,7 +175,7 @@ func more(e endpoint, member string) string {
 	return strings.TrimSuffix(e.good, "}") + "," + member + "}"
 }
 
-// badAnswers lists the answers. Each endpoint gives every one.
+// badAnswers lists the answers of the tests. Each endpoint gives every answer that fits it.
 var badAnswers = sync.OnceValue(func() []badAnswer {
 	var all []badAnswer
 	add := func(bad ...badAnswer) { all = append(all, bad...) }
@@ -203,7 +204,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 		}
 	}
 
-	// Status 200 with a body that is not an answer of the endpoint.
+	// Status 200 with a wrong body.
 	for name, body := range map[string]string{
 		"null": "null", "a list": "[]", "a list of objects": `[{}]`, "a string": `"access_token uid value"`, "a number": "1", "true": "true",
 		"HTML": "<!DOCTYPE html><title>access_token</title>", "a form": "access_token=at&token_type=Bearer&uid=10001&value=dark",
@@ -264,7 +265,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 		add(bad)
 	}
 
-	// Tokens.
+	// Token answers with a bad type, a bad token or an unusual lifetime.
 	for _, kind := range []string{`"mac"`, `"Basic"`, `"DPoP"`, `"Bearer "`, `"Bearer\r\nX-Evil: 1"`, `"\r\n"`, `"Bearer\u0000"`, `1`, `["Bearer"]`} {
 		add(badAnswer{name: "token_type " + kind, where: issuesTokens, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			say(c, 200, asJSON, `{"access_token":"at","token_type":`+kind+`}`)
@@ -317,7 +318,7 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 		}},
 	)
 
-	// Endless answers.
+	// Endless and slow answers.
 	add(
 		badAnswer{name: "endless", large: true, answer: func(c net.Conn, _ endpoint, _ *http.Request, _ []byte) {
 			fmt.Fprintf(c, "HTTP/1.1 200 x\r\n%s\r\n{", asJSON)
@@ -419,8 +420,8 @@ var badAnswers = sync.OnceValue(func() []badAnswer {
 	return all
 })
 
-// resetting is a connection that fails as if the other side had reset it, once a request
-// has been sent.
+// resetting is a connection on which every read error looks as if the other side had reset
+// the connection.
 type resetting struct {
 	net.Conn
 	n *network
@@ -487,8 +488,9 @@ func (bad badAnswer) prepare(t *testing.T, e endpoint) (*network, *shangcloud.Pr
 	return n, conf.provider(t)
 }
 
-// ask calls e and returns its error, and the network that recorded the requests. If
-// bad.warm is set, a first call must succeed before that.
+// ask calls e and returns the error of the call. It also returns the network, which has
+// recorded the requests. If bad.warm is set, ask makes another call first, and that call
+// must succeed.
 func (bad badAnswer) ask(t *testing.T, e endpoint) (*network, error) {
 	t.Helper()
 	n, p := bad.prepare(t, e)
@@ -528,7 +530,7 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
-// A plainCall sends a request to the endpoint whose name is of.
+// A plainCall calls the endpoint that the field "of" names.
 type plainCall struct {
 	name, of string
 	call     func(ctx context.Context, p *shangcloud.Provider, n *network) error
@@ -579,7 +581,8 @@ func askPlain(ctx context.Context, p *shangcloud.Provider, transport http.RoundT
 	return err
 }
 
-// Plain calls return errors of x/oauth2 and net/http. They end in time and print no secret.
+// Each plain call ends in time and sends at most one request. Its error prints no secret,
+// unless it is an error of x/oauth2 that quotes the answer.
 func TestAnswersToPlainCalls(t *testing.T) {
 	for _, c := range plainCalls {
 		e := c.endpoint()
@@ -598,7 +601,7 @@ func TestAnswersToPlainCalls(t *testing.T) {
 					assert.Len(t, dialled, 1)
 					if re := (*oauth2.RetrieveError)(nil); !errors.As(err, &re) || c.of == "user info" {
 						assertKeepsQuiet(t, err, nil)
-					} // x/oauth2's own error, whose text is the answer
+					} // the text of x/oauth2's own error quotes the answer
 				})
 			})
 		}
@@ -663,7 +666,7 @@ func TestAPITransportIgnoresContext(t *testing.T) {
 	})
 }
 
-// noOAuth reports whether the refusal cannot come from an OAuth server.
+// noOAuth reports whether this error answer cannot come from an OAuth server.
 func (bad badAnswer) noOAuth() bool {
 	return strings.HasSuffix(bad.name, "in HTML") && bad.status != 400 && bad.status != 401
 }

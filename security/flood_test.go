@@ -19,9 +19,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestFloodOfCallbacks sends callbacks with states of logins that were never started,
-// from browsers with and without cookies. They cause no requests to the store or the
-// platform, and set no cookie.
+// TestFloodOfCallbacks sends callbacks with invented states, from browsers with and without
+// cookies. The callbacks cause no requests to the store or the platform, and set no cookie.
 func TestFloodOfCallbacks(t *testing.T) {
 	store := &countingStore{Store: state.NewMemory(0)}
 	s := newSite(t, func(c *setup) { c.States = store })
@@ -47,8 +46,8 @@ func TestFloodOfCallbacks(t *testing.T) {
 	assert.NoError(t, err, "the owner of a login has not noticed")
 }
 
-// TestFloodOfStarts starts logins that nobody finishes. Memory is bounded. Other logins
-// succeed as long as fewer logins start in the meantime than the store has room for.
+// TestFloodOfStarts starts logins that nobody finishes. Memory is bounded. An honest user's
+// login still succeeds, if fewer logins start in the meantime than the store can hold.
 func TestFloodOfStarts(t *testing.T) {
 	const capacity = 1000
 	s := newSite(t, func(c *setup) { c.States = state.NewMemory(capacity) })
@@ -81,7 +80,7 @@ func TestFloodOfStarts(t *testing.T) {
 	_, err := b.finish(s, authorize(t, authURL))
 	assert.ErrorIs(t, err, oauth2login.ErrStateNotFound, "beyond that, the oldest go")
 
-	// The attacker chooses the return path that is stored.
+	// The attacker chooses long return paths. The store keeps them.
 	for _, path := range []string{"/" + strings.Repeat("&", 2047), "/?" + strings.Repeat(`"`, 2046), "/?" + strings.Repeat("\u2028", 682)} {
 		for range 2 * capacity {
 			require.NoError(t, s.StartLogin(httptest.NewRecorder(), httptest.NewRequest("GET", "https://app.example/login", nil), oauth2login.WithReturnTo(path)))
@@ -90,8 +89,8 @@ func TestFloodOfStarts(t *testing.T) {
 	}
 }
 
-// TestFloodOfRefreshes: many callers, and many sources of one user, find a token expired
-// at the same time.
+// TestFloodOfRefreshes: one user has many token sources, and each source has many callers.
+// All of them find the token expired at the same time. Only one refresh is sent.
 func TestFloodOfRefreshes(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		s.platform.Configure(func(c *shangcloudtest.Settings) { c.TokenLifetime = time.Hour })

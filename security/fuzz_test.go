@@ -57,7 +57,8 @@ func bothKinds(f *testing.F) []*shangcloud.Provider {
 	return []*shangcloud.Provider{fuzzedProvider(f), fuzzedProvider(f, sealedWith("1"))}
 }
 
-// started starts a login in a browser without cookies, and returns its cookie and state.
+// started starts a login in a browser without cookies. It returns the cookie and the state
+// of the login.
 func started(t testing.TB, p *shangcloud.Provider, opts ...oauth2login.LoginOption) (*http.Cookie, string) {
 	w := httptest.NewRecorder()
 	require.NoError(t, p.StartLogin(w, requestWith("", ""), opts...))
@@ -77,8 +78,8 @@ func finishWith(p *shangcloud.Provider, cookie *http.Cookie, state string) (*oau
 	return p.FinishLogin(httptest.NewRecorder(), requestWith("code=c&state="+state, cookie.Name+"="+cookie.Value))
 }
 
-// ownWords matches the error texts of this library. They contain no text from outside
-// except error codes of standards and known providers.
+// ownWords matches the error texts of this library. The only words from outside are the
+// error codes of standards and known providers.
 var ownWords = regexp.MustCompile(strings.ReplaceAll(`^(?:shangcloud|oauth2login: [a-z0-9.:-]+): (?:`+strings.Join([]string{
 	`callback: [A-Za-z_ ,;:=-]{1,120}`,
 	`callback: too late: the login has expired \(after [0-9hms]+\), [a-z ]+`,
@@ -115,7 +116,7 @@ func assertRefusal(t *testing.T, err error) {
 	}
 }
 
-// members decodes a JSON object in the simplest way. Each of names may occur at most
+// members decodes a JSON object in the simplest way. Each name in names may occur at most
 // once, and only in this spelling. Numbers keep their literal form.
 func members(body string, names ...string) (map[string]any, error) {
 	dec := json.NewDecoder(strings.NewReader(body))
@@ -154,8 +155,8 @@ func formMembers(body string) (map[string]any, error) {
 	return found, err
 }
 
-// FuzzCallback sends callbacks with arbitrary queries. STATE is replaced by the login's
-// state.
+// FuzzCallback sends callbacks with arbitrary queries. In a query, STATE stands for the
+// login's state.
 func FuzzCallback(f *testing.F) {
 	for _, seed := range []string{
 		"", "state=STATE&code=c", "code=c&state=STATE&code=d", "state=STATE&state=STATE&code=c", "state=STATE", "code=c",
@@ -214,9 +215,9 @@ func fuzzCallback(t *testing.T, p *shangcloud.Provider, method, query string) {
 	}
 }
 
-// FuzzLoginCookie sends arbitrary Cookie headers at the start and at the end of a login.
-// NAME and VALUE are replaced by the login's cookie, HEAD and SECRET by parts of its
-// value, and STATE by the login's state.
+// FuzzLoginCookie sends arbitrary Cookie headers at the start and at the end of a login. In
+// a header, NAME and VALUE stand for the name and the value of the login's cookie. HEAD and
+// SECRET stand for parts of that value. STATE stands for the login's state.
 func FuzzLoginCookie(f *testing.F) {
 	for _, seed := range []string{
 		"", "NAME=VALUE", "NAME=VALUE; NAME=VALUE", "NAME=x; NAME=VALUE", "a=b; NAME=VALUE", `NAME="VALUE"`, "NAME=VALUE.x", "name=VALUE", "NAME=SECRET",
@@ -255,8 +256,8 @@ func FuzzLoginCookie(f *testing.F) {
 // ownName matches the names of login cookies.
 var ownName = regexp.MustCompile(`^__Host-oauth2login-(?:1?[0-9])$`)
 
-// assertStartsBeside starts and finishes a login in a browser that has other cookies
-// already. They do not belong to a login, and stand in front of the login's cookie.
+// assertStartsBeside starts and finishes a login in a browser that already has the cookies
+// in header. At the end, the login's own cookie stands behind these cookies.
 func assertStartsBeside(t *testing.T, p *shangcloud.Provider, header string) {
 	w := httptest.NewRecorder()
 	require.NoError(t, p.StartLogin(w, requestWith("", header)))
@@ -286,8 +287,8 @@ var (
 	scheme     = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9+.-]*:`)
 )
 
-// staysHere reports whether a browser that was at an https address of a site stays on
-// this site when it is sent to location. (https://url.spec.whatwg.org/#url-parsing)
+// staysHere reports whether a redirect to location keeps a browser on the same site. The
+// site uses https. (https://url.spec.whatwg.org/#url-parsing)
 func staysHere(location string) bool {
 	location = dropped.Replace(strings.Trim(location, c0AndSpace))
 	end := len(location)
@@ -455,7 +456,7 @@ func FuzzVariable(f *testing.F) {
 	})
 }
 
-// FuzzRetryAfter refuses a call with an arbitrary Retry-After header.
+// FuzzRetryAfter answers a call with status 429 and an arbitrary Retry-After header.
 func FuzzRetryAfter(f *testing.F) {
 	for _, seed := range []string{
 		"", "0", "120", "-1", "+1", "1.5", "1e3", "0x10", "1_000", "2147483647", "2147483648", "99999999999999999999", " 1", "1 ", "soon",
@@ -481,8 +482,8 @@ func FuzzRetryAfter(f *testing.F) {
 	})
 }
 
-// FuzzDeviceAnswer answers a device authorization request with arbitrary data. Whatever
-// the user is shown must be safe to display.
+// FuzzDeviceAnswer answers a device authorization request with arbitrary data. Everything
+// that the user is shown must be safe to display.
 func FuzzDeviceAnswer(f *testing.F) {
 	addAnswers(f, `{"device_code":"d","user_code":"ABCD-EFGH","verification_uri":"https://e.example/device","verification_uri_complete":"https://e.example/device?c=A","expires_in":600,"interval":5}`,
 		`{"device_code":"d","user_code":"A","verification_uri":"https://e.example","expires_in":0,"interval":-1}`, `{"device_code":"d","user_code":"A","verification_uri":"https://e.example"}`,

@@ -31,15 +31,15 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// longTests enables long runs of the generators, with 100,000 hostile callbacks and
-// 10,000 hostile answers. They take minutes.
+// longTests makes the generators run long, with 100,000 hostile callbacks and 10,000
+// hostile answers. The long runs take minutes.
 var longTests = os.Getenv("SHANGCLOUD_LONG_TESTS") != ""
 
 // generatorSeed is the seed of the generators. Any other number works as well.
 const generatorSeed = 20260729
 
-// A run is a series of rounds in a bubble. The log must not contain secrets. Afterwards,
-// memory and the number of goroutines must be as before.
+// A run is a series of rounds in a synctest bubble. It records the log, which must not
+// contain secrets. After the rounds, memory and the number of goroutines must be as before.
 type run struct {
 	*rand.Rand
 	mu      sync.Mutex
@@ -62,10 +62,11 @@ func (r *run) takeLog() string {
 	return r.logged.String()
 }
 
-// oneOf returns one of list.
+// oneOf returns a random element of list.
 func oneOf[T any](r *run, list []T) T { return list[r.IntN(len(list))] }
 
-// inRun calls begin in a bubble. Then it calls the function that begin returned, n times.
+// inRun calls begin in a synctest bubble. Then it calls round n times. round is the
+// function that begin returned.
 func inRun(t *testing.T, n int, begin func(t *testing.T, r *run) (round func(i int))) {
 	r := &run{Rand: rand.New(rand.NewPCG(generatorSeed, 0)), tally: make(map[string]int)}
 	t.Logf("seed %d, %d rounds", generatorSeed, n)
@@ -151,7 +152,7 @@ func (a *attempt) make() (*oauth2login.Login, error) {
 	r.URL.RawQuery = a.query.Encode() + a.raw
 	r.Header = a.header
 	for _, c := range a.cookies {
-		r.Header["Cookie"] = append(r.Header["Cookie"], c.Name+"="+c.Value) // unquoted and unchecked
+		r.Header["Cookie"] = append(r.Header["Cookie"], c.Name+"="+c.Value) // AddCookie would change or drop some values
 	}
 	return a.site.FinishLogin(httptest.NewRecorder(), r)
 }
@@ -167,7 +168,8 @@ type callbackRun struct {
 	verifier string     // the last verifier that was sent
 }
 
-// altered returns s cut off, extended, or with one character changed.
+// altered returns a changed copy of s. The copy is cut off, longer by a character, or has
+// one other character.
 func (r *callbackRun) altered(s string) string {
 	const letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 	b, i := []byte(s), r.IntN(len(s))
@@ -183,8 +185,9 @@ func (r *callbackRun) altered(s string) string {
 	return string(b)
 }
 
-// attacks change a callback so that it must be refused, whatever else is changed. An
-// attack with burns set brings the right cookie, so it may use up the state.
+// attacks lists changes to a callback. After each of them the library must refuse the
+// callback, whatever else is changed. If burns is set, the callback still has the right
+// cookie, so it may use up the state.
 var attacks = []struct {
 	name  string
 	burns bool
@@ -283,11 +286,11 @@ var attacks = []struct {
 	}},
 }
 
-// harmless changes do not affect the result.
+// harmless lists changes that do not affect the result of a callback.
 var harmless = []func(r *callbackRun, a *attempt){
 	func(r *callbackRun, a *attempt) { a.query.Set(fmt.Sprint("x", r.IntN(9)), "\x00\xff") },
 	func(r *callbackRun, a *attempt) { a.query.Set("iss", "https://shangcloud.test") },
-	func(r *callbackRun, a *attempt) { // what the start remembers about a login proves nothing
+	func(r *callbackRun, a *attempt) { // more login cookies: the first has a wrong secret, the second a wrong provider
 		_, secret, sealed := partsOf(a.of.cookie.Value)
 		head, _, _ := partsOf(a.others[0].cookie.Value)
 		a.cookies = append(a.cookies, &http.Cookie{Name: fmt.Sprint(loginCookie, r.IntN(20)), Value: head + "." + r.altered(secret) + "." + sealed})
@@ -316,7 +319,7 @@ func (r *callbackRun) drop(g *genuine) {
 	r.pending = slices.DeleteFunc(r.pending, func(p *genuine) bool { return p == g })
 }
 
-// fill starts logins until enough are pending.
+// fill starts logins until 32 logins are pending.
 func (r *callbackRun) fill(t *testing.T) {
 	for len(r.pending) < 32 {
 		s := oneOf(r.run, r.sites)
@@ -331,7 +334,7 @@ func (r *callbackRun) fill(t *testing.T) {
 	}
 }
 
-// RoundTrip sends a request to the platform.
+// RoundTrip sends a token request to the platform, and records its code and verifier.
 func (r *callbackRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
@@ -344,8 +347,8 @@ func (r *callbackRun) RoundTrip(req *http.Request) (*http.Response, error) {
 	return r.platform.Transport().RoundTrip(out)
 }
 
-// renew replaces the platform. The platform remembers codes for an hour, and the test
-// measures only the memory of the library.
+// renew replaces the platform with a new one. A platform remembers codes for an hour, but
+// the test must measure only the memory of the library.
 func (r *callbackRun) renew() {
 	r.platform = shangcloudtest.New()
 	for i := range 4 {
@@ -375,8 +378,9 @@ func newCallbackRun(t *testing.T, r *run) *callbackRun {
 	return c
 }
 
-// Generated callbacks are sent to four providers, for pending, finished and expired
-// logins. None of them succeeds. The owners of the other logins can still log in.
+// The test sends generated callbacks to four providers. The callbacks belong to pending,
+// finished and expired logins. The library refuses all of them. The owner of a login can
+// still finish it, unless a callback has used up the state.
 func TestGeneratedCallbacks(t *testing.T) {
 	rounds := 3000
 	if longTests {
@@ -400,7 +404,7 @@ func TestGeneratedCallbacks(t *testing.T) {
 	})
 }
 
-// target chooses the login of a callback. owned means that it is still pending.
+// target chooses the login of a callback. owned means that the login is still pending.
 func (r *callbackRun) target() (g *genuine, owned bool) {
 	g = oneOf(r.run, r.pending)
 	if len(r.over) == 0 || r.IntN(4) > 0 {
@@ -414,7 +418,8 @@ func (r *callbackRun) target() (g *genuine, owned bool) {
 	return g, true
 }
 
-// forge builds a callback that must be refused. burns means that it may use up the state.
+// forge builds a callback that must be refused. burns means that the callback may use up
+// the state.
 func (r *callbackRun) forge(g *genuine, owned bool) (a *attempt, names []string, burns bool) {
 	a = newAttempt(g)
 	a.others = r.others(g)
@@ -423,7 +428,7 @@ func (r *callbackRun) forge(g *genuine, owned bool) (a *attempt, names []string,
 	}
 	least := 1
 	if !owned {
-		least = 0 // unchanged, it is a replay
+		least = 0 // an unchanged callback is a replay, which must be refused too
 	}
 	for range least + r.IntN(3) {
 		attack := oneOf(r.run, attacks)
@@ -470,8 +475,9 @@ func isTyped(err error) bool {
 			func(e error) bool { return errors.Is(err, e) })
 }
 
-// finishOldest lets the owner of the oldest login finish it before the platform's code
-// expires, or lets it expire.
+// finishOldest removes the oldest pending login. In three of four cases the login's owner
+// finishes it first, before the platform's code expires. In the fourth case the login
+// expires.
 func (r *callbackRun) finishOldest(t *testing.T) {
 	oldest := r.pending[0]
 	r.drop(oldest)
@@ -488,7 +494,7 @@ func (r *callbackRun) finishOldest(t *testing.T) {
 	r.control++
 }
 
-// scramble changes bytes of a good answer.
+// scramble returns answer with random changes. It may insert the text repeat.
 func (r *run) scramble(answer []byte, repeat string) []byte {
 	for range 1 + r.IntN(4) {
 		i := r.IntN(len(answer) + 1)
@@ -498,14 +504,15 @@ func (r *run) scramble(answer []byte, repeat string) []byte {
 			string(rune(r.IntN(256))), strings.Repeat("A", r.IntN(3000)), repeat,
 		})
 		if r.IntN(2) == 0 {
-			j = i // inserted
+			j = i // insert the piece, replace nothing
 		}
 		answer = slices.Concat(answer[:i], []byte(piece), answer[j:])
 	}
 	return answer
 }
 
-// invented returns an object with expected and unknown members.
+// invented returns an object with random members. Some names are those of a good answer,
+// others are unknown.
 func (r *run) invented(repeat string) string {
 	var members []string
 	for range r.IntN(8) {
@@ -516,7 +523,7 @@ func (r *run) invented(repeat string) string {
 	return "{" + strings.Join(members, ",") + "}"
 }
 
-// pieces splits each write into several.
+// pieces splits each write into several writes.
 type pieces struct {
 	net.Conn
 	r *run
@@ -534,7 +541,8 @@ func (p pieces) Write(b []byte) (n int, err error) {
 	return n, err
 }
 
-// answerRun holds the answer of a round, and the request for it.
+// answerRun holds the answers to choose from, the network, and the answer of the present
+// round.
 type answerRun struct {
 	*run
 	told   []badAnswer
@@ -542,8 +550,8 @@ type answerRun struct {
 	answer func(c net.Conn, r *http.Request, body []byte)
 }
 
-// choose returns the answer to e in round i. expect is nil if the outcome depends on
-// chance.
+// choose sets the answer that e gives in round i. It returns the kind of answer, and in
+// expect how the call must end. expect is nil if the end depends on chance.
 func (r *answerRun) choose(i int, e endpoint) (kind string, expect *badAnswer) {
 	bad := oneOf(r.run, r.told)
 	for !bad.fits(e) {
@@ -581,7 +589,8 @@ func (r *answerRun) sayInvented(c net.Conn, req *http.Request, body []byte) {
 	say(c, oneOf(r.run, []int{200, 200, 201, 400, 401, 500}), oneOf(r.run, []string{"", asJSON, "Content-Type: text/plain\r\n"}), text)
 }
 
-// judge checks the error of a round, the requests and the log.
+// judge checks the error of a round, the requests and the log. If expect is not nil, the
+// error must be the one that expect describes.
 func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error) {
 	if expect != nil {
 		expect.judge(t, e, err)
@@ -589,7 +598,7 @@ func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error
 		status, _ := refusal(err)
 		assert.True(t, status != 0 || errors.Is(err, oauth2login.ErrUnavailable), "%v", err)
 	}
-	r.n.close() // until the next round
+	r.n.close() // the next round opens new connections
 	dialled, requests := r.n.sent()
 	assert.Equal(t, []string{"127.0.0.1:8000"}, dialled)
 	assert.Len(t, requests, 1)
@@ -602,8 +611,9 @@ func (r *answerRun) judge(t *testing.T, e endpoint, expect *badAnswer, err error
 	}
 }
 
-// The platform sends the answers of TestAnswers in pieces, scrambled answers and invented
-// ones. Each call returns a valid token or user, or an error of a known type.
+// The platform sends the answers of TestAnswers, scrambled answers, and invented answers.
+// It sends every answer in pieces. Each call must return a valid token or user, or an error
+// of a known type.
 func TestGeneratedAnswers(t *testing.T) {
 	rounds := 400
 	if longTests {

@@ -15,15 +15,16 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// resetsOfHTTP2 are frames (RFC 9113, section 4.1) that claim that a request was not
-// processed. In truth the server has read all of it.
+// resetsOfHTTP2 are HTTP/2 frames (RFC 9113, section 4.1). Each frame claims that the
+// server has not processed the request. In truth the server has read the whole request.
 var resetsOfHTTP2 = map[string]func(stream byte) []byte{
 	"refused stream": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 7} },
 	"protocol error": func(stream byte) []byte { return []byte{0, 0, 4, 3, 0, 0, 0, 0, stream, 0, 0, 0, 1} },
 	"go away":        func(byte) []byte { return []byte{0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0} },
 }
 
-// resetInHTTP2 is a minimal HTTP/2 server. It answers every request with such a frame.
+// resetInHTTP2 is a minimal HTTP/2 server. It answers every request with the frame that
+// reset returns.
 func resetInHTTP2(c net.Conn, reset func(stream byte) []byte, requests *atomic.Int32) {
 	const data, settings, endStream, ack = 0, 4, 1, 1
 	defer c.Close()
@@ -58,8 +59,8 @@ func resetInHTTP2(c net.Conn, reset func(stream byte) []byte, requests *atomic.I
 	}
 }
 
-// net/http resends a request when an HTTP/2 server says that it did not process it. A
-// code must be sent only once all the same.
+// net/http resends a request if an HTTP/2 server claims that it has not processed the
+// request. Even then, a code must be sent only once.
 func TestAnswersInHTTP2(t *testing.T) {
 	for name, reset := range resetsOfHTTP2 {
 		for _, e := range endpoints {

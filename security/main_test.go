@@ -46,7 +46,8 @@ func (s *setup) provider(t testing.TB) *shangcloud.Provider {
 	return p
 }
 
-// sealedWith makes logins travel sealed in their cookies.
+// sealedWith returns a change to a setup. With this change, the cookie of a login contains
+// the login itself, encrypted.
 func sealedWith(keys ...string) func(*setup) {
 	return func(c *setup) {
 		for _, key := range keys {
@@ -101,8 +102,8 @@ func newSiteAt(t *testing.T, platform *shangcloudtest.Server, changes ...func(*s
 	return &site{s.provider(t), platform, s.RedirectURL}
 }
 
-// inBubble runs f in a synctest bubble, whose fake clock the site and its platform use.
-// The platform needs no network.
+// inBubble runs f in a synctest bubble. The site and its platform use the fake clock of the
+// bubble. They need no network.
 func inBubble(t *testing.T, f func(t *testing.T, s *site), changes ...func(*setup)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -123,11 +124,12 @@ func issue(platform *shangcloudtest.Server) *oauth2.Token {
 	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, TokenType: "bearer", Expiry: time.Now().Add(time.Hour)}
 }
 
-// loginCookie is the prefix of login cookies' names.
+// loginCookie is the prefix of the names of login cookies.
 const loginCookie = "__Host-oauth2login-"
 
-// partsOf splits the value of a login's cookie. head is the provider and the start time.
-// sealed is the encrypted login, or "" for a stored one.
+// partsOf splits the value of a login cookie. head is the provider and the start time.
+// secret is a random text that only this browser has. sealed is the encrypted login, or ""
+// if a store has the login.
 func partsOf(value string) (head, secret, sealed string) {
 	parts := strings.SplitN(value, ".", 4)
 	if len(parts) == 4 {
@@ -136,7 +138,7 @@ func partsOf(value string) (head, secret, sealed string) {
 	return parts[0] + "." + parts[1], parts[2], sealed
 }
 
-// browser is a cookie jar that visits sites.
+// browser plays a browser with a cookie jar.
 type browser struct{ jar http.CookieJar }
 
 func newBrowser(t *testing.T) *browser {
@@ -146,7 +148,7 @@ func newBrowser(t *testing.T) *browser {
 	return &browser{jar: jar}
 }
 
-// request makes a request with the cookies that b has for its address.
+// request returns a request with the cookies that b has for address.
 func (b *browser) request(method, address string) *http.Request {
 	r := httptest.NewRequest(method, address, nil)
 	for _, c := range b.jar.Cookies(r.URL) {
@@ -155,7 +157,7 @@ func (b *browser) request(method, address string) *http.Request {
 	return r
 }
 
-// start begins a login and returns the address that the browser is sent to.
+// start starts a login and returns the address to which the library sends the browser.
 func (b *browser) start(t *testing.T, s *site, opts ...oauth2login.LoginOption) string {
 	t.Helper()
 	r := b.request("GET", "https://app.example/login")
@@ -174,8 +176,8 @@ func (b *browser) finish(s *site, callbackURL string) (*oauth2login.Login, error
 	return login, err
 }
 
-// authorize follows the address to the platform, and returns the address that the
-// platform sends the browser back to.
+// authorize opens authURL and returns the callback URL to which the platform sends the
+// browser.
 func authorize(t *testing.T, authURL string) (callbackURL string) {
 	t.Helper()
 	res, err := http.DefaultTransport.RoundTrip(httptest.NewRequest("GET", authURL, nil))
@@ -193,17 +195,18 @@ func mustParse(s string) *url.URL {
 	return u
 }
 
-// roundTripper is an http.RoundTripper from a function.
+// roundTripper is a function that implements http.RoundTripper.
 type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// A network has a single server that answers for every address. It records where requests
-// went. It is in memory, so it works in a bubble with a fake clock.
+// A network has a single server, which answers the requests to every address. It records
+// connections and requests. It is in memory, so it works in a synctest bubble with a fake
+// clock.
 type network struct {
 	*http.Transport
 	answer func(c net.Conn, r *http.Request, body []byte) // answers a request
-	tls    *tls.Config                                    // the server's; nil: plain http
+	tls    *tls.Config                                    // the server's configuration; nil: plain http
 	wrap   func(net.Conn) net.Conn                        // wraps the client's end of a connection
 
 	mu       sync.Mutex
@@ -249,7 +252,8 @@ func (n *network) close() {
 	n.serving.Wait()
 }
 
-// secure makes the server use TLS.
+// secure makes the server use TLS. If trusted is false, the client does not trust the
+// server's certificate.
 func (n *network) secure(trusted bool) {
 	cert, roots := certificate()
 	if !trusted {
@@ -276,7 +280,8 @@ func (n *network) dial(_ context.Context, _, address string) (net.Conn, error) {
 	return &openConn{Conn: client, n: n}, nil
 }
 
-// openConn is a connection that is counted as open until it is closed.
+// openConn is the client's end of a connection. The network counts it as open until the
+// client closes it.
 type openConn struct {
 	net.Conn
 	n      *network
@@ -288,7 +293,7 @@ func (c *openConn) Close() error {
 	return c.Conn.Close()
 }
 
-// serve answers requests until the client or the answer closes the connection.
+// serve answers requests until the client or the function answer closes the connection.
 func (n *network) serve(c net.Conn) {
 	defer c.Close()
 	in := bufio.NewReader(c)
@@ -318,7 +323,8 @@ func (n *network) sent() (dialled []string, requests []sentRequest) {
 	return n.dialled, n.requests
 }
 
-// meter returns an error after 64 MiB, so that a test with an endless answer ends.
+// meter is a connection that fails after it has sent 64 MiB, so that a test with an endless
+// answer ends.
 type meter struct {
 	net.Conn
 	n      int
@@ -337,8 +343,8 @@ func (m *meter) Close() error {
 	return m.Conn.Close()
 }
 
-// trickle writes text at one byte per second. Then it writes spaces until the client has
-// gone or an hour is over.
+// trickle writes text at one byte per second. Then it writes spaces until the client closes
+// the connection, at most for an hour.
 func trickle(w io.Writer, text string) {
 	for i := range 3600 {
 		b := byte(' ')
@@ -352,7 +358,7 @@ func trickle(w io.Writer, text string) {
 	}
 }
 
-// flood writes b again and again until the client has gone.
+// flood writes b again and again until the client closes the connection.
 func flood(w io.Writer, b string) {
 	block := bytes.Repeat([]byte(b), 64<<10/len(b))
 	for {
@@ -362,7 +368,7 @@ func flood(w io.Writer, b string) {
 	}
 }
 
-// forget clears the records of what was sent.
+// forget clears the recorded connections and requests.
 func (n *network) forget() {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -37,13 +37,14 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// wrapping is a variable because go vet rejects a constant format with %w for a value
-// that is not an error. For such a value, fmt calls no method and prints the fields.
+// wrapping is a format with %w. It is a variable, because go vet rejects such a constant
+// for a value that is not an error. For such a value, package fmt calls no method and
+// prints the fields.
 var wrapping = "wrapped: %w"
 
-// plainData lists the types that hold secrets in fields of their own, so %w prints them.
-// SECURITY.md says so. For the error types this concerns the struct; with a pointer, %w
-// prints no secret.
+// plainData lists the types whose own fields contain secrets, so %w prints the secrets.
+// SECURITY.md says so. For the error types this is true only of the struct: for a pointer
+// to the struct, %w prints no secret.
 var plainData = map[string]bool{
 	"oauth2login.Login": true, "oauth2login.Options": true,
 	"oauth2login.CallbackError": true, "oauth2login.LoginError": true, "shangcloud.APIError": true,
@@ -112,7 +113,8 @@ func packages(t *testing.T) (dirs []string) {
 	return dirs
 }
 
-// elsewhere lists types in other modules, and the tests there that check them.
+// elsewhere lists types of other modules. For each type it names the test in that module
+// that checks the type.
 var elsewhere = map[string]struct{ dir, test string }{
 	"redisstore.States":       {"redisstore", "TestStores_print_no_secret"},
 	"redisstore.Tokens":       {"redisstore", "TestStores_print_no_secret"},
@@ -122,8 +124,8 @@ var elsewhere = map[string]struct{ dir, test string }{
 	"gothshangcloud.Session":  {"integrations/goth", "TestNothingSecretIsPrinted"},
 }
 
-// valuesWithSecrets has a value with secrets for every exported type. None of them prints
-// a secret. A type that is missing there fails the test.
+// No value of valuesWithSecrets prints a secret. An exported type without a value in
+// valuesWithSecrets fails the test.
 func TestNoTypePrintsSecrets(t *testing.T) {
 	values := valuesWithSecrets(t)
 	docs := allExportedTypes(t)
@@ -144,8 +146,8 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	for name, list := range values {
 		t.Run(name, func(t *testing.T) { assertNoneOfThemPrints(t, name, list) })
 	}
-	// Package fmt calls no method of a value in an unexported field. The documentation of
-	// each type that this concerns says so, and no other documentation does.
+	// Package fmt calls no method of a value in an unexported field. If a type then prints
+	// secrets, its documentation must say so. The documentation of other types must not.
 	t.Run("caveats", func(t *testing.T) {
 		for name, list := range values {
 			assert.Equal(t, printsFromWithin(list), strings.Contains(strings.Join(strings.Fields(docs[name]), " "), "unexported field"), name)
@@ -153,8 +155,8 @@ func TestNoTypePrintsSecrets(t *testing.T) {
 	})
 }
 
-// printsFromWithin reports whether one of the values prints a secret when it is in an
-// unexported field of a struct, with any verb.
+// printsFromWithin puts each value into an unexported field of a struct. It reports whether
+// package fmt then prints a secret, with any verb.
 func printsFromWithin(list []any) bool {
 	for _, v := range list {
 		hidden := struct{ v any }{v}
@@ -177,7 +179,8 @@ func assertNoneOfThemPrints(t *testing.T, name string, list []any) {
 	}
 }
 
-// valuesWithSecrets returns values of every exported type, by the name of the type.
+// valuesWithSecrets returns values that contain secrets, for every exported type. The key
+// is the name of the type.
 func valuesWithSecrets(t *testing.T) map[string][]any {
 	t.Helper()
 	tok := &oauth2.Token{AccessToken: "access-" + hush, RefreshToken: "refresh-" + hush, Expiry: time.Now().Add(time.Hour)}
@@ -199,7 +202,7 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 	memory := new(tokenstore.Memory)
 	require.NoError(t, memory.SaveToken(t.Context(), tok))
 	file, err := tokenstore.NewFile(t.TempDir() + "/token")
-	if !errors.Is(err, errors.ErrUnsupported) { // where it is, file is nil
+	if !errors.Is(err, errors.ErrUnsupported) { // if NewFile is not supported, file is nil
 		require.NoError(t, err)
 		require.NoError(t, file.SaveToken(t.Context(), tok))
 	}
@@ -226,7 +229,8 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 		"shangcloud.Provider":  {provider, sealed},
 		"shangcloud.UserInfo":  {shangcloud.UserInfo{ID: 1}, &shangcloud.UserInfo{ID: 1}},
 
-		// The fields contain the callback's error parameters, but never its code or state.
+		// A CallbackError contains the error parameters of the callback, but never the code
+		// or the state.
 		"oauth2login.CallbackError":  {callback, &callback},
 		"oauth2login.Event":          {oauth2login.Event{Kind: "login", ClientID: "id", Err: &failed}},
 		"oauth2login.Login":          {oauth2login.Login{Token: tok, Value: hush, Nonce: hush}, &oauth2login.Login{Token: tok, Value: hush, Nonce: hush}},
@@ -271,29 +275,31 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 	}
 }
 
-// talkativeConnector knows a password, like the connectors of database drivers.
+// talkativeConnector contains a password, like the connectors of database drivers.
 type talkativeConnector struct {
 	driver.Connector
 	dsn string
 }
 
-// The templates print a value as text, and in three places of a page with different
-// escaping.
+// The templates print a value. textTemplate prints it as text. htmlTemplate prints it in
+// three places of a page, each with different escaping.
 var (
 	textTemplate = texttemplate.Must(texttemplate.New("").Parse(`{{.}} {{printf "%v %#v" . .}}`))
 	htmlTemplate = template.Must(template.New("").Parse(`<p title="{{.}}">{{.}}</p><script>let v = {{.}}</script>`))
 )
 
-// printed returns all ways to print v, a pointer to it, and structs that contain it.
+// printed prints v, a pointer to v, and structs that contain v, in all usual ways. It
+// returns the whole text.
 func printed(v any) string {
 	pointer := reflect.New(reflect.TypeOf(v))
 	pointer.Elem().Set(reflect.ValueOf(v))
 	forms := []any{v, pointer.Interface(), []any{v}, map[string]any{"v": v}, struct{ V any }{v}}
 	var out bytes.Buffer
 	if reflect.TypeOf(v).Kind() == reflect.Pointer {
-		// Package fmt calls no method of an unexported field. If the field is a pointer,
-		// verbs that do not fit it, such as %s, print the value behind it. This type
-		// cannot prevent that, and neither can it for a value.
+		// Package fmt calls no method of a value in an unexported field. If that value is a
+		// pointer, %v, %+v and %#v print only its address. Other verbs, such as %s, print
+		// the struct behind the pointer, and no type can prevent this. So these verbs are
+		// not tested here.
 		hidden := struct{ v any }{v}
 		fmt.Fprintf(&out, "%v %+v %#v", hidden, hidden, hidden)
 	}
@@ -329,7 +335,8 @@ func assertQuotesNoSecret(t *testing.T, name, text string) {
 	}
 }
 
-// secretIn returns the part of a secret that a text contains, or "".
+// secretIn returns a form of hush that text contains, or "". It looks for hush as text, in
+// hexadecimal, as a list of bytes, and in base64.
 func secretIn(text string) string {
 	for _, secret := range []string{
 		hush, fmt.Sprintf("%x", hush), fmt.Sprintf("%X", hush), strings.Trim(fmt.Sprint([]byte(hush)), "[]"),
@@ -342,8 +349,8 @@ func secretIn(text string) string {
 	return ""
 }
 
-// TestNoErrorPrintsSecrets makes every call fail in many ways. Secrets are in every
-// place, and the other side repeats some of them.
+// TestNoErrorPrintsSecrets makes every call fail in many ways. All arguments contain
+// secrets, and the server repeats some of the secrets.
 func TestNoErrorPrintsSecrets(t *testing.T) {
 	var errs []error
 	collect := func(_ any, err error) {
@@ -386,12 +393,13 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 		collect(nil, api.SetVariable(t.Context(), hush, hush))
 		collect(nil, api.DeleteVariable(t.Context(), hush))
 		collect(nil, api.Call(t.Context(), "/api/call?code="+hush, hush, nil))
+		collect(nil, api.Call(t.Context(), "/api/call", nil, nil, shangcloud.WithBareToken(), shangcloud.WithHeader("X-Room", hush)))
 		server.Close() // now the server can't be reached
 		collect(s.TokenSource(tok).Token())
 		collect(api.Variable(t.Context(), hush))
 	}
 
-	// Callbacks, and arguments that are refused.
+	// The library refuses these callbacks and arguments.
 	s, b := newSite(t), newBrowser(t)
 	stateParam := queryOf(t, b.start(t, s)).Get("state")
 	for _, query := range []string{
@@ -415,7 +423,8 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 	}
 }
 
-// The provider repeats the login's state in its error.
+// The provider repeats the login's state in the error of its callback. The library must not
+// print the state.
 func TestCallbackErrorPrintsNoState(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	state := queryOf(t, b.start(t, s, oauth2login.WithValue(hush))).Get("state")

@@ -33,10 +33,11 @@ func testsBelow(t *testing.T, dir string) map[string]bool {
 	return there
 }
 
-// placePattern matches `name`, `name` (file.go).
+// placePattern matches a place in SECURITY.md: names of declarations and their file, in the
+// form `name`, `name` (file.go).
 var placePattern = regexp.MustCompile("((?:`\\w+`(?:, | and )?)+) \\(([\\w/]+\\.go)\\)")
 
-// whereCell matches a list of such places and nothing else.
+// whereCell matches a table cell that contains a list of such places and nothing else.
 var whereCell = regexp.MustCompile("^(?:" + placePattern.String() + "(?:, |$))+$|^(?:`\\w+`(?:, )?)+ of each$")
 
 // SECURITY.md names tests, and the functions that enforce its conditions. All of them

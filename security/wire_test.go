@@ -51,7 +51,7 @@ func readRecording(t *testing.T) recording {
 	return rec
 }
 
-// recorder gives minimal answers of the platform, and keeps the requests.
+// recorder is a server that gives minimal answers, and keeps the requests.
 type recorder struct {
 	*httptest.Server
 	mu   sync.Mutex
@@ -92,8 +92,8 @@ func (r *recorder) take() []wireRequest {
 	return seen
 }
 
-// TestWire compares every recorded request of the platform's own client with the request
-// of the same call here.
+// TestWire makes each recorded call of the platform's own client with this library. The
+// library's request must be the same as the recorded request.
 func TestWire(t *testing.T) {
 	rec := readRecording(t)
 	server := newRecorder(t)
@@ -136,7 +136,7 @@ func TestWire(t *testing.T) {
 	tested := 0
 	for _, want := range rec.Requests {
 		if strings.HasPrefix(want.Name, "room ") {
-			continue // the rooms API is not part of this library yet
+			continue // package mmo has them
 		}
 		t.Run(want.Name, func(t *testing.T) {
 			if want.Name == "authorize url" {
@@ -194,8 +194,8 @@ func queryOf(t *testing.T, rawURL string) url.Values {
 	return v
 }
 
-// TestRawBasic sends credentials that x/oauth2 would escape, in an exchange and in a
-// refresh. It also shows that plain x/oauth2 escapes them.
+// TestRawBasic sends client credentials in an exchange and in a refresh. The provider must
+// not escape them, although x/oauth2 would.
 func TestRawBasic(t *testing.T) {
 	for _, c := range []struct{ name, id, secret string }{
 		{"plain", "demo", "secret-1._~"},

@@ -130,7 +130,7 @@ func TestAPILargeBody(t *testing.T) {
 	assert.Len(t, s.Variables(uid)["k"], 1<<20)
 	assert.Equal(t, strings.Repeat("\x01", 1<<20), call(t, s, "/api/varibles", access, `{"key":"k","action":"read","value":""}`).value(t, "value"))
 
-	// This request goes in process, because over a network the closed connection may
+	// This request uses the in-process transport. Over a network, the closed connection may
 	// hide the answer.
 	req, err := http.NewRequest("POST", s.URL+"/api/varibles", strings.NewReader(strings.Repeat(" ", 8<<20+1)))
 	require.NoError(t, err)

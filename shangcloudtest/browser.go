@@ -16,14 +16,15 @@ import (
 // browserKey is the context key of the requests that Approve and Deny send.
 type browserKey struct{}
 
-// Approve plays the user and the browser of a login. It opens the authorization URL
-// and allows the request as the user uid. It returns the URL to which the platform
-// redirects the browser, with the code in it. It needs no network and ignores
-// AutoApprove and AutoDeny. Only the path and the query of authURL are used.
+// Approve plays the user and the browser of a login. It opens the authorization URL and
+// allows the request as the user uid. Then the platform redirects the browser to the
+// application, and Approve returns the URL of this redirect, which contains the code.
+// Approve needs no network and ignores AutoApprove and AutoDeny. It uses only the path and
+// the query of authURL.
 //
-// If the platform refuses the request with a redirect, as for an unknown scope,
-// Approve returns that URL. If the platform shows an error page, Approve returns an
-// error.
+// The platform may refuse the request with a redirect, for example because of an unknown
+// scope. Then Approve returns the URL of that redirect. If the platform shows an error
+// page, Approve returns an error.
 func (s *Server) Approve(authURL string, uid int64) (callbackURL string, err error) {
 	return s.browse(authURL, url.Values{"decision": {"allow"}, "user": {strconv.FormatInt(uid, 10)}})
 }

@@ -8,7 +8,7 @@ import (
 	"net/url"
 )
 
-// clientForm returns the form in a body and the client that sent it.
+// clientForm parses the form in a body. It returns the form and the client that sent it.
 func (s *Server) clientForm(r *http.Request, body []byte) (url.Values, *client, *apiError) {
 	form, refusal := parseForm(r, body)
 	if refusal != nil {

@@ -24,9 +24,9 @@ type Client struct {
 	// public.
 	Secret string
 
-	// RedirectURIs are the allowed redirect URIs. They are compared as strings,
-	// except for the port of http://127.0.0.1 and http://[::1]: a native
-	// application uses any free port (RFC 8252, 7.3).
+	// RedirectURIs are the allowed redirect URIs. The server compares them as strings, but
+	// ignores the port of http://127.0.0.1 and http://[::1], because a native application
+	// uses any free port (RFC 8252, 7.3).
 	RedirectURIs []string
 
 	// Scopes are the scopes that the client may request. If nil, it may request all.

@@ -8,8 +8,8 @@ import (
 	"strconv"
 )
 
-// ask gets the user's answer to p: at once after AutoApprove or AutoDeny, otherwise on
-// the consent page.
+// ask gets the user's answer to p. After AutoApprove or AutoDeny it answers at once,
+// otherwise it shows the consent page.
 func (s *Server) ask(w http.ResponseWriter, r *http.Request, p *pendingConsent) {
 	nonce := rand.Text()
 	now := s.settings.Load().now()
@@ -66,9 +66,9 @@ func (s *Server) answerConsent(w http.ResponseWriter, r *http.Request, body []by
 	}
 }
 
-// finishConsent carries out the user's answer. The user uid allows the request; if uid
-// is 0, the request is denied. A form is answered with status 303, so that the browser
-// does not send the form on (RFC 9700, 4.12).
+// finishConsent carries out the user's answer. If uid is 0, the user denied the request;
+// otherwise the user uid allowed it. status is the status of the redirect. After a form it
+// is 303, so that the browser does not send the form to the application (RFC 9700, 4.12).
 func (s *Server) finishConsent(w http.ResponseWriter, r *http.Request, p *pendingConsent, uid int64, status int) {
 	switch {
 	case p.device != nil:

@@ -14,8 +14,8 @@ const (
 	deviceLifetime = 15 * time.Minute // the platform's game clients expect 900 seconds
 	slowDown       = 5 * time.Second  // RFC 8628, 3.5
 
-	// Codes have no vowels, so they form no words, and no letter looks like a digit
-	// (RFC 8628, 6.1).
+	// User codes have no vowels, so they form no words. No letter looks like a digit (RFC
+	// 8628, 6.1).
 	userCodeLetters = "BCDFGHJKLMNPQRSTVWXZ"
 )
 
@@ -53,7 +53,8 @@ func (s *Server) deviceAuthorization(w http.ResponseWriter, r *http.Request, bod
 	d.expires = now.Add(deviceLifetime)
 	deviceCode, userCode := rand.Text(), newUserCode()
 	s.mu.Lock()
-	// Both codes are kept longer, so that a late poll gets expired_token.
+	// The server keeps both codes longer than they are valid, so that a late poll gets
+	// expired_token.
 	s.devices.put(deviceCode, d, now, now.Add(2*deviceLifetime))
 	s.userCodes.put(userCode, d, now, now.Add(2*deviceLifetime))
 	s.mu.Unlock()
@@ -124,7 +125,7 @@ func (s *Server) redeemDeviceCode(c *client, form url.Values) (*tokenAnswer, *ap
 		return nil, badRequest("expired_token", "")
 	}
 	if !d.decided {
-		// A poll may be early by a tenth of the interval, because of the network.
+		// Because of the network, a poll may be early by a tenth of the interval.
 		early := !d.polled.IsZero() && now.Sub(d.polled) < d.interval-d.interval/10
 		d.polled = now
 		if early {
@@ -150,7 +151,7 @@ func (s *Server) waitingDevice(userCode string) (*device, bool) {
 	return d, found && !d.decided && now.Before(d.expires)
 }
 
-// answerDevice carries out the user's answer. The first answer counts.
+// answerDevice carries out the user's answer. Only the first answer counts.
 func (s *Server) answerDevice(d *device, uid int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,9 +160,9 @@ func (s *Server) answerDevice(d *device, uid int64) {
 	}
 }
 
-// ApproveDevice allows the request of the device that shows a user code. It does what
-// the user uid would do on the verification page. It fails if no device waits with this
-// code, or if the user is unknown.
+// ApproveDevice allows the request of a device as the user uid. userCode is the code that
+// the device shows. ApproveDevice fails if no device waits with this code, or if the user
+// is unknown.
 func (s *Server) ApproveDevice(userCode string, uid int64) error {
 	s.mu.Lock()
 	_, known := s.user(uid)
@@ -172,8 +173,8 @@ func (s *Server) ApproveDevice(userCode string, uid int64) error {
 	return s.answerUserCode(userCode, uid)
 }
 
-// DenyDevice denies the request of the device that shows a user code. It fails if no
-// device waits with this code.
+// DenyDevice denies the request of a device. userCode is the code that the device shows.
+// DenyDevice fails if no device waits with this code.
 func (s *Server) DenyDevice(userCode string) error {
 	return s.answerUserCode(userCode, 0)
 }

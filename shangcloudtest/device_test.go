@@ -14,7 +14,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 )
 
-// golang.org/x/oauth2 polls in a synctest bubble.
+// Plain golang.org/x/oauth2 logs in with a device, in a synctest bubble.
 func TestDeviceLoginWithPlainOAuth2(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := populate(shangcloudtest.New())

@@ -103,8 +103,9 @@ func ExampleServer_Fault() {
 	// 401
 }
 
-// A test of an application's own handlers: what the start answers goes to Approve, and what
-// Approve returns goes to the callback, with the cookies that the start has set.
+// A test of an application's own handlers. The login handler redirects to an authorization
+// URL, and the test passes this URL to Approve. Then the test sends the URL that Approve
+// returns to the callback handler, with the cookies that the login handler has set.
 func ExampleServer_Approve() {
 	platform := shangcloudtest.New() // NewServer(t) in a test
 	defer platform.Close()
@@ -154,7 +155,8 @@ func ExampleServer_Approve() {
 	// 403
 }
 
-// How tokens end: expired ones are refreshed, revoked ones need a login.
+// An expired token is refreshed. After the user has revoked the token, only a new login
+// helps.
 func ExampleServer_Revoke() {
 	platform := shangcloudtest.New()
 	defer platform.Close()

@@ -9,9 +9,9 @@ import (
 	"time"
 )
 
-// Fault makes requests fail. The server applies the fields in their order and skips
-// zero values. If only Before, Delay and Header are set, the platform's own answer
-// follows.
+// Fault makes requests fail. The server applies the fields in the order of this struct and
+// skips zero values. If only Before, Delay and Header are set, the server then sends the
+// platform's own answer.
 type Fault struct {
 	// Times is the number of requests that fail. If 0, all requests fail until
 	// [Server.ClearFaults].
@@ -26,32 +26,34 @@ type Fault struct {
 	// the delay ends and the connection is closed.
 	Delay time.Duration
 
-	// Process handles the request before its answer is lost. For example, a code is
-	// used, a refresh token is rotated or a variable is written.
+	// Process makes the platform handle the request, but discards the platform's answer.
+	// For example, the platform uses up a code, rotates a refresh token or writes a
+	// variable.
 	Process bool
 
-	// Status, Header and Body are the answer. If Status is 0, it is 200, or 307
-	// with Redirect. If Body starts with "{", its Content-Type is application/json.
+	// Status, Header and Body are the answer. If Status is 0, the answer has status 200, or
+	// 307 if Redirect is set. If Body starts with "{", the Content-Type is
+	// application/json.
 	Status int
 	Header http.Header
 	Body   string
 
-	// Redirect is the Location of the answer. With status 307 or 308 a careless
-	// client sends the request again, to this URL and with its secrets.
+	// Redirect is the Location of the answer. With status 307 or 308 a careless client
+	// sends the request again, with its secrets, to this URL.
 	Redirect string
 
-	// Drop closes the connection before the answer. With Status or Body, Drop
-	// closes it in the middle of the body.
+	// Drop closes the connection before the answer. If Status, Body or Redirect is set,
+	// Drop closes the connection in the middle of the body.
 	Drop bool
 
-	// Hang stops at the same point as Drop but keeps the connection open. It ends
-	// when the client gives up or the server closes.
+	// Hang stops the answer at the same point as Drop, but keeps the connection open. The
+	// connection ends when the client gives up or the server closes.
 	Hang bool
 }
 
-// Fault makes requests to a path fail. If path is "", it applies to every path. Several
-// faults for one path apply one after the other, in the order in which they were added.
-// The faults for every path come last.
+// Fault makes requests to a path fail. If path is "", the fault applies to every path. The
+// server applies several faults for one path one after the other, in the order in which
+// they were added. Faults for every path come last.
 func (s *Server) Fault(path string, f Fault) {
 	s.faults.mu.Lock()
 	defer s.faults.mu.Unlock()
@@ -79,7 +81,7 @@ type plannedFault struct {
 	fault Fault
 }
 
-// take returns the fault for a request to path, or nil.
+// take returns the fault for the next request to path, or nil.
 func (l *faultList) take(path string) *Fault {
 	if !l.any.Load() {
 		return nil
@@ -95,7 +97,7 @@ func (l *faultList) take(path string) *Fault {
 				l.list = append(l.list[:i:i], l.list[i+1:]...)
 				l.any.Store(len(l.list) > 0)
 			}
-			p.left-- // a fault without an end starts at 0, so it never reaches 1
+			p.left-- // if Times is 0, left is never 1
 			return &p.fault
 		}
 	}
@@ -162,8 +164,8 @@ func (f *Fault) answer(w http.ResponseWriter) {
 	}
 }
 
-// wait waits for d. If d is 0, it waits until the request or the server ends. If one of
-// these ends first, it reports false.
+// wait waits for the time d. If d is 0, it waits until the request or the server ends. It
+// reports false if the request or the server ends before d is over.
 func (s *Server) wait(r *http.Request, d time.Duration) bool {
 	var timeout <-chan time.Time
 	if d > 0 {

@@ -75,7 +75,7 @@ func TestFaultDrop(t *testing.T) {
 	}
 }
 
-// The answer to a refresh is lost, but the old refresh token is used.
+// The answer to a refresh is lost, but the platform has used up the old refresh token.
 func TestFaultProcess(t *testing.T) {
 	s := platform(t)
 	tok := login(t, s)

@@ -10,8 +10,8 @@ import (
 
 const refreshLifetime = 30 * 24 * time.Hour
 
-// grant is one login: the scopes that a user allowed a client. Revoking it revokes all
-// its tokens, including those from refreshes.
+// grant is the result of one login: the scopes that a user allowed to a client. Revoking a
+// grant revokes all its tokens, also the tokens from refreshes.
 type grant struct {
 	clientID string
 	uid      int64

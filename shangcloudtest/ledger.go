@@ -6,11 +6,11 @@ import "time"
 // bounds the memory of a load test that runs for hours.
 const ledgerLimit = 100_000
 
-// ledger keeps values until they expire. Each put removes expired values, the oldest
-// first. The zero value is an empty ledger. The caller locks it.
+// ledger keeps values until they expire. Each put removes expired values, the oldest first.
+// The zero value is an empty ledger. A ledger has no lock: the caller must hold one.
 type ledger[V any] struct {
 	entries map[string]entry[V]
-	order   []string // all keys in the order of put, including those of taken entries
+	order   []string // all keys in the order of put; take leaves its keys here
 }
 
 type entry[V any] struct {

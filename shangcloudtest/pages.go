@@ -24,10 +24,10 @@ var (
 		"initial": initial,
 	}).Parse(pagesHTML))
 
-	// The policy forbids scripts, frames and all resources except the style sheet,
-	// which it knows by its hash. It has no form-action: Chromium applies that
-	// directive to redirects after a form as well, and the application may redirect to
-	// any site. default-src does not apply to forms (CSP 3, 6.1).
+	// The policy allows one style sheet, by its hash. It forbids scripts, frames and all
+	// other resources. It has no form-action, because Chromium applies this directive also
+	// to the redirect after a form, and that redirect may lead to the site of any
+	// application. default-src does not apply to forms (CSP 3, 6.1).
 	pagesPolicy = "default-src 'none'; style-src '" + hashSource(pagesCSS) + "'; base-uri 'none'; frame-ancestors 'none'"
 )
 
@@ -163,9 +163,9 @@ var (
 	}
 )
 
-// textsFor selects the language that the browser prefers (RFC 9110, 12.5.4). Without a
-// preference the language is Chinese. If the browser wants neither language, it is
-// English.
+// textsFor selects the language that the browser prefers (RFC 9110, 12.5.4). It selects
+// Chinese if the browser states no preference, and English if the browser accepts neither
+// language.
 func textsFor(r *http.Request) *texts {
 	accepts := r.Header.Get("Accept-Language")
 	if strings.TrimSpace(accepts) == "" {

@@ -17,7 +17,7 @@ const (
 	PKCEIgnored              // not checked, as on a platform without PKCE (RFC 6749, 3.1)
 )
 
-// RFC 7636, 4.1 and 4.2.
+// The formats of verifier and challenge (RFC 7636, 4.1 and 4.2).
 var (
 	validVerifier  = regexp.MustCompile(`^[A-Za-z0-9._~-]{43,128}$`)
 	validChallenge = regexp.MustCompile(`^[A-Za-z0-9_-]{43}$`)

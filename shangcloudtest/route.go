@@ -42,7 +42,15 @@ var routes = map[string]route{
 	"/oauth/userinfo":             {http.MethodGet, (*Server).openIDUserInfo},
 	"/api/user/info":              {http.MethodPost, (*Server).userInfo},
 	"/api/varibles":               {http.MethodPost, (*Server).variable}, // the platform's spelling
-	"/favicon.ico":                {http.MethodGet, (*Server).noIcon},    // browsers request it
+	"/api/mmo/room/new":           roomRoute(newRoom, (*roomCall).create),
+	"/api/mmo/room/join":          roomRoute(anyRoom, (*roomCall).join),
+	"/api/mmo/room/config":        roomRoute(ownedRoom, (*roomCall).configure),
+	"/api/mmo/room/data/set":      roomRoute(ownedRoom, (*roomCall).setData),
+	"/api/mmo/room/data/get":      roomRoute(anyRoom, (*roomCall).getData),
+	"/api/mmo/room/data/delete":   roomRoute(ownedRoom, (*roomCall).deleteData),
+	"/api/mmo/room/kick":          roomRoute(ownedRoom, (*roomCall).kick),
+	"/api/mmo/room/usercount":     roomRoute(anyRoom, (*roomCall).countUsers),
+	"/favicon.ico":                {http.MethodGet, (*Server).noIcon}, // browsers request it
 }
 
 // ServeHTTP answers as the platform does.
@@ -67,7 +75,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.route(w, r, body)
 }
 
-// route answers a request without a fault.
+// route answers a request as the platform does, without faults.
 func (s *Server) route(w http.ResponseWriter, r *http.Request, body []byte) {
 	if h := s.handler(r.URL.Path); h != nil {
 		r = r.Clone(r.Context())
@@ -126,7 +134,8 @@ func base(r *http.Request, path string) string {
 	if r.TLS != nil {
 		scheme = "https"
 	}
-	// RequestURI is what the client sent, so it contains the path of a mount.
+	// RequestURI is the path that the client sent. It contains the path below which the
+	// server runs.
 	prefix := ""
 	if u, err := url.ParseRequestURI(r.RequestURI); err == nil {
 		prefix = strings.TrimSuffix(u.Path, path)

@@ -14,8 +14,8 @@ import (
 // reserved (RFC 6761, 6.2), so no request can reach a real host.
 const inProcessURL = "https://shangcloud.test"
 
-// TB is the part of *testing.T that [NewServer] uses. With this interface, programs that
-// are not tests do not link package testing.
+// TB is the part of *testing.T that [NewServer] uses. Because of this interface, programs
+// that are not tests do not link package testing.
 type TB interface {
 	Helper()
 	Cleanup(func())
@@ -34,9 +34,9 @@ type Server struct {
 	*internals
 }
 
-// internals are behind a pointer. Sometimes package fmt prints a Server by value without
-// calling its methods, as in a template or for %w. It then prints only the pointer's
-// address.
+// internals are behind a pointer, so that package fmt does not print their secrets.
+// Sometimes fmt prints a Server by value without calling its methods, as in a template or
+// for %w. Then it prints only the address of internals.
 type internals struct {
 	settings atomic.Pointer[Settings]
 	record   recorder
@@ -52,12 +52,14 @@ type internals struct {
 	userAt      map[int64]int // the index in users
 	variables   map[int64]map[string]string
 	handlers    map[string]http.Handler
+	rooms       map[string]*room // by ID
 	pending     ledger[*pendingConsent]
 	codes       ledger[*authCode]
 	access      ledger[*accessToken]
 	refresh     ledger[*refreshToken]
 	devices     ledger[*device] // by device code
 	userCodes   ledger[*device] // by user code
+	edge        Edge
 
 	http   *http.Server
 	served chan struct{}
@@ -81,6 +83,8 @@ func New() *Server {
 		variables: make(map[int64]map[string]string),
 		handlers:  make(map[string]http.Handler),
 		closed:    make(chan struct{}),
+		rooms:     make(map[string]*room),
+		edge:      new(noEdge),
 	}}
 	s.settings.Store(&Settings{})
 	return s

@@ -2,9 +2,9 @@ package shangcloudtest
 
 import "time"
 
-// Settings are details in which platforms differ, or which are not documented for the
-// real platform. The zero value follows the platform's reference documentation. Change
-// them with [Server.Configure].
+// Settings are details in which platforms differ, or which the real platform does not
+// document. The zero value follows the reference documentation of the platform. Change the
+// settings with [Server.Configure].
 type Settings struct {
 	// Now is the clock for the expiry of codes and tokens. If nil, it is time.Now.
 	// It must be safe for concurrent use.
@@ -23,18 +23,38 @@ type Settings struct {
 	// NoRefreshTokens leaves the refresh token out of a login's answer.
 	NoRefreshTokens bool
 
-	// KeepRefreshTokens turns off the rotation of refresh tokens. A refresh then
-	// returns no refresh token, and the old one stays valid. With rotation, each
-	// refresh returns a new one, and the use of an old one revokes the login.
+	// KeepRefreshTokens turns off the rotation of refresh tokens. A refresh then returns no
+	// refresh token, and the old refresh token stays valid. With rotation, each refresh
+	// returns a new refresh token, and the use of an old one revokes the login.
 	KeepRefreshTokens bool
 
 	// MissingVariable is the answer to a read of a variable that does not exist.
 	MissingVariable MissingVariable
 
-	// DeviceInterval is the time that a device must wait between two polls. If 0, it
-	// is five seconds. It is rounded down to whole seconds, but is at least one.
+	// DeviceInterval is the time that a device must wait between two polls. If 0, it is
+	// five seconds. The server rounds it down to whole seconds, but uses at least one
+	// second.
 	DeviceInterval time.Duration
+
+	// Authorization is the form in which a token has to come with the calls about rooms
+	// and with /oauth/userinfo. All other calls need "Bearer" before the token.
+	Authorization Authorization
+
+	// QuotedRoomData makes the numbers and booleans of a room strings: "8" and "true"
+	// instead of 8 and true. Which of the two the real platform answers is unknown.
+	QuotedRoomData bool
 }
+
+// Authorization is a form of the Authorization header. Newer game clients of the platform
+// send the token alone, its other clients a type before it. Whether the real platform
+// accepts both is unknown.
+type Authorization int
+
+const (
+	AnyAuthorization   Authorization = iota // one of the two
+	TypedAuthorization                      // "Bearer", a space and the token (RFC 6750, 2.1)
+	BareAuthorization                       // the token alone
+)
 
 // ExpiresIn is a form of "expires_in".
 type ExpiresIn int
@@ -55,8 +75,9 @@ const (
 	MissingIsNotFound                        // status 404
 )
 
-// Configure calls change with the settings to be changed. change must not call methods of
-// the server. Codes and tokens that were issued before keep their expiry.
+// Configure calls change with a copy of the settings, and then uses the changed copy.
+// change must not call methods of the server. Codes and tokens keep the expiry with which
+// they were issued.
 func (s *Server) Configure(change func(*Settings)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

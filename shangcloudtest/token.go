@@ -108,8 +108,8 @@ func (s *Server) redeemRefreshToken(c *client, form url.Values) (*tokenAnswer, *
 		return nil, badRequest("invalid_grant", "the refresh token is unknown, expired or revoked")
 	}
 	if t.used {
-		// RFC 9700, 4.14.2: one of the two users of the token may be an attacker,
-		// so the whole login is revoked.
+		// RFC 9700, 4.14.2: the refresh token was sent twice, and one of the two senders
+		// may be an attacker. So the server revokes the whole login.
 		t.grant.revoked = true
 		return nil, badRequest("invalid_grant", "the refresh token was used before")
 	}

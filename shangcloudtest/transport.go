@@ -10,10 +10,10 @@ import (
 	"sync"
 )
 
-// Transport sends requests to the server without a network, for every host. Use it in a
-// testing/synctest bubble, because time does not advance there while a goroutine waits
-// for the network. Create the server with [New] in the same bubble. Each [Fault] works as
-// it does over a network.
+// Transport returns an http.RoundTripper that sends requests for every host to the server,
+// without a network. Use it in a testing/synctest bubble, because time does not advance
+// there while a goroutine waits for the network. Create the server with [New] in the same
+// bubble. Each [Fault] has the same effect as over a network.
 func (s *Server) Transport() http.RoundTripper { return inProcess{s} }
 
 type inProcess struct{ s *Server }
@@ -28,7 +28,8 @@ func (t inProcess) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancel(req.Context())
 	pr, pw := io.Pipe()
 	w := &pipeWriter{header: make(http.Header), started: make(chan struct{}), pw: pw}
-	// The end of the request also ends a body that is being written or read.
+	// When the request ends, the pipe of the answer's body is closed too. This ends a read
+	// or a write that is still waiting.
 	stop := context.AfterFunc(ctx, func() { pw.CloseWithError(context.Cause(ctx)) })
 	go func() {
 		defer cancel()
@@ -83,8 +84,8 @@ func asReceived(ctx context.Context, req *http.Request) *http.Request {
 	return r
 }
 
-// serve runs the handler and ends the answer. If the handler closes the connection, the
-// body ends with an error.
+// serve runs the handler and completes the answer. If the handler closes the connection,
+// the body ends with an error.
 func serve(h http.Handler, w *pipeWriter, r *http.Request) {
 	defer r.Body.Close()
 	defer func() {

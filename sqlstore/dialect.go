@@ -6,17 +6,17 @@ import (
 	"strings"
 )
 
-// Dialect is a kind of database. Its zero value is none of them.
+// Dialect is a kind of database. The zero value is not a valid Dialect.
 type Dialect int
 
 const (
-	// PostgreSQL is version 12 and newer. A connection pooler such as PgBouncer may
-	// pool transactions, but not single statements. See docs/sql.md for its settings.
+	// PostgreSQL is version 12 and newer. PgBouncer may use transaction pooling, but not
+	// statement pooling. docs/sql.md describes its settings.
 	PostgreSQL Dialect = iota + 1
 
 	// MySQL is version 5.7 and newer. In a cluster where several nodes accept writes
-	// (Galera, group replication), all processes must use the same node: the other
-	// nodes do not see its locks.
+	// (Galera, group replication), all processes must use the same node. Other nodes do
+	// not see the locks of that node.
 	MySQL
 
 	// SQLite is version 3.35 and newer, in a file on a local disk.
@@ -45,16 +45,16 @@ func (d Dialect) known() bool { return PostgreSQL <= d && d <= MariaDB }
 // sqliteNow is an SQLite expression for the time in milliseconds since 1970.
 const sqliteNow = `CAST((julianday('now') - 2440587.5) * 86400000 AS INTEGER)`
 
-// maxIdentifier is the length of the longest name of a table. PostgreSQL cuts names
-// off after 63 bytes. The rest is for the suffix of an index or a lock table.
+// maxIdentifier is the maximum length of a table's name. PostgreSQL cuts names off after
+// 63 bytes. The remaining bytes are for the suffix of an index or a lock table.
 const maxIdentifier = 58
 
-// A name of these characters needs no escaping in any dialect, and has the same
-// meaning whether or not a database folds upper and lower case.
+// namePattern allows only names that need no escaping in any dialect. Without capital
+// letters, a name means the same in databases that ignore case and in those that do not.
 var namePattern = regexp.MustCompile(`^(?:[a-z_][a-z0-9_]*\.)?[a-z_][a-z0-9_]*$`)
 
-// tableName is the checked name of a table. Statements contain no other text from
-// outside: keys and values are arguments.
+// tableName is the checked name of a table. It is the only text from outside that a
+// statement contains: keys and values are passed as arguments.
 type tableName struct {
 	schema, name string // schema may be empty
 }
@@ -81,8 +81,8 @@ func (t tableName) String() string {
 	return t.name
 }
 
-// quoted returns the name with suffix, in the quotes of d. The quotes allow names
-// such as order, which are words of SQL.
+// quoted returns the name with suffix, in the quotes of d. In quotes, a name may also be
+// an SQL keyword, such as order.
 func (t tableName) quoted(d Dialect, suffix string) string {
 	quote := `"`
 	if d == MySQL || d == MariaDB {

@@ -15,12 +15,12 @@ type harmless string
 
 func (e harmless) Error() string { return string(e) }
 
-// failed explains why an operation failed. The driver's error stays reachable by
-// errors.Is and errors.As. If the statement's arguments contain a secret, only the
-// error's code is printed: some drivers quote the arguments in the text.
+// failed returns the error of an operation. errors.Is and errors.As still find the
+// driver's error. If the statement's arguments contain a secret, only the error's code is
+// printed, because some drivers quote the arguments in the error text.
 func (t *table) failed(ctx context.Context, op string, err error, secret bool) error {
 	where := t.kind + ": " + op + ": "
-	switch { // when ctx has ended, the driver's error is only a consequence
+	switch { // if ctx has ended, the driver's error only follows from that
 	case errors.Is(ctx.Err(), context.Canceled):
 		return quiet.New("sqlstore", where+"given up by the caller", ctx.Err(), err)
 	case ctx.Err() != nil:
@@ -29,7 +29,8 @@ func (t *table) failed(ctx context.Context, op string, err error, secret bool) e
 	return quiet.New("sqlstore", where+describe(err, secret), err)
 }
 
-// describe returns harmless words for a driver's error, and a remedy if one is known.
+// describe describes a driver's error without quoting secrets. If a remedy is known, it
+// adds the remedy.
 func describe(err error, secret bool) string {
 	if lost, ok := errors.AsType[*lostError](err); ok {
 		return string(errLost) + ": " + describe(lost.cause, secret)
@@ -52,9 +53,9 @@ func describe(err error, secret bool) string {
 
 var mySQLCode = regexp.MustCompile(`^Error \d{1,5}( \([0-9A-Z]{5}\))?:`)
 
-// serverError returns the code and the text of an error that the database reported.
-// The code is empty if the error is not the database's. Drivers have no error type in
-// common.
+// serverError returns the code and the text of an error that the database reported. The
+// code is empty if err does not come from the database. Each driver has its own error
+// type.
 func serverError(err error) (code, text string) {
 	if state, ok := errors.AsType[sqlStateError](err); ok { // pgx, lib/pq
 		return "SQLSTATE " + strconv.Quote(state.SQLState()), state.Error()
@@ -92,8 +93,8 @@ func describeLocal(err error) string {
 	return quiet.DescribeForeign(err)
 }
 
-// remedies tell an operator what to do about common errors. An error matches if its
-// code begins with, or its text contains, one of the marks.
+// remedies tell an operator what to do about common errors. An error matches if its code
+// begins with an element of marks, or if its text contains an element of text.
 var remedies = []struct {
 	marks, text []string
 	remedy      string
@@ -111,7 +112,8 @@ var remedies = []struct {
 		"the database refuses the user name or the password",
 	},
 	{
-		// PgBouncer itself uses 08P01 for other errors, too.
+		// The error code 08P01 is not listed, because PgBouncer also uses it for other
+		// errors. These errors are recognized by their text.
 		[]string{`SQLSTATE "42P05"`, `SQLSTATE "26000"`}, []string{"prepared statement requires", "bind message"},
 		"behind PgBouncer, add default_query_exec_mode=exec (pgx) or binary_parameters=yes (lib/pq) to the DSN",
 	},
@@ -133,8 +135,8 @@ func remedyFor(code, text string) string {
 	return ""
 }
 
-// busy reports whether a statement found an SQLite file locked, and did nothing.
-// Drivers have no error type in common; the text is SQLite's.
+// busy reports whether a statement did nothing because the SQLite file was locked. It
+// compares SQLite's error text, because each driver has its own error type.
 func busy(err error) bool {
 	return strings.Contains(err.Error(), "database is locked") || strings.Contains(err.Error(), "database table is locked")
 }
@@ -143,11 +145,12 @@ func busy(err error) bool {
 // because of a conflict: a serialization failure or a deadlock.
 func rolledBack(err error) bool {
 	if state, ok := errors.AsType[sqlStateError](err); ok {
-		// "Class 40 — Transaction Rollback"; the outcome of 40003 is unknown.
+		// Codes of "Class 40 — Transaction Rollback" begin with 40. With 40003, the
+		// outcome is unknown.
 		// https://www.postgresql.org/docs/current/errcodes-appendix.html
 		return strings.HasPrefix(state.SQLState(), "40") && state.SQLState() != "40003"
 	}
-	// MySQL rolls back the transaction that a deadlock ends.
+	// After a deadlock, MySQL rolls back the whole transaction.
 	// https://dev.mysql.com/doc/refman/8.4/en/innodb-error-handling.html
 	return strings.HasPrefix(err.Error(), "Error 1213 ")
 }

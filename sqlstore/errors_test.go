@@ -26,8 +26,8 @@ type postgresError struct{ code, text string }
 func (e *postgresError) Error() string    { return "ERROR: " + e.text + " (SQLSTATE " + e.code + ")" }
 func (e *postgresError) SQLState() string { return e.code }
 
-// TestErrorText returns the same error for a call whose arguments contain a secret, and
-// for a call without a secret.
+// TestErrorText lets two calls fail with the same database error. The arguments of one
+// call contain a secret. The arguments of the other call do not.
 func TestErrorText(t *testing.T) {
 	const (
 		missing  = " (the table does not exist: call CreateTable, or run the statements that Schema returns)"
@@ -82,8 +82,8 @@ func TestErrorText(t *testing.T) {
 	}
 }
 
-// TestErrorText_context: if the context has ended, the error text says so in place of the
-// driver's text.
+// TestErrorText_context: if the context has ended, the error text says so and does not
+// contain the driver's text.
 func TestErrorText_context(t *testing.T) {
 	tokens, _, _ := scriptedTokens(t, sqlstore.MySQL, func(ctx context.Context, _ string) ([]driver.Value, error) {
 		<-ctx.Done()

@@ -20,10 +20,10 @@ func ExampleNewStates() {
 		return
 	}
 	fmt.Print(states.Schema())
-	// For oauth2login.Options.States.
+	// Pass the store as oauth2login.Options.States.
 }
 
-// The repository's tests/example_test.go is a whole program on SQLite.
+// tests/example_test.go in the repository is a whole program with SQLite.
 func ExampleNewTokens() {
 	db, err := sql.Open("pgx", "postgres://app@db/app") // with the driver of your choice
 	if err != nil {

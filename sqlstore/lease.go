@@ -7,23 +7,25 @@ import (
 	"time"
 )
 
-// clockStep is how far in the future a lease may begin, because the clock may be set
-// back. A lease that begins later counts as ended.
+// clockStep limits how far in the future a lease may begin. After the clock is set back,
+// the beginning of an existing lease is in the future. If the beginning is more than
+// clockStep ahead, the lease counts as ended.
 const clockStep = time.Minute
 
-// maxLeaseAge is how old a lease may be when its holder gets it. The time of a lease
-// starts with its SQL statement, which may take seconds on a busy disk. An older lease is
-// given back, because it would end before its holder expects.
+// maxLeaseAge is the longest time that the statement for a lease may take. The lifetime of
+// the lease begins during the statement, which may take seconds on a busy disk. If the
+// statement takes longer than maxLeaseAge, LockToken gives the lease back, because the
+// lease would end too early for its holder.
 const maxLeaseAge = 2 * time.Second
 
-// sqliteLease sets the statements of SQLite's lock, and returns the statement that
-// creates its table. SQLite has no lock that ends with a connection. So a row says who
-// has the lock and until when. All processes that share a file use the clock of the same
-// machine.
+// sqliteLease sets the statements of SQLite's lock, and returns the statement that creates
+// its table. SQLite has no lock that ends with a connection. So a row in a table contains
+// the holder of the lock and the end of the lock. All processes that share a file use the
+// clock of the same machine.
 func (s *tokenStatements) sqliteLease(name tableName) (create string) {
 	locks := name.quoted(SQLite, "_lock")
-	// The statement itself reads the clock, because the call may have waited for other
-	// writers.
+	// The statements read the clock themselves. If the time were an argument, it could be
+	// outdated, because the call may have waited for other writers.
 	leased := fmt.Sprintf(`until > %s AND since <= %s + %d`, sqliteNow, sqliteNow, clockStep.Milliseconds())
 	s.leased = `SELECT COUNT(*) FROM ` + locks + ` WHERE user_key = ? AND ` + leased
 	s.lease = `INSERT INTO ` + locks + ` (user_key, owner, since, until) VALUES (?, ?, ` + sqliteNow + `, ` + sqliteNow + ` + ?) ` +
@@ -41,7 +43,7 @@ func (s *tokenStatements) sqliteLease(name tableName) (create string) {
 // tryLease tries to lock key in SQLite. It returns nil if another process holds the
 // lock.
 func (s *Tokens) tryLease(ctx context.Context, key string, hold time.Duration) (*held, error) {
-	// A read costs less than an attempt to lock, and does not block writers.
+	// Reading first is cheaper than trying to write the lease, and does not block writers.
 	n, err := read(ctx, s.table, func() (n int, err error) {
 		err = s.table.db.QueryRowContext(ctx, s.stmts.leased, []byte(key)).Scan(&n)
 		return n, err
@@ -51,7 +53,8 @@ func (s *Tokens) tryLease(ctx context.Context, key string, hold time.Duration) (
 	}
 	owner := rand.Text()
 	h := &held{busy: make(chan none, 1), free: func(ctx context.Context) error {
-		// The file may be busy for longer than unlock waits.
+		// The deletion may continue after unlock has returned, because the file may be
+		// busy for longer than unlock waits.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), hold)
 		defer cancel()
 		_, err := s.table.exec(ctx, s.stmts.release, []byte(key), owner)
@@ -68,7 +71,7 @@ func (s *Tokens) tryLease(ctx context.Context, key string, hold time.Duration) (
 	})
 	switch {
 	case err != nil:
-		h.giveBack() // it may have got the lock at the last moment
+		h.giveBack() // the statement may have written the lease in spite of the error
 		return nil, err
 	case got == 0:
 		return nil, nil

@@ -9,16 +9,18 @@ import (
 )
 
 const (
-	// longestHold caps the lifetime of a lock. The time-out settings of all databases
-	// accept it.
+	// longestHold is the maximum lifetime of a lock. The time-out settings of all
+	// databases accept this value.
 	longestHold = 24 * time.Hour
 
 	// statementLimit is the time-out of a statement on the lock's connection. It is
-	// shorter than the time for saving a token, so that another connection can be tried.
+	// shorter than the time limit for saving a token, so that a save has time to try
+	// another connection.
 	statementLimit = 3 * time.Second
 
-	// releaseLimit is how long a release may take before unlock returns without it.
-	// Then the connection is closed, which ends the lock.
+	// releaseLimit is the time limit for the release of a lock. If the release takes
+	// longer, unlock returns all the same, and the connection is closed, which ends the
+	// lock.
 	releaseLimit = 2 * time.Second
 )
 
@@ -27,22 +29,23 @@ const (
 	errReleased harmless = "the lock was given back"
 )
 
-// lostError is a failed statement on the lock's connection. It ended the lock.
+// lostError reports that a statement on the lock's connection failed, and that the lock
+// has ended because of that.
 type lostError struct{ cause error }
 
 func (e *lostError) Error() string { return errLost.Error() + ": " + e.cause.Error() }
 func (e *lostError) Unwrap() error { return e.cause }
 
-// turn is the queue of the calls in this process that want the lock of one user. Only the
-// first in the queue asks the database.
+// turn is a queue of calls in this process that want the lock of the same user. Only the
+// first call in the queue sends statements to the database.
 type turn struct {
 	taken chan none // holds an element while a call has its turn
-	users int       // in the queue, the first included; guarded by Tokens.mu
-	held  *held     // the lock, while it is held; guarded by Tokens.mu
+	users int       // number of calls in the queue, including the first; guarded by Tokens.mu
+	held  *held     // the lock, while this process holds it; guarded by Tokens.mu
 }
 
-// join enters the queue of key. The caller calls leave when it no longer needs the
-// turn.
+// join adds the calling goroutine to the queue of key. The caller calls leave when it has
+// finished with the lock.
 func (s *Tokens) join(key string) (t *turn, leave func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -61,7 +64,8 @@ func (s *Tokens) join(key string) (t *turn, leave func()) {
 	}
 }
 
-// holder returns the lock of key if this process holds it on a connection.
+// holder returns this process's lock of key. It returns nil if this process does not hold
+// the lock, or if the lock is a lease and has no connection.
 func (s *Tokens) holder(key string) *held {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,8 +105,8 @@ func (s *Tokens) lock(ctx context.Context, key string, hold time.Duration) (unlo
 		leave(t.taken)
 		leaveQueue()
 	})
-	// If this process stops responding, the database ends the lock. If only the caller
-	// does, this timer ends the lock and frees the connection.
+	// If this process stops responding, the database ends the lock. If only the caller of
+	// LockToken stops, this timer ends the lock and frees the connection.
 	lifetime := time.AfterFunc(hold, end)
 	return func() {
 		lifetime.Stop()
@@ -110,8 +114,8 @@ func (s *Tokens) lock(ctx context.Context, key string, hold time.Duration) (unlo
 	}, nil
 }
 
-// acquire tries to get the lock until ctx is done. Between two attempts it keeps no
-// connection. Otherwise many waiting users would use up the pool.
+// acquire tries to get the lock until ctx is done. It keeps no connection between two
+// attempts. Otherwise the calls for many users would use up the pool while they wait.
 func (s *Tokens) acquire(ctx context.Context, key string, hold time.Duration) (*held, error) {
 	try := s.tryConn
 	if s.table.dialect == SQLite {
@@ -128,11 +132,11 @@ func (s *Tokens) acquire(ctx context.Context, key string, hold time.Duration) (*
 	}
 }
 
-// held is a lock in the database: a session's lock on a connection of its own, or a
-// lease in SQLite's lock table.
+// held is a lock that this process holds in the database. It is either a session lock on a
+// connection that only the lock uses, or a lease in SQLite's lock table.
 type held struct {
-	conn   *sql.Conn // its holder reads and writes through it; nil for a lease
-	commit string    // what makes a change durable while the lock is held, if necessary
+	conn   *sql.Conn // the connection on which the holder reads and writes; nil for a lease
+	commit string    // statements that make a change durable while the lock is held; may be empty
 	slot   chan none // holds an element for conn; may be nil
 
 	// free ends the lock and leaves the connection as it was.
@@ -152,9 +156,9 @@ func onHeld[T any](ctx context.Context, h *held, f func(context.Context, querier
 		if h.over != nil {
 			return v, h.over
 		}
-		// The statement must not end with the caller's ctx. To cancel a statement,
-		// drivers close the connection. That would end the lock, which may be another
-		// caller's.
+		// The statement must not end with the caller's ctx: drivers cancel a statement by
+		// closing the connection. That would end the lock, although another caller may be
+		// holding it.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), statementLimit)
 		defer cancel()
 		v, err = f(ctx, h.conn)
@@ -167,7 +171,7 @@ func onHeld[T any](ctx context.Context, h *held, f func(context.Context, querier
 	})
 }
 
-// giveBack ends the lock, if necessary by closing its connection.
+// giveBack ends the lock. If necessary, it closes the lock's connection for that.
 func (h *held) giveBack() {
 	ctx, cancel := context.WithTimeout(context.Background(), releaseLimit)
 	defer cancel()
@@ -184,7 +188,8 @@ func (h *held) giveBack() {
 	})
 }
 
-// end ends the lock. It is called once, by a caller who has put an element into busy.
+// end ends the lock. It is called only once, after its caller has put an element into
+// busy.
 func (h *held) end(ctx context.Context) {
 	defer leave(h.busy)
 	if h.slot != nil {
@@ -195,15 +200,15 @@ func (h *held) end(ctx context.Context) {
 	switch {
 	case over != nil: // the connection has been closed
 	case h.conn == nil:
-		_ = h.free(ctx) // a lease that cannot be removed ends by itself
+		_ = h.free(ctx) // if the lease cannot be removed, it ends after its lifetime
 	case h.free(ctx) == nil:
-		_ = h.conn.Close() // back to the pool
+		_ = h.conn.Close() // this returns the connection to the pool
 	default:
 		discard(h.conn)
 	}
 }
 
-// discard closes the connection to the database, which ends all its locks.
+// discard closes the connection to the database. This ends all locks of the connection.
 func discard(c *sql.Conn) {
 	_ = c.Raw(func(any) error { return driver.ErrBadConn })
 	_ = c.Close()

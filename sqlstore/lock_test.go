@@ -27,7 +27,7 @@ func locks(statement string) bool {
 	return strings.Contains(statement, "pg_try_advisory_lock") || strings.Contains(statement, "GET_LOCK") || strings.Contains(statement, "INSERT INTO \"oauth2login_tokens_lock\"")
 }
 
-// TestLock_hold: if the holder falls silent, the database ends its lock after the hold
+// TestLock_hold: if the holder stops responding, the database ends the lock after the hold
 // that the caller asked for.
 func TestLock_hold(t *testing.T) {
 	for _, c := range []struct {
@@ -159,8 +159,8 @@ func TestLock_queue(t *testing.T) {
 	})
 }
 
-// TestLock_lifetime: a lock that is not released ends after the hold that its caller
-// asked for, and frees its connection.
+// TestLock_lifetime: if nobody releases a lock, it ends after the hold that its caller
+// asked for, and its connection becomes free.
 func TestLock_lifetime(t *testing.T) {
 	for _, d := range allDialects {
 		synctest.Test(t, func(t *testing.T) {
@@ -227,7 +227,8 @@ func TestLock_lost(t *testing.T) {
 	}
 }
 
-// TestLock_failed: a failed attempt may still have got the lock on its connection.
+// TestLock_failed: a failed attempt may have got the lock in spite of the error. So the
+// connection must be closed.
 func TestLock_failed(t *testing.T) {
 	for _, d := range withSessions {
 		for what, answer := range map[string]answer{
@@ -261,7 +262,8 @@ func TestLock_failed(t *testing.T) {
 	}
 }
 
-// TestLease_failedClaim removes a lease that may have been written in spite of the error.
+// TestLease_failedClaim: a failed attempt may have written the lease in spite of the
+// error. So the lease must be deleted.
 func TestLease_failedClaim(t *testing.T) {
 	tokens, seen, _ := scriptedTokens(t, sqlstore.SQLite, func(ctx context.Context, q string) ([]driver.Value, error) {
 		if locks(q) {
@@ -274,7 +276,8 @@ func TestLease_failedClaim(t *testing.T) {
 	assert.Equal(t, 1, seen.count("DELETE"))
 }
 
-// TestLease_late: a lease that was granted too late is released, and the call tries again.
+// TestLease_late: the statement for the lease takes too long. LockToken deletes the lease
+// and tries again.
 func TestLease_late(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		claims := 0

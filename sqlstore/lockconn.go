@@ -43,7 +43,7 @@ func (s *Tokens) tryOn(ctx context.Context, key string, hold time.Duration) (*he
 	locked, err := try(ctx, h, key, hold)
 	switch {
 	case err != nil:
-		discard(conn) // it may have got the lock at the last moment
+		discard(conn) // the session may have got the lock in spite of the error
 		return nil, err
 	case !locked:
 		return nil, conn.Close()
@@ -51,14 +51,14 @@ func (s *Tokens) tryOn(ctx context.Context, key string, hold time.Duration) (*he
 	return h, nil
 }
 
-// tryPostgres takes an advisory lock of the session. Such a lock stays when a save
-// commits. The session keeps a transaction open for two reasons: a pooler cannot give the
-// session to another client, and the server ends the session if the client is silent for
-// hold. At READ COMMITTED, each statement sees all earlier commits. A stricter level would
-// keep showing the state from before the lock.
+// tryPostgres takes an advisory lock at session level. Such a lock remains when a save
+// commits. The session keeps a transaction open for two reasons. A pooler can't give the
+// session to another client during a transaction. And the server ends the session if the
+// client sends nothing for hold. At READ COMMITTED, each statement sees all earlier
+// commits. At a stricter level, the holder would only see the data from before the lock.
 //
-// Without arguments, drivers can send several statements in one call. RowsAffected is then
-// that of the last statement: 1 if the lock was free.
+// The statements have no arguments, so drivers can send them in one call. RowsAffected
+// then belongs to the last statement. It is 1 if the lock was free.
 func (s *Tokens) tryPostgres(ctx context.Context, h *held, key string, hold time.Duration) (bool, error) {
 	lock := s.postgresLock(key)
 	timeout := fmt.Sprintf(`SET LOCAL idle_in_transaction_session_timeout = %d`, units(hold, time.Millisecond))
@@ -91,8 +91,8 @@ func (s *Tokens) postgresLock(key string) string {
 		int64(binary.BigEndian.Uint64(s.lockHash(key))), s.table.name.quoted(PostgreSQL, ""))
 }
 
-// tryMySQL takes a lock by name. The server ends the session, and so the lock, when it
-// hears nothing for hold.
+// tryMySQL takes a lock by name. If the client sends nothing for hold, the server ends the
+// session and with it the lock.
 func (s *Tokens) tryMySQL(ctx context.Context, h *held, key string, hold time.Duration) (bool, error) {
 	lock := s.mySQLLock(key)
 	var locked sql.NullInt64
@@ -121,9 +121,9 @@ func (s *Tokens) tryMySQL(ctx context.Context, h *held, key string, hold time.Du
 	return err == nil, err
 }
 
-// mySQLLock is an expression for the name of a user's lock. The name has 56 characters;
-// 64 are allowed. All databases of a server share these names, so the name of the
-// database is a part of it.
+// mySQLLock returns an SQL expression for the name of a user's lock. The name has 56
+// characters; MySQL allows 64. All databases of a server share the names of locks, so the
+// name depends on the name of the database, too.
 func (s *Tokens) mySQLLock(key string) string {
 	database := `LOWER(COALESCE(DATABASE(), ''))`
 	if s.table.name.schema != "" {
@@ -132,8 +132,8 @@ func (s *Tokens) mySQLLock(key string) string {
 	return fmt.Sprintf(`SHA2(CONCAT('oauth2login.', %s, '.%s'), 224)`, database, hex.EncodeToString(s.lockHash(key)))
 }
 
-// lockHash identifies a user's lock. PostgreSQL uses 64 bits of it: two users whose
-// hashes begin alike would wait for each other, which is harmless.
+// lockHash identifies a user's lock. PostgreSQL uses only the first 64 bits. If two users
+// have the same 64 bits, they wait for each other, which is harmless.
 func (s *Tokens) lockHash(key string) []byte {
 	h := sha256.Sum256([]byte(s.table.name.name + "\x00" + key))
 	return h[:]

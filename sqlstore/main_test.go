@@ -78,7 +78,7 @@ func (s *script) forget() {
 	s.statements, s.args = nil, nil
 }
 
-// count returns the number of statements that contain a text.
+// count returns how many of the statements contain text.
 func (s *script) count(text string) (n int) {
 	for _, statement := range s.said() {
 		if strings.Contains(statement, text) {
@@ -159,15 +159,15 @@ func (r *scriptRows) Next(dest []driver.Value) error {
 	return nil
 }
 
-// nothing answers without a row.
+// nothing is an answer without a row.
 func nothing(context.Context, string) ([]driver.Value, error) { return nil, nil }
 
-// fails returns an answer that is an error.
+// fails makes an answer that returns an error.
 func fails(err error) answer {
 	return func(context.Context, string) ([]driver.Value, error) { return nil, err }
 }
 
-// unlocked answers the statements of a lock like a database in which the lock is free.
+// unlocked is the answer of a database in which every lock is free.
 func unlocked(_ context.Context, statement string) ([]driver.Value, error) {
 	if strings.Contains(statement, "COUNT(*)") { // number of leases
 		return []driver.Value{int64(0)}, nil

@@ -13,24 +13,25 @@ import (
 )
 
 const (
-	// Every sweepPuts-th Put removes at most sweepRows expired rows. sweepRows is greater
-	// than sweepPuts, so that the number of expired rows falls. It is small, so that a
-	// sweep is fast.
+	// Every hundredth Put (sweepPuts) removes at most sweepRows expired rows. sweepRows is
+	// greater than sweepPuts, so that the number of expired rows decreases. It is small,
+	// so that a sweep is fast.
 	sweepPuts  = 100
 	sweepRows  = 400
 	sweepLimit = time.Second
 )
 
-// States is a [state.Store] in a table of a database. It is safe for concurrent use,
-// by any number of processes.
+// States is a [state.Store] in a table of a database. It is safe for concurrent use, by
+// any number of processes.
 //
 // A login costs one statement when it starts and one when the browser returns. With
-// [MySQL], the second is a transaction of two statements, because MySQL cannot delete and
-// return a row in one statement. Rows expire by the database's clock. Every hundredth Put
-// of a process removes expired rows. A call without a deadline ends after 10 seconds.
+// [MySQL], Take is a transaction of two statements, because MySQL can't delete and return
+// a row in one statement. Rows expire by the database's clock. Every hundredth Put of a
+// process removes expired rows. A call without a deadline ends after 10 seconds.
 //
-// While the database is down, every call is an error. So is a Take whose outcome is
-// unknown: the login is refused, and the user starts again. See docs/sql.md.
+// While the database is down, every call is an error. Take also returns an error if its
+// outcome is unknown. The login is then refused, and the user has to start again. See
+// docs/sql.md.
 type States struct {
 	table *table
 	stmts stateStatements
@@ -48,7 +49,8 @@ func NewStates(db *sql.DB, dialect Dialect, c Config) (*States, error) {
 	}
 	s := &States{table: t}
 	s.stmts, t.create = newStateStatements(dialect, t.name)
-	// The count starts at random, so that short-lived processes also remove expired rows.
+	// The counter starts at a random number, so that short-lived processes also remove
+	// expired rows.
 	s.puts.Store(rand.Uint64N(sweepPuts))
 	return s, nil
 }
@@ -76,9 +78,9 @@ func (s *States) Schema() string { return s.table.schema() }
 // needs the right to do so. Several processes may call it at the same time.
 func (s *States) CreateTable(ctx context.Context) error { return s.table.createTable(ctx) }
 
-// Put implements [state.Store]. Keys have 1 to [MaxKey] bytes of any value; another
-// key is an error. The time to live is rounded up to whole microseconds, in SQLite to
-// milliseconds.
+// Put implements [state.Store]. A key has 1 to [MaxKey] bytes, which may have any value.
+// Put returns an error for other keys. The time to live is rounded up to microseconds, in
+// SQLite to milliseconds.
 func (s *States) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := s.table.checkKey("key", key); err != nil {
 		return err
@@ -89,7 +91,8 @@ func (s *States) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	if ttl <= 0 {
 		_, err = s.table.exec(ctx, s.stmts.delete, []byte(key))
 	} else {
-		// A copy: a driver that ignores ctx may read it after Put has returned.
+		// value is copied, because a driver that ignores ctx may still read the slice
+		// after Put has returned.
 		stored := append([]byte{}, value...)
 		_, err = s.table.exec(ctx, s.stmts.put, []byte(key), stored, units(ttl, s.stmts.unit))
 	}
@@ -99,7 +102,7 @@ func (s *States) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	if s.puts.Add(1)%sweepPuts == 0 {
 		ctx, cancel := context.WithTimeout(ctx, sweepLimit)
 		defer cancel()
-		_, _ = s.table.exec(ctx, s.stmts.sweep, sweepRows) // the value has been stored
+		_, _ = s.table.exec(ctx, s.stmts.sweep, sweepRows) // an error does not matter: the value has been stored
 	}
 	return nil
 }
@@ -107,10 +110,10 @@ func (s *States) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 // takenRow is a row that Take has removed.
 type takenRow struct {
 	value []byte
-	found bool // false if it had expired
+	found bool // false if the row had expired
 }
 
-// Take implements [state.Store], with keys as for Put.
+// Take implements [state.Store]. Like Put, it accepts keys of 1 to [MaxKey] bytes.
 func (s *States) Take(ctx context.Context, key string) (value []byte, found bool, err error) {
 	if err := s.table.checkKey("key", key); err != nil {
 		return nil, false, err
@@ -137,15 +140,16 @@ func (s *States) Take(ctx context.Context, key string) (value []byte, found bool
 	return row.value, true, nil
 }
 
-// takeRow takes a row with one statement.
+// takeRow deletes and returns a row with one statement.
 func (s *States) takeRow(ctx context.Context, key []byte) (row takenRow, err error) {
 	err = s.table.db.QueryRowContext(ctx, s.stmts.take, key).Scan(&row.value, &row.found)
 	return row, err
 }
 
-// takeInTransaction is for MySQL. The row is locked before it is read, so the second
-// of two transactions does not find it. At READ COMMITTED, the search for a missing row
-// does not lock a gap, which would block the inserts of others.
+// takeInTransaction does the same as takeRow, for MySQL. It locks the row while it reads
+// the row. So if two transactions take the same row, the second finds nothing. At READ
+// COMMITTED, the search for a missing row locks no gap. Such a lock would block the
+// inserts of others.
 func (s *States) takeInTransaction(ctx context.Context, key []byte) (row takenRow, err error) {
 	tx, err := s.table.db.BeginTx(ctx, &sql.TxOptions{Isolation: sql.LevelReadCommitted})
 	if err != nil {
@@ -161,8 +165,9 @@ func (s *States) takeInTransaction(ctx context.Context, key []byte) (row takenRo
 	return row, tx.Commit()
 }
 
-// DeleteExpired removes all expired rows, in batches of some hundreds, and returns
-// their number. Call it periodically to remove them while nobody logs in.
+// DeleteExpired removes all expired rows, in batches of some hundreds, and returns their
+// number. Call it periodically if expired rows should also be removed while nobody logs
+// in.
 func (s *States) DeleteExpired(ctx context.Context) (int64, error) {
 	ctx, cancel := limited(ctx)
 	defer cancel()
@@ -177,7 +182,7 @@ func (s *States) DeleteExpired(ctx context.Context) (int64, error) {
 	}
 }
 
-// stateStatements are the statements of a States.
+// stateStatements are the SQL statements of States.
 type stateStatements struct {
 	put, delete, sweep string
 	take               string        // returns the value, and whether it has not expired
@@ -202,9 +207,9 @@ func newStateStatements(d Dialect, name tableName) (s stateStatements, create []
 			`ON CONFLICT (state_key) DO UPDATE SET value = excluded.value, expires_at = excluded.expires_at`
 		s.delete = `DELETE FROM ` + t + ` WHERE state_key = $1`
 		s.take = s.delete + ` RETURNING value, expires_at > clock_timestamp()`
-		// The index can be used with now(), the time at which the statement began, but
-		// not with clock_timestamp(). SKIP LOCKED leaves rows to the process that is
-		// already removing them.
+		// PostgreSQL can use the index with now(), the time at which the transaction
+		// began, but not with clock_timestamp(). SKIP LOCKED leaves rows to the process
+		// that is already removing them.
 		s.sweep = `DELETE FROM ` + t + ` WHERE ctid = ANY (ARRAY(SELECT ctid FROM ` + t +
 			` WHERE expires_at <= now() ORDER BY expires_at LIMIT $1 FOR UPDATE SKIP LOCKED))`
 	case MySQL, MariaDB:

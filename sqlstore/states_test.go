@@ -54,8 +54,8 @@ func TestStatesTake_expired(t *testing.T) {
 	}
 }
 
-// TestStatesTake_failedTransaction: after a failed transaction it is unknown whether the
-// row is gone.
+// TestStatesTake_failedTransaction: after a failed transaction, Take can't know whether
+// the row was removed. So it must return an error.
 func TestStatesTake_failedTransaction(t *testing.T) {
 	for _, failing := range []string{"BEGIN", "SELECT", "DELETE", "COMMIT"} {
 		lost := errors.New("invalid connection")
@@ -76,7 +76,7 @@ func TestStatesTake_failedTransaction(t *testing.T) {
 func TestStatesPut_arguments(t *testing.T) {
 	for _, d := range allDialects {
 		states, seen := scriptedStates(t, d, stored)
-		for ttl, want := range map[time.Duration][2]int64{ // microseconds, milliseconds
+		for ttl, want := range map[time.Duration][2]int64{ // in microseconds, in milliseconds
 			1: {1, 1}, time.Microsecond: {1, 1}, time.Millisecond + 1: {1001, 2}, time.Minute: {60e6, 60e3}, 1<<63 - 1: {9223372036854776, 9223372036855},
 		} {
 			seen.forget()
@@ -108,7 +108,8 @@ func TestStatesKey_refused(t *testing.T) {
 	assert.Empty(t, seen.said())
 }
 
-// TestRetry_conflict: a call is repeated if the database has rolled it back.
+// TestRetry_conflict: a call is repeated if the database reports that it has rolled the
+// call back.
 func TestRetry_conflict(t *testing.T) {
 	for _, c := range []struct {
 		err   error
@@ -116,7 +117,7 @@ func TestRetry_conflict(t *testing.T) {
 	}{
 		{sqlState("40001"), 6},
 		{sqlState("40P01"), 6},
-		{sqlState("40003"), 1}, // the outcome is unknown
+		{sqlState("40003"), 1}, // the outcome is unknown, so the call is not repeated
 		{sqlState("57P01"), 1},
 		{errors.New("Error 1213 (40001): Deadlock found when trying to get lock"), 6},
 		{errors.New("Error 1205 (HY000): Lock wait timeout exceeded"), 1},
@@ -146,7 +147,7 @@ func TestRetry_conflict(t *testing.T) {
 	assert.True(t, found)
 }
 
-// TestRetry_busySQLite: another process writes to the file.
+// TestRetry_busySQLite: the file is locked, because another process is writing to it.
 func TestRetry_busySQLite(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		begin := time.Now()
@@ -167,7 +168,8 @@ func TestRetry_busySQLite(t *testing.T) {
 		assert.False(t, found)
 		assert.Equal(t, 10*time.Second, time.Since(called), "the limit without a deadline")
 
-		// The next writer of this process waits until its context ends, and no longer.
+		// While a writer of this process waits for the file, the next writer waits only
+		// until its own context ends.
 		ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		go states.Put(context.Background(), "key", nil, time.Minute)

@@ -13,18 +13,18 @@ import (
 )
 
 const (
-	// MaxKey is the length of the longest key, of a state or a user, in bytes.
+	// MaxKey is the maximum length of a key in bytes, both for states and for users.
 	MaxKey = 255
 
-	// callLimit ends a call whose context has no deadline.
+	// callLimit is the time limit of a call whose context has no deadline.
 	callLimit = 10 * time.Second
 
 	// conflictRetries limits how often a call is repeated after the database rolled it
 	// back because of a conflict with another transaction.
 	conflictRetries = 5
 
-	// The pauses between attempts are 5, 10, 20, … 200 ms. Each is shortened by a random
-	// part of up to one half, so that waiting processes do not try at the same moments.
+	// The pauses between attempts are 5, 10, 20, … 200 ms. Each pause is shortened at
+	// random, by up to one half, so that waiting processes do not try at the same moments.
 	firstPause   = 5 * time.Millisecond
 	longestPause = 200 * time.Millisecond
 )
@@ -38,10 +38,10 @@ type Config struct {
 	Table string
 }
 
-// none is an element of a channel that carries no data.
+// none is the element type of channels that carry no data.
 type none = struct{}
 
-// table is what States and Tokens have in common: a table in a database.
+// table is the common part of States and Tokens.
 type table struct {
 	db      *sql.DB
 	dialect Dialect
@@ -68,7 +68,7 @@ func newTable(db *sql.DB, dialect Dialect, c Config, kind string) (*table, error
 	return &table{db: db, dialect: dialect, kind: kind, name: name, writing: make(chan none, 1)}, nil
 }
 
-// format prints a store of this package; t may be nil.
+// format prints the description of a store; t may be nil.
 func (t *table) format(f io.Writer, name string) {
 	if t == nil {
 		_, _ = fmt.Fprintf(f, "sqlstore.%s{}", name)
@@ -84,7 +84,8 @@ func (t *table) createTable(ctx context.Context) error {
 	defer cancel()
 	for _, create := range t.create {
 		if t.dialect == PostgreSQL {
-			// IF NOT EXISTS fails if another session creates the table at the same moment.
+			// The lock is needed because IF NOT EXISTS fails if another session creates
+			// the table at the same moment.
 			create = `SELECT pg_advisory_xact_lock(7308327815838786409); ` + create
 		}
 		if _, err := t.exec(ctx, create); err != nil {
@@ -94,7 +95,7 @@ func (t *table) createTable(ctx context.Context) error {
 	return nil
 }
 
-// checkKey refuses keys that do not fit. The error does not quote them.
+// checkKey returns an error if key is empty or too long. The error does not quote key.
 func (t *table) checkKey(name, key string) error {
 	switch {
 	case key == "":
@@ -105,7 +106,7 @@ func (t *table) checkKey(name, key string) error {
 	return nil
 }
 
-// exec runs a statement that changes something, and returns the number of rows.
+// exec runs a statement that changes rows, and returns the number of these rows.
 func (t *table) exec(ctx context.Context, statement string, args ...any) (int64, error) {
 	return write(ctx, t, func() (int64, error) {
 		res, err := t.db.ExecContext(ctx, statement, args...)
@@ -116,13 +117,14 @@ func (t *table) exec(ctx context.Context, statement string, args ...any) (int64,
 	})
 }
 
-// read runs f, which changes nothing.
+// read runs f, which must not change the database.
 func read[T any](ctx context.Context, t *table, f func() (T, error)) (T, error) {
 	return promptly(ctx, nil, func() (T, error) { return retry(ctx, t, f) })
 }
 
-// write runs f, which changes something. SQLite has one writer at a time. The writers of
-// one process wait in a queue. Without the queue they would find the file locked.
+// write runs f, which may change the database. SQLite allows one writer at a time, so the
+// writers of this process wait in a queue. Without the queue, they would find the file
+// locked.
 func write[T any](ctx context.Context, t *table, f func() (T, error)) (T, error) {
 	return promptly(ctx, nil, func() (v T, err error) {
 		if t.dialect == SQLite {
@@ -152,9 +154,9 @@ func retry[T any](ctx context.Context, t *table, f func() (T, error)) (T, error)
 	}
 }
 
-// promptly runs f and returns its result, or the error of ctx as soon as ctx is done.
-// Some drivers ignore the context while they wait. If f returns later, its result is
-// passed to late, unless late is nil.
+// promptly runs f and returns its result, or the error of ctx as soon as ctx is done. It
+// does not rely on f for that, because some drivers ignore the context while they wait. If
+// f returns later, promptly passes the result to late, unless late is nil.
 func promptly[T any](ctx context.Context, late func(T, error), f func() (T, error)) (v T, err error) {
 	type result struct {
 		v   T
@@ -176,7 +178,7 @@ func promptly[T any](ctx context.Context, late func(T, error), f func() (T, erro
 	}
 }
 
-// limited gives ctx a deadline unless it has one.
+// limited adds a deadline to ctx if ctx has none.
 func limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	if _, ok := ctx.Deadline(); ok {
 		return ctx, func() {}
@@ -184,8 +186,8 @@ func limited(ctx context.Context) (context.Context, context.CancelFunc) {
 	return context.WithTimeout(ctx, callLimit)
 }
 
-// rest pauses after a failed attempt; the first attempt is 0. It returns false if
-// ctx ended first.
+// rest pauses after a failed attempt. The number of the first attempt is 0. rest returns
+// false if ctx ended before the pause was over.
 func rest(ctx context.Context, attempt int) bool {
 	pause := min(firstPause<<min(attempt, 16), longestPause)
 	t := time.NewTimer(pause/2 + rand.N(pause/2+1))
@@ -198,7 +200,7 @@ func rest(ctx context.Context, attempt int) bool {
 	}
 }
 
-// enter puts an element into c. It waits for room until ctx is done.
+// enter puts an element into c. If c is full, it waits until ctx is done.
 func enter(ctx context.Context, c chan none) error {
 	select {
 	case c <- none{}:
@@ -215,5 +217,5 @@ func enter(ctx context.Context, c chan none) error {
 
 func leave(c chan none) { <-c }
 
-// units returns d in units, rounded up.
+// units returns d as a number of units, rounded up.
 func units(d, unit time.Duration) int64 { return int64((d-1)/unit + 1) }

@@ -18,10 +18,10 @@ import (
 // Tokens keeps users' tokens in a table of a database, one row for each user of one
 // provider. It is safe for concurrent use, by any number of processes.
 //
-// The lock on a token is the database's own. It ends when its holder's connection
+// The lock on a token is a lock of the database. It ends when the connection of its holder
 // ends. If the holder stops responding, it ends after the time that the holder asked for.
-// In PostgreSQL, MySQL and MariaDB a held lock takes one connection of the pool. A
-// waiting process takes none. Locks leave a quarter of the pool to other calls.
+// In PostgreSQL, MySQL and MariaDB a held lock takes one connection of the pool. A process
+// that waits for a lock takes none. Locks leave a quarter of the pool to other calls.
 //
 // A load and a save are one statement each. A call without a deadline ends after 10
 // seconds. See docs/sql.md for the lock and for failures of the database.
@@ -79,10 +79,10 @@ func (s *Tokens) Schema() string { return s.table.schema() }
 // time.
 func (s *Tokens) CreateTable(ctx context.Context) error { return s.table.createTable(ctx) }
 
-// User returns the store of one user's token. The key is the application's name for
-// the user. It has 1 to [MaxKey] bytes of any value, and is compared byte for byte. If it
-// is empty or too long, every call on the store returns an error. Stores that one Tokens
-// returns for the same key are equal (==).
+// User returns the store of one user's token. The key is the application's name for the
+// user. It has 1 to [MaxKey] bytes, which may have any value, and is compared byte for
+// byte. If the key is empty or too long, every call on the store returns an error. Stores
+// that one Tokens returns for the same key are equal (==).
 func (s *Tokens) User(key string) UserTokens { return UserTokens{s, key} }
 
 // UserTokens is the store of one user's token, made by [Tokens.User]. It is safe for
@@ -122,8 +122,8 @@ func (u UserTokens) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	return tok, nil
 }
 
-// SaveToken implements [oauth2login.TokenStore]. A nil token is an error. The error of
-// a save may contain the token in its causes, but not in its text.
+// SaveToken implements [oauth2login.TokenStore]. A nil token is an error. The text of an
+// error does not contain the token, but the causes of the error may.
 func (u UserTokens) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	if err := u.check(); err != nil {
 		return err
@@ -144,8 +144,8 @@ func (u UserTokens) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	return nil
 }
 
-// DeleteToken implements [oauth2login.TokenStore]. It does not wait for the lock:
-// [oauth2login.TokenSource.Delete] does, so that no refresh brings the token back.
+// DeleteToken implements [oauth2login.TokenStore]. It does not wait for the lock. Use
+// [oauth2login.TokenSource.Delete], which waits, so that no refresh brings the token back.
 func (u UserTokens) DeleteToken(ctx context.Context) error {
 	if err := u.check(); err != nil {
 		return err
@@ -158,10 +158,10 @@ func (u UserTokens) DeleteToken(ctx context.Context) error {
 	return nil
 }
 
-// LockToken implements [oauth2login.TokenLocker]; hold is between one millisecond and
-// one day. The lock is not reentrant. It ends after hold, and a later call of unlock
-// does nothing. If the lock's connection fails, LoadToken is an error until unlock is
-// called; SaveToken and DeleteToken use another connection.
+// LockToken implements [oauth2login.TokenLocker]; hold is between one millisecond and one
+// day. The lock is not reentrant. It ends after hold, and a later call of unlock does
+// nothing. If the lock's connection fails, LoadToken returns an error until unlock is
+// called. During that time, SaveToken and DeleteToken use another connection.
 func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error) {
 	if err := u.check(); err != nil {
 		return nil, err
@@ -185,7 +185,7 @@ func (u UserTokens) check() error {
 	return u.tokens.table.checkKey("user key", u.key)
 }
 
-// querier is a *sql.DB, or the *sql.Conn of a lock.
+// querier is implemented by *sql.DB and by *sql.Conn, the connection of a lock.
 type querier interface {
 	ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error)
 	QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row
@@ -194,7 +194,7 @@ type querier interface {
 // load returns the stored bytes, or nil if there is no row.
 func (s *Tokens) load(ctx context.Context, key string) ([]byte, error) {
 	load := func(ctx context.Context, q querier) ([]byte, error) {
-		data := []byte{} // not nil: there is a row
+		data := []byte{} // not nil, even if the row contains no bytes
 		err := q.QueryRowContext(ctx, s.stmts.load, []byte(key)).Scan(&data)
 		if errors.Is(err, sql.ErrNoRows) {
 			return nil, nil
@@ -202,8 +202,8 @@ func (s *Tokens) load(ctx context.Context, key string) ([]byte, error) {
 		return data, err
 	}
 	if h := s.holder(key); h != nil {
-		// If this connection fails, the lock is lost, and with it the right to use the
-		// refresh token. So no other connection is tried.
+		// If the lock's connection fails, the lock has ended, and the caller may no longer
+		// use the refresh token. So load does not try another connection.
 		data, err := onHeld(ctx, h, load)
 		if !errors.Is(err, errReleased) {
 			return data, err
@@ -212,7 +212,8 @@ func (s *Tokens) load(ctx context.Context, key string) ([]byte, error) {
 	return read(ctx, s.table, func() ([]byte, error) { return load(ctx, s.table.db) })
 }
 
-// change runs a statement that changes the row of key. It may run it twice.
+// change runs a statement that changes the row of key. After an error, it may run the
+// statement a second time.
 func (s *Tokens) change(ctx context.Context, key, statement string, args ...any) error {
 	if h := s.holder(key); h != nil {
 		_, err := onHeld(ctx, h, func(ctx context.Context, q querier) (none, error) {
@@ -225,16 +226,17 @@ func (s *Tokens) change(ctx context.Context, key, statement string, args ...any)
 		if err == nil || ctx.Err() != nil {
 			return err
 		}
-		// The lock is lost, but only this process has the new token.
+		// The lock has ended. The statement still has to run, because only this process
+		// has the new token.
 	}
 	_, err := s.table.exec(ctx, statement, args...)
 	return err
 }
 
-// tokenStatements are the statements of a Tokens.
+// tokenStatements are the SQL statements of Tokens.
 type tokenStatements struct {
 	load, save, delete string
-	saveTwice          bool // save has the token twice among its arguments
+	saveTwice          bool // the arguments of save contain the token twice
 
 	leased, lease, release string // SQLite's lock
 }
@@ -259,7 +261,8 @@ func newTokenStatements(d Dialect, name tableName) (s tokenStatements, create []
 	updated_at timestamp NOT NULL DEFAULT CURRENT_TIMESTAMP
 ) ENGINE=InnoDB`}
 		s.load = `SELECT token FROM ` + t + ` WHERE user_key = ?`
-		// MySQL and MariaDB have no common name for the inserted value.
+		// MySQL and MariaDB have no common syntax for the inserted value, so the statement
+		// gets the token twice.
 		s.saveTwice = true
 		s.save = `INSERT INTO ` + t + ` (user_key, token) VALUES (?, ?) ` +
 			`ON DUPLICATE KEY UPDATE token = ?, updated_at = CURRENT_TIMESTAMP`

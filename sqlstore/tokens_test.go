@@ -17,7 +17,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// tokenCalls returns all calls of a token store.
+// tokenCalls returns one call of each method of a token store.
 func tokenCalls(tokens *sqlstore.Tokens, u sqlstore.UserTokens) map[string]func(context.Context) error {
 	return map[string]func(context.Context) error{
 		"load":   func(ctx context.Context) error { _, err := u.LoadToken(ctx); return err },

@@ -12,13 +12,14 @@ func ExampleMemory() {
 	ctx := context.Background()
 	states := state.NewMemory(0)
 
-	// The login starts: keep the data that is needed when the browser returns.
+	// When the login starts, store the data that is needed when the browser returns.
 	if err := states.Put(ctx, "kT3vyN8Qe", []byte("/settings"), 5*time.Minute); err != nil {
 		fmt.Println(err)
 		return
 	}
 
-	// The browser returns. Then somebody uses the same state again.
+	// When the browser returns, take the data. A second use of the same state finds
+	// nothing.
 	for range 2 {
 		value, found, err := states.Take(ctx, "kT3vyN8Qe")
 		fmt.Printf("%q %v %v\n", value, found, err)

@@ -7,8 +7,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state"
 )
 
-// FuzzKeys puts values under two different keys. Neither replaces the other.
-// Module tests has the same test for the stores on servers.
+// FuzzKeys puts values under two different keys. Neither value may replace the other. The
+// module tests runs the same test with the stores on servers.
 func FuzzKeys(f *testing.F) {
 	f.Add("a", "A")
 	f.Add("", "\x00")

@@ -12,54 +12,53 @@ import (
 	"time"
 )
 
-// DefaultCapacity is the number of entries that a [Memory] holds by default. With
-// keys of 43 bytes and values of 200 bytes, a full Memory takes about 45 MB. With
-// long values it takes 120 MB at most.
+// DefaultCapacity is the number of entries that a [Memory] holds by default. With keys of
+// 43 bytes and values of 200 bytes, a full Memory takes about 45 MB. With long values, it
+// takes at most 120 MB.
 const DefaultCapacity = 100_000
 
 const (
-	// shardSize is the approximate capacity of one shard. Large shards fill evenly. In
-	// a small shard, Put holds the lock only briefly while it scans the shard or grows
-	// its map.
+	// shardSize is the approximate capacity of one shard. If shards are large, they fill
+	// more evenly. If they are small, Put holds the lock for less time while it scans a
+	// shard or grows its map.
 	shardSize = 800
 	maxShards = 1 << 13
 
-	// entrySize is the number of bytes that an entry may have on average, key and
-	// value together. Without this limit a flood of logins could fill the memory
-	// with long values.
+	// entrySize is the average number of bytes that an entry may have, key and value
+	// together. Without this limit, a flood of logins could fill the memory with long
+	// values.
 	entrySize = 1 << 10
 
 	dropInterval  = int64(100 * time.Millisecond) // between two runs of dropExpiredShards
 	sweepInterval = int64(time.Minute)            // between two sweeps of one shard
 )
 
-// Memory is a [Store] in the memory of one process. The zero value is an empty store
-// with [DefaultCapacity]. It is safe for concurrent use. It must not be copied after
-// first use.
+// Memory is a [Store] in the memory of one process. The zero value is an empty store with
+// [DefaultCapacity]. It is safe for concurrent use. It must not be copied after first use.
 //
-// An oauth2login.Provider whose Options have neither States nor StateKeys uses a
-// Memory. If the process ends, its unfinished logins are lost.
+// An oauth2login.Provider whose Options have neither States nor StateKeys uses a Memory.
+// If the process ends, its unfinished logins are lost.
 //
-// Entries expire by the monotonic clock. A Memory never exceeds its capacity: a full
-// one drops its oldest entries. In a flood of logins an entry survives about ¾ of
-// capacity newer ones. For details see docs/states.md in the repository:
+// Entries expire by the monotonic clock. A Memory never exceeds its capacity: if it is
+// full, it drops its oldest entries. In a flood of logins, an entry survives until newer
+// entries fill about ¾ of the capacity. For details see docs/states.md in the repository:
 // https://github.com/YearnstudioHorizon/shangcloud-oauth2/blob/main/docs/states.md
 type Memory struct {
 	capacity int
-	// The first call creates the table. Package fmt does not follow an
+	// The first call of a method creates the table. Package fmt does not follow an
 	// atomic.Pointer, so no verb prints the entries.
 	table atomic.Pointer[table]
 }
 
 var _ Store = (*Memory)(nil)
 
-// NewMemory returns an empty store for at most capacity entries. If capacity is 0 or
-// less, it is [DefaultCapacity].
+// NewMemory returns an empty store for at most capacity entries. If capacity is 0 or less,
+// [DefaultCapacity] is used.
 func NewMemory(capacity int) *Memory {
 	return &Memory{capacity: capacity}
 }
 
-// Put implements [Store]. The only error it returns is that of ctx.
+// Put implements [Store]. The only possible error is the error of ctx.
 func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -99,7 +98,7 @@ func (m *Memory) Put(ctx context.Context, key string, value []byte, ttl time.Dur
 	return nil
 }
 
-// Take implements [Store]. The only error it returns is that of ctx.
+// Take implements [Store]. The only possible error is the error of ctx.
 func (m *Memory) Take(ctx context.Context, key string) (value []byte, found bool, err error) {
 	if err := ctx.Err(); err != nil {
 		return nil, false, err
@@ -119,7 +118,7 @@ func (m *Memory) Take(ctx context.Context, key string) (value []byte, found bool
 	return e.value, true, nil
 }
 
-// load returns the table, which the first call creates.
+// load returns the table. The first call creates the table.
 func (m *Memory) load() *table {
 	t := m.table.Load()
 	if t == nil {
@@ -142,8 +141,8 @@ func (t *table) lock(key string) (s *shard, hash uint64, now int64) {
 	return s, hash, now
 }
 
-// table holds the entries in shards. All times in a table are nanoseconds since its
-// epoch, on the monotonic clock.
+// table holds the entries in shards. All times in a table are nanoseconds since epoch, by
+// the monotonic clock.
 type table struct {
 	epoch  time.Time
 	seed   maphash.Seed
@@ -155,8 +154,8 @@ type table struct {
 // shard has its own lock, its own map and an equal share of the capacity.
 type shard struct {
 	mu sync.Mutex
-	// The map's keys are hashes, so that a growing map does not have to read every
-	// string again. Two keys with the same hash replace each other. The chance is
+	// The map's keys are hashes, so that a growing map does not have to read every string
+	// again. If two keys have the same hash, one replaces the other. The probability is
 	// 2⁻⁶⁴ for each pair of keys.
 	entries map[uint64]entry
 	puts    uint64 // the number of calls of Put so far
@@ -189,9 +188,9 @@ func newTable(capacity int) *table {
 	}
 }
 
-// dropExpiredShards empties the shards whose entries have all expired. It takes a few
-// nanoseconds for each shard, because it does not visit single entries. It runs once
-// in dropInterval.
+// dropExpiredShards empties the shards whose entries have all expired. It takes only a few
+// nanoseconds for each shard, because it does not visit the entries. It runs at most once
+// in each dropInterval.
 func (t *table) dropExpiredShards(now int64) {
 	due := t.dropAt.Load()
 	if now < due || !t.dropAt.CompareAndSwap(due, now+dropInterval) {
@@ -220,14 +219,15 @@ func (s *shard) sweep(now int64) {
 		}
 	}
 	if len(s.entries) <= s.peak/4 {
-		// A map never gives memory back, and maps.Clone copies the unused space.
+		// The map is replaced, because a map never frees unused space. maps.Clone would
+		// copy the unused space, too.
 		small := make(map[uint64]entry, len(s.entries))
 		maps.Copy(small, s.entries)
 		s.entries, s.peak = small, len(small)
 	}
 }
 
-// dropOldest removes the oldest sixteenth of the entries, at least one entry. The
+// dropOldest removes the oldest sixteenth of the entries, but at least one entry. The
 // caller holds s.mu.
 func (s *shard) dropOldest() {
 	var buf [2 * shardSize]uint64 // on the stack, unless the capacity is huge

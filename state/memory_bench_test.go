@@ -72,7 +72,7 @@ func benchmarkParallel(b *testing.B, store state.Store) {
 	b.SetParallelism(4) // times GOMAXPROCS, so 8 goroutines on two processors
 	var started atomic.Int64
 	b.RunParallel(func(pb *testing.PB) {
-		// Each goroutine uses every 64th key, so no two goroutines use the same one.
+		// Each goroutine uses every 64th key, so no two goroutines use the same key.
 		for i := int(started.Add(1)); pb.Next(); i += 64 {
 			putTake(b, store, keys[i%len(keys)], value)
 		}
@@ -103,8 +103,9 @@ func BenchmarkPutFlooded(b *testing.B) {
 }
 
 // BenchmarkPutLatency measures single Puts into a store with a million entries. In
-// Memory/expired all of them have just expired, so the Puts also give their memory back.
-// In the other two cases the entries are live, for comparison.
+// Memory/expired, all of these entries have just expired, so the Puts also free the memory
+// of the expired entries. In the other two cases, which are for comparison, the entries
+// have not expired.
 //
 // The maximum includes interruptions by the operating system. A garbage collection would
 // add milliseconds to a Put of any store, so the benchmark calls runtime.GC beforehand.
@@ -141,7 +142,7 @@ func BenchmarkPutLatency(b *testing.B) {
 				}
 			}
 			slices.Sort(latencies)
-			b.ReportMetric(0, "ns/op") // hidden: it includes filling and waiting
+			b.ReportMetric(0, "ns/op") // hidden, because it includes the time for filling and waiting
 			b.ReportMetric(float64(latencies[len(latencies)/2]), "p50-ns")
 			b.ReportMetric(float64(latencies[len(latencies)*999/1000]), "p99.9-ns")
 			b.ReportMetric(float64(latencies[len(latencies)-1]), "max-ns")

@@ -65,7 +65,7 @@ func TestMemoryExpiry(t *testing.T) {
 	}
 }
 
-// Entries of different ages and times to live share one shard.
+// Entries with different ages and times to live share one shard.
 func TestMemoryMixedTTLs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := state.NewMemory(1000)
@@ -134,7 +134,7 @@ func TestMemoryReplace(t *testing.T) {
 	}
 }
 
-// testReplace replaces a value. The new value is found once, until the new ttl has passed.
+// testReplace replaces a value. The new value can be taken once, until its ttl has passed.
 func testReplace(t *testing.T, oldTTL, newTTL, pause time.Duration) {
 	synctest.Test(t, func(t *testing.T) {
 		m := state.NewMemory(0)
@@ -194,14 +194,15 @@ func TestMemoryFlood(t *testing.T) {
 	}
 }
 
-// The values of a flood take one kilobyte for each entry of the capacity, on average.
+// In a flood of long values, the store keeps at most one kilobyte for each entry of its
+// capacity.
 func TestMemoryOfLongValues(t *testing.T) {
 	const capacity = 1000
 	for _, size := range []int{2 << 10, 64 << 10, 2 << 20} {
 		m := state.NewMemory(capacity)
 		value := strings.Repeat("v", size)
 		putMany(t, m, "", 3*capacity, value, time.Minute)
-		assertFound(t, m, strconv.Itoa(3*capacity-1), value) // the newest entry, however long
+		assertFound(t, m, strconv.Itoa(3*capacity-1), value) // the newest entry is kept, even if it is longer than the limit
 		kept := 1 + takeMany(t, m, "", 3*capacity-1, value)
 		assert.LessOrEqual(t, kept*size, max(capacity<<10, size))
 		assert.GreaterOrEqual(t, kept, capacity<<10/size*3/4)
@@ -244,7 +245,8 @@ func TestMemoryKeepsCount(t *testing.T) {
 	})
 }
 
-// removeInEveryWay has entries taken, replaced, dropped and expired.
+// removeInEveryWay removes entries in four ways: by Take, by replacement, by dropping the
+// oldest entries, and by expiry.
 func removeInEveryWay(t *testing.T, m *state.Memory, capacity int) {
 	long := strings.Repeat("v", 5000)
 	for round := range 50 {
@@ -348,7 +350,8 @@ func TestMemoryConcurrentTakes(t *testing.T) {
 	}
 }
 
-// Concurrent calls find what was put under a key, and no more often than it was put.
+// Concurrent calls of Take find only the value that was put under their key. They find it
+// at most as often as it was put.
 func TestMemoryConcurrentUse(t *testing.T) {
 	for _, capacity := range []int{100, 10_000} { // with room for all entries, and without
 		t.Run(strconv.Itoa(capacity), func(t *testing.T) {
@@ -369,7 +372,7 @@ func TestMemoryConcurrentUse(t *testing.T) {
 // concurrentUse counts the puts and the successful takes of each key.
 type concurrentUse struct{ puts, takes [500]atomic.Int64 }
 
-// run is one of several goroutines that share a store.
+// run is the work of one of several goroutines that share a store.
 func (u *concurrentUse) run(t *testing.T, m *state.Memory, goroutine int) {
 	ctx := context.Background()
 	for i := range 5000 {

@@ -1,13 +1,13 @@
 // Package state stores one-time login states. A login state is the data that an
 // application needs when a browser returns from a login provider.
 //
-// A login stores one entry when it starts and takes it once when the browser
-// returns. If the entry was taken, has expired or never existed, it is not found,
-// and the login is refused.
+// A login stores one entry when it starts and takes it once when the browser returns. If
+// the entry was taken, has expired or never existed, it is not found, and the login is
+// refused.
 //
-// [Memory] serves one process. Applications that run as several processes share a
-// store on a server, for example in a database. Every type with the two methods of
-// [Store] will do. Package statetest tests such a type.
+// [Memory] serves one process. Applications that run as several processes share a store on
+// a server, for example in a database. Any type that implements [Store] can be used.
+// Package statetest tests such a type.
 package state
 
 import (
@@ -17,14 +17,13 @@ import (
 
 // Store keeps values for a short time and returns each of them once.
 //
-// A type can implement Store without importing this package. All methods must be
-// safe for concurrent use. They must return soon after ctx is done.
+// A type can implement Store without importing this package. All methods must be safe for
+// concurrent use. They must return soon after ctx is done.
 //
-// This library passes keys of at most 64 ASCII letters, digits, '-' and '_', and
-// values of a few kilobytes. A store must not confuse two different keys. If it
-// cannot distinguish all keys, it must return an error for those it does not
-// support. Keys and values are secrets: a store must not log them or quote them in
-// an error.
+// This library passes keys of at most 64 ASCII letters, digits, '-' and '_', and values of
+// a few kilobytes. A store must not confuse two different keys. If it cannot distinguish
+// all keys, it must return an error for the keys that it does not support. Keys and values
+// are secrets: a store must not log them or quote them in an error.
 type Store interface {
 	// Put stores value under key until ttl has passed. It replaces the value
 	// that is already stored under key. If ttl is zero or less, Take will not

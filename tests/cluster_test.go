@@ -25,8 +25,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// cluster is two copies of the demo behind a proxy that sends each request to the next
-// copy in turn.
+// cluster is a proxy with two copies of the demo behind it. The proxy sends requests to
+// the two copies in turn.
 type cluster struct {
 	platform *shangcloudtest.Server
 	url      string // of the proxy
@@ -34,7 +34,8 @@ type cluster struct {
 	ends     [2]atomic.Int64
 }
 
-// clusterProgram builds the demo. The program is removed after all tests.
+// clusterProgram builds the demo in examples/cluster and returns the program's path.
+// servers.Stop removes the program.
 var clusterProgram = sync.OnceValues(func() (string, error) {
 	dir, err := os.MkdirTemp("", "cluster")
 	if err != nil {
@@ -109,7 +110,7 @@ func startCopy(t *testing.T, program, states string, env ...string) string {
 	return ""
 }
 
-// login runs a whole login, as a browser does, and returns the callback's answer.
+// login runs a whole login, as a browser does, and returns the answer to the callback.
 func (c *cluster) login(transport http.RoundTripper) (*http.Response, error) {
 	jar, err := cookiejar.New(nil)
 	if err != nil {
@@ -128,8 +129,8 @@ func (c *cluster) login(transport http.RoundTripper) (*http.Response, error) {
 	return res, err
 }
 
-// TestCluster runs many logins. Each starts at one copy and ends at whichever copy comes
-// next.
+// TestCluster runs many logins. The proxy decides at which copy a login starts and at
+// which copy it ends.
 func TestCluster(t *testing.T) {
 	for _, store := range []struct {
 		name   string
@@ -164,7 +165,7 @@ func TestCluster(t *testing.T) {
 			wg.Wait()
 			assert.Zero(t, failed.Load())
 			assert.Len(t, c.platform.Requests("/oauth/token"), logins)
-			for i := range 2 { // in both halves, both copies took part
+			for i := range 2 { // each copy started many logins and finished many logins
 				assert.Greater(t, c.starts[i].Load(), int64(logins/4))
 				assert.Greater(t, c.ends[i].Load(), int64(logins/4))
 			}
@@ -173,7 +174,7 @@ func TestCluster(t *testing.T) {
 }
 
 // TestClusterInMemory shows why states in memory work on one machine only: each login
-// starts at one copy and returns to the other, and none succeeds.
+// starts at one copy and returns to the other copy, so no login succeeds.
 func TestClusterInMemory(t *testing.T) {
 	c := newCluster(t, "memory")
 	for range 20 {

@@ -8,9 +8,11 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/tokenstoretest"
 )
 
-// TestTokens runs the suite in three forms: two stores with separate pools, as in two
-// processes; two stores that share one pool with a single connection; and one store. The
-// long run tries each form with a pool of one connection and with a larger pool.
+// TestTokens runs the suite in three forms: with two stores that have one pool each, as in
+// two processes; with two stores that share one pool; and with one store. In the first
+// form, each pool has 10 connections. In the other two forms, the pool has 1 connection.
+// The long run also tries 1 connection in the first form and 10 connections in the other
+// two.
 func TestTokens(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		for _, c := range []struct {

@@ -33,7 +33,7 @@ func TestEncryptedTokens(t *testing.T) {
 	})
 }
 
-// TestEncryptedTokens_row checks the bytes in the database.
+// TestEncryptedTokens_row checks what the row in the database contains.
 func TestEncryptedTokens_row(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
@@ -58,15 +58,15 @@ func TestEncryptedTokens_row(t *testing.T) {
 		save(newKeys(t, 0))
 		assert.NotEqual(t, first, raw(t, db, table), "a nonce is used once")
 
-		// A key rotation: first the new key only decrypts, then it encrypts, then the old
-		// key is removed.
+		// This is a key rotation. First, the new key only decrypts. Then it encrypts. Then
+		// the old key is removed.
 		assert.ErrorContains(t, load("a", newKeys(t, 1)), "not one of Keys")
 		assert.NoError(t, load("a", newKeys(t, 0, 1)))
 		save(newKeys(t, 1, 0))
 		assert.NoError(t, load("a", newKeys(t, 1)))
 		assert.ErrorContains(t, load("a", newKeys(t, 0)), "not one of Keys")
 
-		// A token that was copied from another user's row.
+		// A token that was copied from another user's row must be refused.
 		_, err := db.Exec("UPDATE " + table + " SET user_key = " + literal(d, "b"))
 		require.NoError(t, err)
 		assert.ErrorContains(t, load("b", newKeys(t, 1)), "not this user's")
@@ -74,7 +74,7 @@ func TestEncryptedTokens_row(t *testing.T) {
 		require.NoError(t, err)
 		require.NoError(t, load("a", newKeys(t, 1)))
 
-		// A token that is not encrypted.
+		// A token that is not encrypted is refused without ReadingPlaintext.
 		require.NoError(t, s.User("a").SaveToken(ctx, token("a")))
 		assert.ErrorContains(t, load("a", newKeys(t, 1)), "not encrypted")
 		assert.NoError(t, load("a", newKeys(t, 1).ReadingPlaintext()))

@@ -37,8 +37,8 @@ func TestTokensDown(t *testing.T) {
 			})
 		})
 		t.Run("silent", func(t *testing.T) {
-			// The pool is large enough that no call waits for a connection: for waiting
-			// calls, database/sql dials without a deadline.
+			// The pool is so large that no call waits for a connection. If a call waits,
+			// database/sql dials without a deadline.
 			s := openTokens(t, d, open(t, d, dsn(l.Addr().String()), 20), "x")
 			eachCall(t, s, func(t *testing.T, call func(context.Context) error) {
 				ends(t, func() {
@@ -97,7 +97,8 @@ func TestTokensDown_noConnectionLeft(t *testing.T) {
 	})
 }
 
-// TestTokensLock_silentServer: the network drops everything once the lock is held.
+// TestTokensLock_silentServer: while the lock is held, the network begins to drop
+// everything.
 func TestTokensLock_silentServer(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -110,7 +111,7 @@ func TestTokensLock_silentServer(t *testing.T) {
 		unlock, err := s.User("a").LockToken(patient(t), hold)
 		require.NoError(t, err)
 		p.swallow()
-		// Only the lock's connection is silent, so the token is saved over another one.
+		// Only the lock's connection is silent. So SaveToken uses another connection.
 		require.NoError(t, s.User("a").SaveToken(patient(t), token("new")))
 		ends(t, unlock)
 		other := openTokens(t, d, direct, table)
@@ -118,7 +119,7 @@ func TestTokensLock_silentServer(t *testing.T) {
 		require.NoError(t, err)
 		assert.Equal(t, token("new").AccessToken, tok.AccessToken)
 
-		// The failure shows only at the unlock.
+		// This time, unlock is the first call that fails.
 		unlock, err = s.User("b").LockToken(patient(t), hold)
 		require.NoError(t, err)
 		p.swallow()

@@ -15,8 +15,8 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// Users stay logged in when the program restarts: their tokens are in SQLite. For another
-// database, only the driver and the dialect differ.
+// Users stay logged in when the program restarts: their tokens are in SQLite. With another
+// database, only the driver and the dialect are different.
 func Example_tokensInSQLite() {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
@@ -32,7 +32,7 @@ func Example_tokensInSQLite() {
 	defer os.RemoveAll(dir)
 	ctx := context.Background()
 
-	// program is one run of the program. login is nil unless the user has just logged in.
+	// program runs the program once. login is nil unless the user has just logged in.
 	program := func(login *oauth2.Token) {
 		db, err := sql.Open("sqlite", filepath.Join(dir, "app.db"))
 		if err != nil {

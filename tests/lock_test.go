@@ -48,8 +48,8 @@ func TestTokensLock_poolOfOne(t *testing.T) {
 	})
 }
 
-// TestTokensLock_savesAreCommitted: another process reads the token that the lock's
-// holder has saved, before the lock is released.
+// TestTokensLock_savesAreCommitted: the holder of the lock saves a token. Another process
+// must be able to read that token before the lock is released.
 func TestTokensLock_savesAreCommitted(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -76,8 +76,8 @@ func TestTokensLock_savesAreCommitted(t *testing.T) {
 }
 
 // TestTokensLock_isolation uses sessions whose transactions are serializable by default,
-// and in PostgreSQL read-only. Such a transaction would see the data from when the wait
-// for the lock began.
+// and in PostgreSQL also read-only. In a serializable transaction, a caller that waits for
+// the lock would later read old data, from the time at which its wait began.
 func TestTokensLock_isolation(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -116,7 +116,7 @@ func TestTokensLock_isolation(t *testing.T) {
 			}
 			done <- err
 		}()
-		time.Sleep(300 * time.Millisecond) // let it wait for the lock
+		time.Sleep(300 * time.Millisecond) // let the goroutine wait for the lock
 		require.NoError(t, s.User("a").SaveToken(patient(t), token("new")))
 		unlock()
 		require.NoError(t, <-done)
@@ -138,9 +138,10 @@ func with(t testing.TB, dsn string, params map[string]string) string {
 	return u.String()
 }
 
-// named returns dsn with a mark on its connections, and a function that ends these
-// connections. An administrator, a server crash or a network fault would end them in the
-// same way.
+// named returns a DSN and the function kill. kill ends the connections that were opened
+// with the DSN, as an administrator, a server crash or a network fault would. In
+// PostgreSQL, a name marks these connections. In MariaDB, kill ends all connections that
+// were opened after the call of named.
 func named(t testing.TB, d database, dsn string, db *sql.DB) (marked string, kill func()) {
 	if d.dialect == sqlstore.PostgreSQL {
 		name := fmt.Sprintf("mark%d", time.Now().UnixNano())
@@ -185,7 +186,7 @@ func TestTokensLock_brokenConnection(t *testing.T) {
 	if !long {
 		t.Skip("ends all new connections of MariaDB, so it runs alone: set SHANGCLOUD_LONG_TESTS=1")
 	}
-	// Not in parallel: on MariaDB the test ends all new connections.
+	// This test does not run in parallel, because it ends all new connections of MariaDB.
 	for _, d := range withLocks {
 		t.Run(d.name, func(t *testing.T) {
 			for _, conns := range []int{1, 10} {
@@ -214,19 +215,19 @@ func TestTokensLock_brokenConnection(t *testing.T) {
 				_, err = u.LoadToken(patient(t))
 				assert.ErrorContains(t, err, "held the lock has failed", "this would be taken for the right to refresh")
 				unlock()
-				unlock() // does nothing
+				unlock() // a second call does nothing
 				tok, err := u.LoadToken(patient(t))
 				require.NoError(t, err)
 				assert.Equal(t, token("new").AccessToken, tok.AccessToken)
 
-				// The broken connection shows first at a load.
+				// Here, a load is the first call that uses the broken connection.
 				unlock, err = u.LockToken(patient(t), hold)
 				require.NoError(t, err)
 				kill()
 				_, err = u.LoadToken(patient(t))
 				assert.Error(t, err)
 				unlock()
-				// The broken connection shows first at the unlock.
+				// Here, unlock is the first call that uses the broken connection.
 				unlock, err = u.LockToken(patient(t), hold)
 				require.NoError(t, err)
 				kill()
@@ -299,7 +300,7 @@ func TestTokensLock_cancelledLoads(t *testing.T) {
 
 // TestTokensLock_cancelledWaits: cancelled waits leave no locks, connections or goroutines.
 func TestTokensLock_cancelledWaits(t *testing.T) {
-	// Not in parallel: it counts goroutines.
+	// This test does not run in parallel, because it counts goroutines.
 	for _, d := range databases {
 		t.Run(d.name, func(t *testing.T) {
 			dsn := d.dsn(t)
@@ -322,7 +323,8 @@ func TestTokensLock_cancelledWaits(t *testing.T) {
 			}
 			ends(t, wg.Wait)
 			unlock()
-			// Callers give up about when the lock becomes free.
+			// Here, callers give up at about the same moment at which the lock becomes
+			// free.
 			for i := range 100 {
 				unlock, err := s.User("a").LockToken(patient(t), hold)
 				require.NoError(t, err, "%d", i)
@@ -358,7 +360,7 @@ func TestTokensLock_manyUsers(t *testing.T) {
 		s, _, _ := newTokens(t, d, 40)
 		n := 30
 		if d.name == pgBouncer.name {
-			n = 3 // the PgBouncer's 20 connections are shared by all tests
+			n = 3 // all tests share the 20 connections of PgBouncer
 		}
 		for i := range n {
 			unlock, err := s.User(fmt.Sprint(i)).LockToken(patient(t), hold)
@@ -368,8 +370,8 @@ func TestTokensLock_manyUsers(t *testing.T) {
 	})
 }
 
-// TestTokensLock_smallPool: 40 callers in one process wait for locks that another process
-// holds. Their pool has 5 connections.
+// TestTokensLock_smallPool: one process holds 40 locks. In another process, 40 callers
+// wait for these locks, with a pool of 5 connections.
 func TestTokensLock_smallPool(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB, sqLite}, func(t *testing.T, d database) {
 		const users, conns = 40, 5
@@ -385,8 +387,8 @@ func TestTokensLock_smallPool(t *testing.T) {
 			require.NoError(t, err)
 			unlocks = append(unlocks, unlock)
 		}
-		// The waiters wait longer than the other calls may take, and the hold is longer
-		// still.
+		// The waiting callers have a longer time limit than the other calls. The hold is
+		// even longer.
 		var wg sync.WaitGroup
 		for i := range users {
 			wg.Go(func() {
@@ -410,8 +412,8 @@ func TestTokensLock_smallPool(t *testing.T) {
 	})
 }
 
-// TestTokensLock_hold: if a lock's holder falls silent, the database ends the lock after
-// the hold that the holder asked for.
+// TestTokensLock_hold: if the holder of a lock stops responding, the database ends the
+// lock after the hold that the holder asked for.
 func TestTokensLock_hold(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		dsn := d.dsn(t)
@@ -467,8 +469,8 @@ func TestTokensLock_tables(t *testing.T) {
 	})
 }
 
-// TestTokensLease covers leases whose holders died, and leases from before the clock was
-// set.
+// TestTokensLease covers leases whose holders died, and leases that begin in the future
+// because the clock was set back.
 func TestTokensLease(t *testing.T) {
 	t.Parallel()
 	s, db, table := newTokens(t, sqLite, 10)
@@ -492,7 +494,7 @@ func TestTokensLease(t *testing.T) {
 	lock()
 	leave(time.Hour, 2*time.Hour) // the clock was set back by an hour
 	lock()
-	leave(30*time.Second, time.Hour) // set back by less than a minute
+	leave(30*time.Second, time.Hour) // the clock was set back by less than a minute
 	_, err := s.User("a").LockToken(timeout(t, 300*time.Millisecond), hold)
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 	_, err = db.Exec("DELETE FROM " + table + "_lock")
@@ -515,8 +517,8 @@ func TestTokensLease(t *testing.T) {
 	assert.Equal(t, []string{"a"}, lockRows(t, sqLite, db, table))
 }
 
-// TestTokens_busySQLite writes while another connection has locked the file. A call ends
-// with its context, however long SQLite itself would wait.
+// TestTokens_busySQLite writes while another connection has locked the file. A call must
+// end with its context, even if SQLite itself would wait longer.
 func TestTokens_busySQLite(t *testing.T) {
 	for name, options := range map[string]string{"does not wait": "", "waits": "&_pragma=busy_timeout(600000)", "WAL": "&_pragma=journal_mode(WAL)"} {
 		t.Run(name, func(t *testing.T) {

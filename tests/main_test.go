@@ -28,12 +28,12 @@ func TestMain(m *testing.M) {
 	if job := os.Getenv(jobVariable); job != "" {
 		os.Exit(work(job)) // this process is a child of a test
 	}
-	// Most tests spend their time waiting, so even a machine with two cores can run 8 at
-	// a time.
+	// Most tests spend their time waiting. So even a machine with two cores can run 8
+	// tests at a time.
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
 	}
-	// These drivers log every connection that a test breaks.
+	// Without these calls, the drivers would log every connection that a test breaks.
 	logging.Disable()
 	_ = mysql.SetLogger(log.New(io.Discard, "", 0))
 	code := m.Run()
@@ -60,8 +60,9 @@ var (
 	databases = withPooler(postgreSQL, mariaDB, sqLite)
 )
 
-// newSQLite does not wait for the disk, and neither do the servers. Written data survives
-// the process, not the machine.
+// newSQLite returns the DSN of a new database. Like the servers in these tests, SQLite
+// does not wait for the disk. Written data survives a crash of the process, but not a
+// crash of the machine.
 func newSQLite(t testing.TB) string {
 	return "file:" + filepath.Join(t.TempDir(), "tokens.db") + "?_pragma=synchronous(OFF)"
 }
@@ -113,8 +114,8 @@ func openPool(driver, dsn string, conns int) (*sql.DB, error) {
 
 var tables atomic.Int64
 
-// newTable returns a name that no other test has, in this run or another, and
-// drops its table in the end.
+// newTable returns a name for a table that no other test uses, in this run or in another
+// run. At the end of the test, it drops the table.
 func newTable(t testing.TB, db *sql.DB) string {
 	name := fmt.Sprintf("tokens_%d_%d_%d", os.Getpid(), time.Now().UnixNano(), tables.Add(1))
 	t.Cleanup(func() {
@@ -135,7 +136,8 @@ const (
 	hold = 15 * time.Minute
 )
 
-// newTokens returns a store in a new table, and its pool.
+// newTokens returns a store in a new table, the pool of the store, and the name of the
+// table.
 func newTokens(t testing.TB, d database, conns int) (*sqlstore.Tokens, *sql.DB, string) {
 	t.Helper()
 	db := open(t, d, d.dsn(t), conns)
@@ -151,7 +153,7 @@ func sameTokens(t testing.TB, d database, db *sql.DB, table string) *sqlstore.To
 	return s
 }
 
-// openTokens returns a store in a table, which it does not create.
+// openTokens returns a store in a table. It does not create the table.
 func openTokens(t testing.TB, d database, db *sql.DB, table string) *sqlstore.Tokens {
 	t.Helper()
 	s, err := sqlstore.NewTokens(db, d.dialect, sqlstore.Config{Table: table})
@@ -168,8 +170,8 @@ func token(name string) *oauth2.Token {
 	}
 }
 
-// ends fails the test if f is still running after patience. If f wrongly waits for the
-// end of a hold, or for a server that never answers, it takes longer than that.
+// ends fails the test if f takes longer than patience. f takes longer if it wrongly waits
+// for the end of a hold, or for a server that never answers.
 func ends(t testing.TB, f func()) {
 	t.Helper()
 	begin := time.Now()

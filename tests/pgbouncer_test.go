@@ -30,8 +30,8 @@ var throughPgBouncer = []struct {
 	{"lib/pq default", "postgres", "", false},
 }
 
-// TestPgBouncer runs many logins and refreshes at once. They use more connections than
-// PgBouncer has to the server.
+// TestPgBouncer runs many logins and refreshes at once. The tests use more connections to
+// PgBouncer than PgBouncer has to the server.
 func TestPgBouncer(t *testing.T) {
 	t.Parallel()
 	for _, c := range throughPgBouncer {
@@ -59,8 +59,8 @@ func TestPgBouncer(t *testing.T) {
 	}
 }
 
-// namesSetting checks the error text when PgBouncer has mixed up prepared statements: it
-// must name the setting.
+// namesSetting checks an error that occurs because PgBouncer has mixed up prepared
+// statements. The error text must name the setting that helps.
 func namesSetting(t *testing.T, err error) {
 	t.Helper()
 	text := err.Error()
@@ -71,7 +71,7 @@ func namesSetting(t *testing.T, err error) {
 	t.Logf("another consequence: %v", err)
 }
 
-// pgBouncerWorkers is larger than the number of connections from PgBouncer to the server.
+// pgBouncerWorkers is greater than the number of connections from PgBouncer to the server.
 const pgBouncerWorkers = 40
 
 // manyCalls lets 40 workers log in and refresh tokens. It returns their errors.

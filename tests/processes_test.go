@@ -36,15 +36,16 @@ const (
 	processes  = 4
 	goroutines = 100
 
-	// lifetime is the lifetime of tokens. They are due after half of it.
+	// lifetime is the lifetime of tokens. A token is due for a refresh after half of this
+	// time.
 	lifetime = time.Second
 
 	jobVariable   = "SHANGCLOUD_TEST_JOB"
 	processHeader = "X-Process"
 )
 
-// job is the work of a child process until its input ends: it calls Token for each of the
-// users, in many goroutines.
+// job is the work of a child process. Many goroutines call Token for each of the users,
+// until the standard input of the process ends.
 type job struct {
 	Name    string // of the process
 	URL     string // of the platform
@@ -54,8 +55,8 @@ type job struct {
 	Table   string
 	Users   []string
 
-	DieBefore int           // number of the refresh before whose request the process gets SIGKILL, with the lock held
-	Timeout   time.Duration // as in oauth2login.Options; a lock's hold is 15 seconds more
+	DieBefore int           // number of the request, counted from 1, before which the process kills itself while it holds the lock
+	Timeout   time.Duration // as in oauth2login.Options; the hold of a lock is 15 seconds longer
 }
 
 // report is the result of a job.
@@ -67,8 +68,8 @@ type report struct {
 	Slowest         time.Duration
 }
 
-// sender adds the process's name to its requests. Instead of sending a request it may
-// kill the process.
+// sender adds the process's name to its requests. The request with the number dieBefore is
+// not sent: it kills the process.
 type sender struct {
 	process   string
 	dieBefore int32
@@ -102,7 +103,7 @@ func encrypted(tokens *sqlstore.Tokens, keys *tokenstore.Keys, user string) oaut
 	return tokenstore.Encrypted(tokens.User(user), keys, "shangcloud", user)
 }
 
-// files is the driver of a job that keeps each user's token in a file, in the directory
+// files is the driver of a job that keeps each user's token in a file. The directory is
 // DSN.
 const files = "files"
 
@@ -134,7 +135,7 @@ func (j job) stores() (func(user string) oauth2login.TokenStore, error) {
 	return func(user string) oauth2login.TokenStore { return encrypted(tokens, keys, user) }, nil
 }
 
-// work is the main function of a child.
+// work is the main function of a child process.
 func work(text string) int {
 	fail := func(err error) int {
 		fmt.Fprintln(os.Stderr, err)
@@ -173,7 +174,7 @@ func work(text string) int {
 			for n := i; ctx.Err() == nil; n++ {
 				user := j.Users[n%len(j.Users)]
 				src := shared[user]
-				if i%10 == 0 { // this one must ask the store first
+				if i%10 == 0 { // a new source has to load the token first
 					src = provider.StoredTokens(storeOf(user))
 				}
 				begin := time.Now()
@@ -293,7 +294,8 @@ func lastLine(out []byte) []byte {
 	return lines[len(lines)-1]
 }
 
-// site is a platform that records all refreshes, and users whose tokens are in a store.
+// site is a platform that records all refreshes. It also holds the users, and the store
+// that keeps their tokens.
 type site struct {
 	platform *shangcloudtest.Server
 	url      string
@@ -303,8 +305,8 @@ type site struct {
 	job      job
 
 	slow    time.Duration // the longest delay of an answer
-	failing float64       // the share of refreshes that get status 503 before anything is done
-	calm    atomic.Bool   // from now on neither slow nor failing
+	failing float64       // the share of refreshes that get status 503 without any effect
+	calm    atomic.Bool   // if true, slow and failing are ignored
 
 	mu       sync.Mutex
 	owner    map[string]string    // owner of each refresh token that was ever issued
@@ -371,7 +373,7 @@ func (s *site) start(t testing.TB, name string) *child {
 	return startChild(t, j)
 }
 
-// ServeHTTP is the platform. It records what it does.
+// ServeHTTP lets the platform answer a request, and records refreshes.
 func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
@@ -433,7 +435,7 @@ func (s *site) book(process, used string, answer *httptest.ResponseRecorder) {
 	}
 }
 
-// refreshed waits for a refresh by any process other than but.
+// refreshed waits for a refresh by a process whose name is not the value of but.
 func (s *site) refreshed(t testing.TB, but string, limit time.Duration) {
 	t.Helper()
 	late := time.After(limit)
@@ -449,8 +451,8 @@ func (s *site) refreshed(t testing.TB, but string, limit time.Duration) {
 	}
 }
 
-// awaitRefreshes waits until there were at least enough refreshes. On a slow machine they
-// may need longer than the test's planned duration.
+// awaitRefreshes waits until there were at least enough refreshes. On a slow machine, this
+// may take longer than the planned duration of the test.
 func (s *site) awaitRefreshes(t testing.TB, enough int) {
 	t.Helper()
 	require.Eventually(t, func() bool {
@@ -472,9 +474,9 @@ func (s *site) locks() (text string) {
 	return text
 }
 
-// check compares the records with the store. Each used refresh token was used only once,
-// and not before it was due. The store contains the token that the platform issued last,
-// and that token is valid.
+// check compares the records with the store. No refresh token was used twice, or before
+// the token was due. For each user, the store contains the last token that the platform
+// issued, and that token is valid.
 func (s *site) check(t testing.TB) (refreshes int, by map[string]int) {
 	t.Helper()
 	s.mu.Lock()
@@ -507,8 +509,8 @@ func (s *site) check(t testing.TB) (refreshes int, by map[string]int) {
 }
 
 // TestProcesses runs four processes with 100 goroutines each on the same rows. Tokens are
-// due every half second, with rotation and reuse detection. There must be one refresh for
-// each token that is due, and no error. The long run has more rows, and its goroutines
+// due every half second, with rotation and reuse detection. Each token that is due must be
+// refreshed exactly once, without errors. The long run has more rows, and its goroutines
 // call ten times as often.
 func TestProcesses(t *testing.T) {
 	t.Parallel()
@@ -567,9 +569,10 @@ func TestProcesses(t *testing.T) {
 	}
 }
 
-// The platform takes up to 7 seconds to answer, and answers 30 % of the refreshes with
-// status 503. Users come to four processes. In the variant killed, one process after
-// another dies between the lock and the request. No login is lost.
+// TestProcesses_unreliable_platform: the platform takes up to 7 seconds to answer, and
+// answers 30 % of the refreshes with status 503. Four processes use the tokens. If killed
+// is true, further processes start one after another. Each of them dies after it has taken
+// the lock and before it sends the request. No login may be lost.
 func TestProcesses_unreliable_platform(t *testing.T) {
 	if !long {
 		t.Skip("six runs of many seconds, on a machine that has nothing else to do: SHANGCLOUD_LONG_TESTS=1")
@@ -591,9 +594,9 @@ func TestProcesses_unreliable_platform(t *testing.T) {
 						time.Sleep(time.Second)
 						continue
 					}
-					// With only one user, the victim has only one pending refresh.
-					// Otherwise its death would also end other requests that had been
-					// sent.
+					// The victim has only one user. So it has only one pending refresh
+					// when it dies. If it had more users, its death would also cut off
+					// requests that it has already sent.
 					j := s.job
 					j.Name, j.DieBefore, j.Users = fmt.Sprint("victim ", kills), 2, s.users[kills%users:][:1]
 					victim := startChild(t, j)
@@ -620,12 +623,13 @@ func TestProcesses_unreliable_platform(t *testing.T) {
 	}
 }
 
-// TestProcesses_killed kills one process after another with SIGKILL. At that time the
-// platform has received its refresh request but not processed it. The other processes
-// continue at once. With SQLite they continue when the lock's 25 seconds are over.
+// TestProcesses_killed kills one process after another with SIGKILL. At that moment, the
+// platform has received a refresh request of the process, but has not processed it. The
+// other processes must continue at once. With SQLite, they continue when the lock has
+// expired, after 25 seconds.
 //
-// One case is not tested, because no client can prevent it: if a process is killed after
-// the platform has rotated the token and before the new token is saved, the token is
+// One case is not tested, because no client can prevent it: a process is killed after the
+// platform has rotated the token and before the new token is saved. Then the token is
 // lost.
 func TestProcesses_killed(t *testing.T) {
 	t.Parallel()
@@ -643,7 +647,7 @@ func TestProcesses_killed(t *testing.T) {
 			}
 			s := newProcessSite(t, d, 1)
 			if d.dialect != sqlstore.SQLite {
-				s.job.Timeout = time.Minute // a lock that did not end with its connection would last 75 seconds
+				s.job.Timeout = time.Minute // if a lock did not end with its connection, it would last 75 seconds
 			}
 			children := make(map[string]*child)
 			for i := range processes {
@@ -668,7 +672,7 @@ func TestProcesses_killed(t *testing.T) {
 				case <-time.After(patience):
 					t.Fatal("no refresh to be killed in")
 				}
-				select { // drop earlier reports
+				select { // forget earlier refreshes
 				case <-s.arrived:
 				default:
 				}

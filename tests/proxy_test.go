@@ -13,7 +13,7 @@ import (
 )
 
 // proxy stands between a client and its server. It can imitate a network that drops all
-// packets and reports that to neither side.
+// packets while neither side notices.
 type proxy struct {
 	dsn string
 
@@ -97,8 +97,8 @@ func (c *pair) carry(to, from net.Conn) {
 	}
 }
 
-// swallow drops all data on the present connections. Not even the end of a connection is
-// passed on.
+// swallow drops all data on the present connections. If one side closes a connection, the
+// other side does not notice.
 func (p *proxy) swallow() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -75,7 +75,8 @@ func (oldServer) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 		if cmd.Name() != "getdel" {
 			return next(ctx, cmd)
 		}
-		// nodel is an unknown command, so the real server returns its error for those.
+		// The server does not know the command nodel. So it returns its real error for
+		// unknown commands.
 		unknown := redis.NewStringCmd(ctx, "nodel", cmd.Args()[1])
 		err := next(ctx, unknown)
 		cmd.SetErr(err)
@@ -106,8 +107,8 @@ func TestRedisStates(t *testing.T) {
 
 func newRedisPrefix() string { return fmt.Sprintf("test:%d:", tables.Add(1)+time.Now().UnixNano()) }
 
-// countRedis counts the keys with a store's prefix. The prefix is taken from the store's
-// text form.
+// countRedis counts the keys with a store's prefix. store is the store as text, which
+// contains the prefix.
 func countRedis(t *testing.T, client redis.UniversalClient, store string) int {
 	t.Helper()
 	var prefix string
@@ -153,8 +154,8 @@ func TestRedisStates_permissions(t *testing.T) {
 	assert.False(t, found)
 }
 
-// BenchmarkRedisStates measures a client that obeys contexts and one with go-redis's
-// defaults. It compares each with the bare commands.
+// BenchmarkRedisStates measures two clients: one that obeys contexts, and one with the
+// defaults of go-redis. It compares each with the same commands without a store.
 func BenchmarkRedisStates(b *testing.B) {
 	for name, obeys := range map[string]bool{"ContextTimeoutEnabled": true, "default": false} {
 		b.Run(name, func(b *testing.B) {

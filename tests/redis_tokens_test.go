@@ -17,7 +17,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestRedisTokens runs the suite with two clients, as in two processes, and with one store.
+// TestRedisTokens runs the suite in two forms: with two clients, as in two processes, and
+// with one store.
 func TestRedisTokens(t *testing.T) {
 	t.Parallel()
 	for _, kind := range redisKinds {
@@ -66,8 +67,8 @@ func make32(b byte) []byte {
 	return key
 }
 
-// TestRedisTokens_users checks that users with similar keys are kept apart, also in a
-// Cluster.
+// TestRedisTokens_users checks that the store does not confuse users with similar keys,
+// not even in a Cluster.
 func TestRedisTokens_users(t *testing.T) {
 	for _, kind := range redisKinds {
 		t.Run(kind.name, func(t *testing.T) {
@@ -135,7 +136,7 @@ func TestRedisTokens_late_save(t *testing.T) {
 
 			before, err := otherStore.LoadToken(patient(t))
 			require.NoError(t, err)
-			for range 2 { // the second time, its own token is there, or again not
+			for range 2 { // a second save must have the same result as the first
 				err = mineStore.SaveToken(patient(t), mine)
 				after, loadErr := otherStore.LoadToken(patient(t))
 				require.NoError(t, loadErr)

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// benchmarkState measures logins in a store, each a Put and a Take. It compares them with
-// the same two commands given directly to the store's client.
+// benchmarkState measures logins. A login is a Put and a Take. It compares a store with
+// the same two commands on the store's client.
 //
-// In "alternating", store and client take turns after each login, so that a slow moment
-// of the machine affects both. "ratio" is the ratio of their medians. The other
-// benchmarks measure allocations, and many logins at a time.
+// In "alternating", store and client take turns after each login, so that a slow moment of
+// the machine affects both. "ratio" is the ratio of the medians of store and client. The
+// other benchmarks measure allocations, and many concurrent logins.
 func benchmarkState(b *testing.B, store, client func(key string) error) {
 	b.Run("alternating", func(b *testing.B) {
 		var took [2][]time.Duration

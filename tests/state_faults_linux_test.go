@@ -28,7 +28,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// faultyBackend is a server, its stores, and how to cut their connections to it.
+// faultyBackend is a server with stores on it. cut ends the connections between the stores
+// and the server.
 type faultyBackend struct {
 	stores map[string]state.Store
 	server *servers.Instance
@@ -130,7 +131,7 @@ func TestStateStoreFaults(t *testing.T) {
 	}
 }
 
-// impatience is the time limit of calls while the server is down.
+// impatience is the time limit of a call while the server is down.
 const impatience = 500 * time.Millisecond
 
 // faultRun is many logins at one provider.
@@ -143,8 +144,9 @@ type faultRun struct {
 	completed, unavailable, gone atomic.Int64
 }
 
-// outage waits longer than calls wait, and until the store has failed for at least one
-// login. It starts logins itself: all others may have ended before the server was down.
+// outage waits until every earlier call must have timed out, and the store has failed for
+// at least one login. It starts logins itself, because all others may have ended before
+// the server went down.
 func (r *faultRun) outage() {
 	begin := time.Now()
 	time.Sleep(2 * impatience)
@@ -153,15 +155,15 @@ func (r *faultRun) outage() {
 	}
 }
 
-// attempt is a whole login by a browser that does not wait long.
+// attempt is a whole login by a browser that waits only for impatience.
 func (r *faultRun) attempt() {
 	if l := r.start(r.provider, impatience); l != nil {
 		r.finish(l, 1, impatience)
 	}
 }
 
-// cuts ends the connections several times, until the store has failed for at least one
-// login.
+// cuts ends the connections at least ten times. It continues until the store has failed
+// for at least one login.
 func (r *faultRun) cuts(cut func(context.Context) error) {
 	begin := time.Now()
 	for n := 0; n < 10 || r.unavailable.Load() == 0 && time.Since(begin) < patience; n++ {
@@ -189,7 +191,7 @@ func runFault(t *testing.T, store state.Store, fault func(r *faultRun)) {
 	platform.AddClient(shangcloudtest.Client{ID: "demo", Secret: "hush-hush", RedirectURIs: []string{"https://app.example/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: 10001})
 	r := &faultRun{t: t, provider: newFaultProvider(t, platform, store), platform: platform}
-	// The store never contains the states of this provider.
+	// stranger keeps its states elsewhere, so store never contains them.
 	stranger := newFaultProvider(t, platform, state.NewMemory(0))
 
 	logins := 200
@@ -240,7 +242,7 @@ func runFault(t *testing.T, store state.Store, fault func(r *faultRun)) {
 	assert.NotZero(t, r.completed.Load())
 	assert.NotZero(t, r.unavailable.Load())
 
-	// The store recovers without help.
+	// The store must recover without help.
 	begun := time.Now()
 	for well := 0; well < 50; well++ {
 		l := r.start(r.provider, patience)
@@ -252,7 +254,7 @@ func runFault(t *testing.T, store state.Store, fault func(r *faultRun)) {
 	}
 }
 
-// faultLogin is a pending login in a browser of its own.
+// faultLogin is a pending login. Each login has a separate browser.
 type faultLogin struct {
 	jar         http.CookieJar
 	callbackURL string
@@ -269,7 +271,7 @@ func (r *faultRun) call(limit time.Duration, jar http.CookieJar, address string,
 	return w, f(w, req)
 }
 
-// start returns nil if the store has failed. In that case the browser must not be
+// start starts a login. If the store fails, start returns nil, and the browser must not be
 // redirected.
 func (r *faultRun) start(p *shangcloud.Provider, limit time.Duration) *faultLogin {
 	jar, err := cookiejar.New(nil)
@@ -304,9 +306,10 @@ func (r *faultRun) finishOnce(l *faultLogin, limit time.Duration) (login *oauth2
 	return login, err
 }
 
-// finish sends the callback several times at once. At most one is accepted; others get a
-// copy of its result. A callback may find the state gone only if another one has taken
-// it, or may have taken it before an error. So a single callback must find it.
+// finish sends the callback several times at once. At most one call is accepted. Other
+// calls may get a copy of its result. If a call does not find the state, another call has
+// taken the state, or may have taken it before an error. So if there is only one call, it
+// must find the state.
 func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 	var wg sync.WaitGroup
 	errs, logins := make([]error, times), make([]*oauth2login.Login, times)
@@ -341,8 +344,8 @@ func (r *faultRun) finish(l *faultLogin, times int, limit time.Duration) bool {
 	return accepted == 1
 }
 
-// finishStranger tries to finish a login whose state was never stored. The cookie is
-// right. The login must fail.
+// finishStranger tries to finish a login of a browser with the right cookie. The state was
+// never stored, so the login must fail.
 func (r *faultRun) finishStranger(l *faultLogin, limit time.Duration) {
 	if !assert.NotNil(r.t, l) {
 		return

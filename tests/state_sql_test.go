@@ -21,8 +21,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// stateDatabases are the databases of the token store's tests, and also MariaDB with the
-// dialect MySQL.
+// stateDatabases are the databases of the token store's tests, and additionally MariaDB
+// with the dialect MySQL.
 var stateDatabases = func() (list []database) {
 	for _, d := range databases {
 		list = append(list, d)
@@ -34,7 +34,8 @@ var stateDatabases = func() (list []database) {
 	return list
 }()
 
-// newStates returns a store in a new table, and its pool.
+// newStates returns a store in a new table, the pool of the store, and the name of the
+// table.
 func newStates(t testing.TB, d database, dsn string, conns int) (*sqlstore.States, *sql.DB, string) {
 	t.Helper()
 	db := open(t, d, dsn, conns)
@@ -122,7 +123,7 @@ func TestStates_isolation(t *testing.T) {
 					if ok {
 						found.Add(1)
 					}
-					// Others start at the same time.
+					// Other logins start at the same time.
 					assert.NoError(t, stores[i%3].Put(patient(t), fmt.Sprint("other", round, i), []byte("value"), time.Minute))
 				})
 			}
@@ -148,8 +149,8 @@ func addLogins(t *testing.T, d database, db *sql.DB, table string, n int, expire
 	require.NoError(t, err)
 }
 
-// TestStates_sweep adds logins that nobody finishes. As other logins start, the expired
-// ones are removed in batches.
+// TestStates_sweep adds logins that nobody finishes. While other logins start, the store
+// removes the expired logins in batches.
 func TestStates_sweep(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		s, db, table := newStates(t, d, d.dsn(t), 4)
@@ -178,7 +179,7 @@ func TestStates_sweep(t *testing.T) {
 		assert.Equal(t, int64(abandoned), n)
 		assert.Equal(t, later, count())
 
-		// Several processes remove them at once, while logins run.
+		// Several processes remove the expired logins at once, while other logins run.
 		addLogins(t, d, db, table, abandoned, past)
 		var wg sync.WaitGroup
 		var total atomic.Int64
@@ -203,7 +204,8 @@ func TestStates_sweep(t *testing.T) {
 	})
 }
 
-// TestStates_index checks the query plans: databases find expired rows by the index.
+// TestStates_index checks the query plans: each database must use the index to find
+// expired rows.
 func TestStates_index(t *testing.T) {
 	onEach(t, stateDatabases, func(t *testing.T, d database) {
 		_, db, table := newStates(t, d, d.dsn(t), 4)
@@ -416,7 +418,7 @@ func TestStates_silentServer(t *testing.T) {
 }
 
 // BenchmarkStates measures a whole login: a Put and a Take of the same key. It compares
-// that with a pool that runs the same two statements.
+// the store with the same two statements on a pool.
 func BenchmarkStates(b *testing.B) {
 	for _, d := range stateDatabases {
 		if d.name == "MySQL" || d.name == pgBouncer.name {
@@ -466,8 +468,8 @@ func BenchmarkStates(b *testing.B) {
 	}
 }
 
-// TestStatesTake_failedCommit: the server sends the row before it commits the removal. A
-// state counts as taken only after the commit.
+// TestStatesTake_failedCommit: the server sends the row before it commits the removal.
+// Here, the commit fails, so Take must return an error.
 func TestStatesTake_failedCommit(t *testing.T) {
 	t.Parallel()
 	s, db, table := newStates(t, postgreSQL, postgreSQL.dsn(t), 4)

@@ -15,8 +15,9 @@ import (
 )
 
 // TestProcesses_stopped pauses a process in the middle of its refresh. Its connections
-// stay open and silent, like those of a machine that has lost power. Its lock ends after
-// 25 seconds. Then the process continues, without having seen the changes of the others.
+// stay open and silent, like the connections of a machine that has lost power. Its lock
+// ends after 25 seconds. Then the process continues. It does not know what the other
+// processes changed meanwhile.
 func TestProcesses_stopped(t *testing.T) {
 	if !long {
 		t.Skip("waits for the database to give up on a connection, for 25 seconds: set SHANGCLOUD_LONG_TESTS=1")

@@ -67,7 +67,8 @@ func TestTokens_keys(t *testing.T) {
 			require.NotNil(t, tok, "%q", k)
 			assert.Equal(t, token(fmt.Sprint(i)).AccessToken, tok.AccessToken, "%q", k)
 		}
-		// All users can be locked at the same time, up to the size of the pool.
+		// All users can be locked at the same time, as long as the pool has enough
+		// connections.
 		for i := 0; i < len(keys); i += 3 {
 			var unlocks []func()
 			for _, k := range keys[i:min(i+3, len(keys))] {
@@ -115,7 +116,7 @@ func TestTokens_tableNames(t *testing.T) {
 		longest := (name + strings.Repeat("x", 58))[:58]
 		for _, table := range []string{"order", schema + "." + name, longest} {
 			if d.name == pgBouncer.name && table == "order" {
-				continue // the same database as PostgreSQL's
+				continue // PgBouncer leads to the same database, in which the PostgreSQL test uses this table
 			}
 			s := sameTokens(t, d, db, table)
 			require.NoError(t, s.User("a").SaveToken(patient(t), token(table)))
@@ -135,7 +136,7 @@ func TestTokens_tableNames(t *testing.T) {
 			}
 		}
 
-		// A table has the same locks whether its name includes the schema or not.
+		// A table's locks are the same, whether its name contains the schema or not.
 		plain := sameTokens(t, d, db, name)
 		qualified := sameTokens(t, d, db, schema+"."+name)
 		tok, err := plain.User("a").LoadToken(patient(t))
@@ -197,8 +198,8 @@ func TestTokensCreateTable_concurrent(t *testing.T) {
 	})
 }
 
-// TestTokens_rights connects as a database user with the rights that docs/sql.md lists,
-// and as one without them.
+// TestTokens_rights connects as two database users. One has the rights that docs/sql.md
+// lists, the other does not.
 func TestTokens_rights(t *testing.T) {
 	onEach(t, []database{postgreSQL, mariaDB}, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
@@ -242,7 +243,7 @@ func TestTokens_rights(t *testing.T) {
 	})
 }
 
-// TestTokens_updatedAt: the column shows which rows are no longer used.
+// TestTokens_updatedAt: updated_at shows which rows are no longer used.
 func TestTokens_updatedAt(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
@@ -264,8 +265,8 @@ func TestTokens_updatedAt(t *testing.T) {
 func TestTokensError(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		s, db, table := newTokens(t, d, 10)
-		// The columns are too small for any token. Drivers and databases quote the value
-		// in their errors.
+		// The columns are too small for any token. Drivers and databases quote such a
+		// value in their errors.
 		drop := func() {
 			_, err := db.Exec("DROP TABLE " + table)
 			require.NoError(t, err)
@@ -298,8 +299,8 @@ func TestTokensError(t *testing.T) {
 	})
 }
 
-// TestTokensDelete deletes a token under the lock while another process refreshes it. The
-// token stays deleted.
+// TestTokensDelete: while one process refreshes a token, another process waits for the
+// lock to delete the token. The token must stay deleted.
 func TestTokensDelete(t *testing.T) {
 	onEach(t, databases, func(t *testing.T, d database) {
 		dsn := d.dsn(t)

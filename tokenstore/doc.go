@@ -5,10 +5,10 @@
 //   - [Memory] is for tests and demos.
 //   - [Encrypted] encrypts the tokens of any other store.
 //
-// Packages sqlstore and redisstore keep the tokens of a web application. A store of your
-// own has the methods of oauth2login.TokenStore, and LockToken if several processes
-// share it. Package tokenstoretest tests it. [Marshal] and [Unmarshal] turn tokens into
-// JSON without losing the granted scope and the ID token.
+// Packages sqlstore and redisstore keep the tokens of a web application. If you write your
+// own store, it needs the methods of oauth2login.TokenStore. If several processes share
+// it, it also needs LockToken. Package tokenstoretest tests such a store. [Marshal] and
+// [Unmarshal] turn tokens into JSON without losing the granted scope and the ID token.
 //
 //	file, err := tokenstore.NewFile(path)
 //	src := provider.StoredTokens(file)
@@ -17,5 +17,6 @@
 //	…
 //	err = src.Delete(ctx)                 // logged out
 //
-// docs/tokens.md describes the files, the encryption, and what a lock can't prevent.
+// docs/tokens.md describes the files and the encryption. It also says which losses a lock
+// can't prevent.
 package tokenstore

@@ -24,11 +24,12 @@ type Keys struct {
 	plaintext bool
 }
 
-// NewKeys takes keys of 32 random bytes each. The first one encrypts, all decrypt. To
+// NewKeys takes keys of 32 random bytes each. The first key encrypts, all keys decrypt. To
 // change keys, add the new key at the end everywhere, then move it to the front, and
 // remove the old key once all tokens have been saved anew.
 //
-// Wrong lengths, a key of zeros and repeated keys are errors, which do not quote a key.
+// NewKeys returns an error if a key is not 32 bytes long, consists of zeros or is
+// repeated. The error does not quote a key.
 func NewKeys(keys ...[]byte) (*Keys, error) {
 	k, err := seal.New(keys)
 	if err != nil {
@@ -37,9 +38,10 @@ func NewKeys(keys ...[]byte) (*Keys, error) {
 	return &Keys{keys: k}, nil
 }
 
-// ReadingPlaintext returns keys that also load tokens that are not encrypted yet. Saving
-// encrypts them. Use it only while an existing store changes over to encryption: during
-// that time, anyone who can write to the store can plant a token of their own.
+// ReadingPlaintext returns keys with which a store also loads tokens that are not
+// encrypted yet. The next save encrypts such a token. Use it only while an existing store
+// changes over to encryption: during that time, anyone who can write to the store can
+// plant any token.
 func (k *Keys) ReadingPlaintext() *Keys {
 	if k == nil {
 		return nil
@@ -51,13 +53,13 @@ func (k *Keys) ReadingPlaintext() *Keys {
 func (k *Keys) Format(f fmt.State, verb rune) { quiet.Format(f, verb, "tokenstore.Keys") }
 
 // Encrypted returns a store that keeps the token in another store, encrypted with
-// AES-256-GCM and bound to a provider and a user. Both are names of the application's
-// choice, such as "github" and "10001"; neither may be empty. A token that was stored
-// for another provider or another user is refused with an error.
+// AES-256-GCM and bound to a provider and a user. The application chooses both names, for
+// example "github" and "10001". Neither may be empty. If a token was stored for another
+// provider or another user, LoadToken returns an error.
 //
 // The inner store gets a token whose AccessToken is the encrypted text, and no other
-// field. The result is an [oauth2login.TokenLocker] if store is one. Results for equal
-// stores (==), the same keys, provider and user are equal.
+// field. The result is an [oauth2login.TokenLocker] if store is one. Two results are equal
+// if their stores are equal (==) and their keys, provider and user are the same.
 //
 // Encrypted can't detect that an old value was put back into the inner store. See
 // docs/tokens.md.
@@ -149,7 +151,8 @@ func (e encryptedLocker) LockToken(ctx context.Context, hold time.Duration) (unl
 
 // open decrypts the text that SaveToken stored.
 func (e encrypted) open(text string) (*oauth2.Token, error) {
-	// The decoder ignores line breaks. No store adds any, so a text with one is refused.
+	// The decoder would ignore line breaks. No store adds line breaks, so a text that
+	// contains one is refused.
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err == nil && !strings.ContainsAny(text, "\r\n") {
 		var data []byte

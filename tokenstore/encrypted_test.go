@@ -51,7 +51,7 @@ func TestEncrypted(t *testing.T) {
 					a, b = open(t)
 					return tokenstore.Encrypted(a, keys, "provider", "user"), tokenstore.Encrypted(b, keys, "provider", "user")
 				},
-				Extra: true, // even if the inner store loses them
+				Extra: true, // even if the inner store loses the extras
 			})
 		})
 	}
@@ -90,8 +90,8 @@ func TestEncrypted_stored_form(t *testing.T) {
 	assert.NotEqual(t, texts[0], texts[1], "a nonce is used once")
 }
 
-// TestEncrypted_binding stores a token for one user of one provider. It cannot be
-// decrypted for another user or provider.
+// TestEncrypted_binding stores a token for one user of one provider. It must not be
+// possible to decrypt the token for another user or provider.
 func TestEncrypted_binding(t *testing.T) {
 	keys := newKeys(t, key("1"))
 	var inner tokenstore.Memory
@@ -147,8 +147,8 @@ func TestKeys_ReadingPlaintext(t *testing.T) {
 	assert.Error(t, err, "a damaged text is not taken for a plain token")
 }
 
-// TestEncrypted_equal: two stores of the same token are equal. Token sources rely on that
-// to share a refresh.
+// TestEncrypted_equal: two stores of the same token compare equal (==). Token sources need
+// this to share a refresh.
 func TestEncrypted_equal(t *testing.T) {
 	keys, other := newKeys(t, key("1")), newKeys(t, key("1"))
 	a, b := &tokenstore.Memory{}, &tokenstore.Memory{}
@@ -166,7 +166,8 @@ func TestEncrypted_equal(t *testing.T) {
 	}
 }
 
-// brokenStore fails, and records the hold that a lock was asked for.
+// brokenStore returns err from every call. It records the hold with which LockToken was
+// called.
 type brokenStore struct {
 	tokenstore.Memory
 	err  error
@@ -249,7 +250,8 @@ func TestEncrypted_old_values(t *testing.T) {
 	assert.Equal(t, "hush", tok.AccessToken)
 }
 
-// FuzzEncrypted_open looks for another text than sealedOnce that can be decrypted.
+// FuzzEncrypted_open looks for a text that differs from sealedOnce and can still be
+// decrypted.
 func FuzzEncrypted_open(f *testing.F) {
 	keys := newKeys(f, key("1"))
 	elsewhere, err := seal.New([][]byte{key("1")})

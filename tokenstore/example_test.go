@@ -1,4 +1,4 @@
-// The systems that have File, which the first example uses.
+// These are the systems that have File. The first example uses File.
 //go:build darwin || dragonfly || freebsd || illumos || linux || netbsd || openbsd || windows
 
 package tokenstore_test
@@ -20,7 +20,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// A command-line program: the user logs in when it runs for the first time.
+// This is a command-line program. Its user logs in when the program runs for the first
+// time.
 func ExampleFile() {
 	platform, userLogsIn := examplePlatform()
 	defer platform.Close()
@@ -78,7 +79,8 @@ func logIn(ctx context.Context, p *shangcloud.Provider, src *oauth2login.TokenSo
 	return src.SetToken(ctx, login.Token)
 }
 
-// A token in any store, encrypted for one user of one provider.
+// This example encrypts a token for one user of one provider. The inner store can be any
+// store.
 func ExampleEncrypted() {
 	ctx := context.Background()
 	key := make([]byte, 32) // a real program loads it from its secrets

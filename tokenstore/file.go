@@ -17,7 +17,8 @@ import (
 )
 
 const (
-	// maxFileSize caps what is read and written. Tokens are a few kilobytes.
+	// maxFileSize is the maximum size of a token file in bytes. Tokens are a few
+	// kilobytes.
 	maxFileSize = 1 << 20
 
 	// The pause between two attempts at a lock doubles from firstPoll to maxPoll.
@@ -26,26 +27,27 @@ const (
 )
 
 // File keeps one user's token in a file, for command-line programs. It is made by
-// [NewFile]. It is safe for concurrent use by any number of goroutines and processes
-// of one machine.
+// [NewFile]. It is safe for concurrent use by any number of goroutines and processes of
+// one machine.
 //
-// The file contains JSON, and only its owner can read it. A program that is killed at any
-// moment leaves the old token or the new one, complete. During a save there is also the
-// file path+".tmp". The lock is on path+".lock", which is empty and is not removed.
+// The file contains JSON, and only its owner can read it. If a program is killed at any
+// moment, the file contains the complete old token or the complete new token. During a
+// save there is also the file path+".tmp". The lock is on the file path+".lock", which is
+// empty and is not removed.
 //
-// A file or a directory that is not safe is refused with an [*UnsafeFileError].
-// See docs/tokens.md for what that means, for the lock, and for systems without owners,
-// modes or locks.
+// If a file or a directory is not safe, the error is an [*UnsafeFileError]. docs/tokens.md
+// says which files are safe. It also describes the lock, and systems without owners, modes
+// or locks.
 type File struct {
 	path   string
 	volume bool // see WithMountedVolume
 
-	// Goroutines of this process wait here, so that only one polls the operating
-	// system. The one inside holds an element.
+	// Goroutines of this process wait for room in these channels, so that only one
+	// goroutine polls the operating system. Each channel has room for one element.
 	locking, saving chan struct{}
 
 	// rest is the earliest time at which this File may take the lock again. Only the
-	// goroutine inside locking uses it.
+	// goroutine that has put an element into locking uses rest.
 	rest time.Time
 }
 
@@ -64,14 +66,14 @@ type FileOption func(*File)
 //   - Root may use a directory that belongs to another user.
 func WithMountedVolume() FileOption { return func(f *File) { f.volume = true } }
 
-// NewFile returns a store in the file at path. A relative path is resolved once, from
-// the present working directory. The file need not exist. Nothing is read or written
-// yet.
+// NewFile returns a store in the file at path. A relative path is resolved once, from the
+// present working directory. The file need not exist. NewFile itself reads and writes
+// nothing.
 //
-// A missing directory is made with mode 0700 when it is needed. One file serves one
-// user of one provider. Make one File for each path and share it: token sources share
-// their work on the same File only. On systems without file locks the error matches
-// [errors.ErrUnsupported].
+// If the directory is missing, it is created with mode 0700 when it is needed. One file
+// serves one user of one provider. Make only one File for each path, because token sources
+// share a refresh only if they use the same File. On systems without file locks, the error
+// matches [errors.ErrUnsupported].
 func NewFile(path string, opts ...FileOption) (*File, error) {
 	if !supported {
 		return nil, fileError("this system has no locks between processes", errors.ErrUnsupported)
@@ -90,8 +92,8 @@ func NewFile(path string, opts ...FileOption) (*File, error) {
 	return f, nil
 }
 
-// UnsafeFileError reports a token file, a file beside it, or its directory, that others
-// could read or replace.
+// UnsafeFileError reports a file or a directory that others could read or replace. It is
+// the token file, a file beside the token file, or the directory.
 type UnsafeFileError struct {
 	Path   string      // the file or the directory
 	Mode   fs.FileMode // as it was found
@@ -107,8 +109,8 @@ func unsafeFile(path string, info fs.FileInfo, reason, remedy string) error {
 	return &UnsafeFileError{path, info.Mode(), reason, remedy}
 }
 
-// fileError makes all errors of a File. The texts of their causes come from the operating
-// system and from this package. They contain paths, but no token.
+// fileError makes all errors of a File. The text of a cause comes from the operating
+// system or from this package. It may contain paths, but no token.
 func fileError(text string, err error) error {
 	if err == nil {
 		return quiet.New(where, "file: "+text)
@@ -123,11 +125,11 @@ func fileError(text string, err error) error {
 	return quiet.New(where, "file: "+text+cause, err)
 }
 
-// LoadToken implements [oauth2login.TokenStore]. If there is no file, there is no token.
-// It needs no right to write.
+// LoadToken implements [oauth2login.TokenStore]. If the file does not exist, it returns no
+// token and no error. It needs no right to write.
 //
-// An unsafe file, a file of more than 1 MiB, and a file without a token are errors,
-// which do not quote the file.
+// LoadToken returns an error if the file is unsafe, is larger than 1 MiB or contains no
+// token. The error does not quote the file.
 func (f *File) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	if err := f.ready(ctx); err != nil {
 		return nil, err
@@ -146,7 +148,7 @@ func (f *File) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	return tok, nil
 }
 
-// ready reports why a call must not begin.
+// ready returns an error if a call must not begin.
 func (f *File) ready(ctx context.Context) error {
 	if f.path == "" {
 		return fileError("a tokenstore.File is made by NewFile", nil)
@@ -161,7 +163,7 @@ func (f *File) ready(ctx context.Context) error {
 }
 
 // checkRoot refuses to work as root in another user's directory, as "sudo program" would.
-// Files of root in that directory would lock the user out.
+// The user could not open the files that root would create there.
 func (f *File) checkRoot() error {
 	if f.volume || os.Geteuid() != 0 {
 		return nil
@@ -199,7 +201,7 @@ func (f *File) read(ctx context.Context) ([]byte, error) {
 	return data, nil
 }
 
-// openChecked opens a file. The file must be a regular one, belong to this user, and pass
+// openChecked opens a file. The file must be a regular file, belong to this user and pass
 // check.
 func openChecked(path string, open func() (*os.File, error), check func(string, fs.FileInfo) error) (*os.File, error) {
 	// Opening a pipe or a device may block or have side effects.
@@ -229,8 +231,8 @@ func openChecked(path string, open func() (*os.File, error), check func(string, 
 	return file, nil
 }
 
-// SaveToken implements [oauth2login.TokenStore]. It replaces the file. If an error means
-// that the old token is still there, its text says so. A nil token is an error.
+// SaveToken implements [oauth2login.TokenStore]. It replaces the file. If the old token is
+// still there after an error, the error text says so. A nil token is an error.
 //
 // The end of ctx does not stop a save that has begun: writing to a disk can't be
 // cancelled.
@@ -281,16 +283,16 @@ func (f *File) save(ctx context.Context, tok *oauth2.Token) error {
 	return err
 }
 
-// DeleteToken implements [oauth2login.TokenStore]. It removes the file and what a
-// killed program may have left beside it.
+// DeleteToken implements [oauth2login.TokenStore]. It removes the token file, and the
+// temporary file that a killed program may have left.
 //
-// It does not wait for the lock. [oauth2login.TokenSource.Delete] does, so that no
-// refresh in another process brings the token back.
+// DeleteToken does not wait for the lock. Use [oauth2login.TokenSource.Delete], which
+// waits, so that no refresh in another process brings the token back.
 func (f *File) DeleteToken(ctx context.Context) error {
 	if err := f.ready(ctx); err != nil {
 		return err
 	}
-	if err := f.remove(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) { // no directory, no token
+	if err := f.remove(ctx); err != nil && !errors.Is(err, fs.ErrNotExist) { // without the directory there is no token
 		return fileError("the token was not removed", err)
 	}
 	return nil
@@ -304,8 +306,8 @@ func (f *File) remove(ctx context.Context) error {
 	if err := f.checkReplaceable(); err != nil {
 		return err
 	}
-	// The lock on the temporary file keeps writers out. Otherwise discard would remove
-	// their file.
+	// remove holds the lock on the temporary file, so that nobody else is writing.
+	// Otherwise discard would remove the file of another writer.
 	tmp, tmpErr := f.createTemp(ctx)
 	err := removeFile(ctx, f.path)
 	if tmpErr != nil {
@@ -320,8 +322,8 @@ func (f *File) remove(ctx context.Context) error {
 
 // LockToken implements [oauth2login.TokenLocker] with flock(2), on Windows with
 // LockFileEx. Such a lock has no lifetime, so hold is ignored. The lock ends with unlock,
-// or when its process ends. A process that is stopped but not ended keeps it. The end of
-// ctx does not end the lock. A second call of unlock does nothing.
+// or when the process ends. A process that is only stopped keeps the lock. The end of ctx
+// does not end the lock. A second call of unlock does nothing.
 func (f *File) LockToken(ctx context.Context, _ time.Duration) (unlock func(), err error) {
 	if err := f.ready(ctx); err != nil {
 		return nil, err
@@ -336,12 +338,12 @@ func (f *File) LockToken(ctx context.Context, _ time.Duration) (unlock func(), e
 	}
 	begin := time.Now()
 	return sync.OnceFunc(func() {
-		// Close alone would not end the lock: a child process that is just being started
-		// may have inherited the file.
+		// Close alone might not end the lock, because a child process that is just being
+		// started may have inherited the open file.
 		unlockFile(file)
 		file.Close()
-		// Other processes poll every maxPoll. If goroutines of this process took the lock
-		// again at once, the others would never get it.
+		// Other processes try again after at most maxPoll. If goroutines of this process
+		// always took the lock again at once, other processes would never get it.
 		end := time.Now()
 		f.rest = end.Add(min(end.Sub(begin), maxPoll))
 		<-f.locking
@@ -370,7 +372,8 @@ func (f *File) lock(ctx context.Context) (*os.File, error) {
 	return file, nil
 }
 
-// openOrCreate opens one of the files that stand beside the token file.
+// openOrCreate opens the lock file or the temporary file. If the file does not exist, it
+// creates the file.
 func openOrCreate(path string) (*os.File, error) {
 	return openChecked(path, func() (*os.File, error) {
 		return os.OpenFile(path, os.O_RDWR|os.O_CREATE|noFollow, 0o600)
@@ -393,7 +396,7 @@ func waitLock(ctx context.Context, file *os.File, which lockKind) error {
 	}
 }
 
-// waitFor returns nil after pause, or the error of ctx when that is done.
+// waitFor returns nil after pause. If ctx is done earlier, it returns the error of ctx.
 func waitFor(ctx context.Context, pause time.Duration) error {
 	if pause <= 0 {
 		return ctx.Err()
@@ -424,7 +427,7 @@ func (f *File) checkDir() error {
 	return checkDirMode(dir, info)
 }
 
-// checkReplaceable refuses files that a save must not replace.
+// checkReplaceable returns an error if a save must not replace the token file.
 func (f *File) checkReplaceable() error {
 	info, err := os.Lstat(f.path)
 	if errors.Is(err, fs.ErrNotExist) {

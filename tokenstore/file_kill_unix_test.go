@@ -89,7 +89,8 @@ func killWhileSaving(t *testing.T, dir string, saved int64) int64 {
 				break
 			}
 		}
-		// Sometimes a little later: in the middle of the write, the sync or the rename.
+		// With this random pause, the kill sometimes comes later: during the write, the
+		// sync or the rename.
 		time.Sleep(time.Duration(mathrand.IntN(500)) * time.Microsecond)
 		_ = c.Process.Kill()
 	}()

@@ -20,9 +20,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// inMount runs the present test again in a child process, with a small file system of its
-// own. It returns the directory of that file system, or "" in the parent. The file system
-// ends with the child.
+// inMount runs the present test again in a child process. The child has a small file
+// system, which no other process sees and which ends with the child. In the child, inMount
+// returns the directory of the file system. In the parent, it returns "".
 func inMount(t *testing.T, pages int) string {
 	dir := childDir(t)
 	if dir == "" {
@@ -144,8 +144,8 @@ func TestFile_read_only_file_system(t *testing.T) {
 	assert.ErrorIs(t, f.DeleteToken(t.Context()), syscall.EROFS)
 }
 
-// TestFile_mounted_by_itself uses a bind mount of only the file. Such a file can't be
-// replaced by a rename.
+// TestFile_mounted_by_itself mounts only the token file, with a bind mount. A rename can't
+// replace such a file.
 func TestFile_mounted_by_itself(t *testing.T) {
 	dir := inMount(t, 16)
 	if dir == "" {

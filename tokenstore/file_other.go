@@ -9,7 +9,7 @@ import (
 	"os"
 )
 
-// NewFile fails on these systems, so nothing below is ever called.
+// NewFile always fails on these systems, so the functions below are never called.
 const (
 	supported = false
 	hasModes  = false

@@ -33,8 +33,9 @@ import (
 )
 
 // In the tests below, 4 processes share the token files of several users. The platform
-// runs in the parent. It rotates refresh tokens, and ends a login when a used one is sent
-// again. Tokens live for a second and are due after half of it.
+// runs in the parent process. It rotates refresh tokens. If a used refresh token is sent
+// again, it ends the login. Tokens live for a second and are due for a refresh after half
+// a second.
 const (
 	processes  = 4
 	goroutines = 100 // of each process, on the first user's file
@@ -44,7 +45,7 @@ const (
 	processHeader = "X-Test-Process"
 )
 
-// party is the platform with its records, and the processes.
+// party holds the platform, its records, and the child processes.
 type party struct {
 	t        *testing.T
 	dir      string
@@ -52,8 +53,8 @@ type party struct {
 	url      string
 	files    []*tokenstore.File
 
-	// gate is read-locked while the platform works on a refresh. A test that locks
-	// it stops the platform.
+	// The platform holds a read lock on gate while it works on a refresh. If a test locks
+	// gate, the platform stops.
 	gate sync.RWMutex
 
 	mu        sync.Mutex
@@ -66,7 +67,7 @@ type party struct {
 	children  map[string]*process
 }
 
-// login is what the platform knows of a user's login.
+// login is what the platform knows about a user's login.
 type login struct {
 	user      int
 	refresh   string // the valid refresh token
@@ -75,7 +76,7 @@ type login struct {
 	refreshes int
 	access    map[string]bool
 	soonest   time.Duration // the shortest time between an answer and the next request
-	takenOver chan struct{} // closed by the next refresh; may be nil
+	takenOver chan struct{} // the next refresh closes it; may be nil
 }
 
 // arrival is a refresh request.
@@ -88,7 +89,7 @@ type arrival struct {
 type process struct {
 	cmd   *exec.Cmd
 	stdin io.Closer
-	done  chan struct{} // when its output has been read
+	done  chan struct{} // closed when the output of the process has been read
 }
 
 func newParty(t *testing.T, users int) *party {
@@ -213,7 +214,7 @@ func (p *party) kill(name string) {
 	p.dead[name] = true
 }
 
-// allRefreshed reports whether each user's token has been refreshed.
+// allRefreshed reports whether the token of each user has been refreshed at least once.
 func (p *party) allRefreshed() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -272,7 +273,8 @@ func providerOf(t *testing.T, url, name string) *shangcloud.Provider {
 	return newProvider(t, url, named{name, transport})
 }
 
-// named tells the platform which process a request is from.
+// named adds the name of the process to each request, so that the platform knows the
+// sender.
 type named struct {
 	name string
 	base http.RoundTripper
@@ -284,8 +286,8 @@ func (n named) RoundTrip(r *http.Request) (*http.Response, error) {
 	return n.base.RoundTrip(r)
 }
 
-// beProcess is the main function of each process. It asks for tokens until its input is
-// closed, and then shuts down gracefully.
+// beProcess is the main function of a child process. It asks for tokens until its standard
+// input is closed. Then it shuts down gracefully.
 func beProcess(t *testing.T, dir string) {
 	provider := providerOf(t, os.Getenv("URL"), os.Getenv("NAME"))
 	users, err := strconv.Atoi(os.Getenv("USERS"))
@@ -343,8 +345,8 @@ func TestFile_shared_by_processes(t *testing.T) {
 	time.Sleep(duration)
 	require.Eventually(t, p.allRefreshed, patience, 20*time.Millisecond, "tokens that are due are not refreshed")
 	refreshes := p.end()
-	// The last token of each user may come too late to be used. On a slow machine this is
-	// also true of others.
+	// The last token of each user may come too late to be used. On a slow machine, earlier
+	// tokens may come too late, too.
 	assert.GreaterOrEqual(t, len(p.seen), (refreshes-users)/2, "tokens are refreshed that nobody has")
 	t.Logf("%d users, %d processes: %d refreshes in about %v", users, processes, refreshes, duration)
 }
@@ -399,7 +401,7 @@ func TestFile_processes_are_killed(t *testing.T) {
 		kills, users, refreshes, slowest.Round(time.Millisecond))
 }
 
-// stopBeforeRequest closes the gate and returns a request that waits at it.
+// stopBeforeRequest closes the gate. It returns a refresh request that waits at the gate.
 func (p *party) stopBeforeRequest() arrival {
 	p.gate.Lock()
 	p.awaitSaves()
@@ -417,8 +419,8 @@ func (p *party) stopBeforeRequest() arrival {
 	return arrival{}
 }
 
-// stopAfterSave closes the gate while a token is being saved. It returns the process that
-// has saved it.
+// stopAfterSave closes the gate while a process is saving a token, and waits for the end
+// of the save. It returns the name of that process.
 func (p *party) stopAfterSave() string {
 	for end := time.Now().Add(patience); time.Now().Before(end); time.Sleep(time.Millisecond) {
 		p.gate.Lock()
@@ -431,8 +433,9 @@ func (p *party) stopAfterSave() string {
 	return ""
 }
 
-// awaitSaves waits until the files contain all issued tokens. It returns the login whose
-// token was saved last, or nil if all were saved before.
+// awaitSaves waits until the files contain all tokens that the platform has issued. It
+// returns the login whose token was saved last. If all tokens were already saved, it
+// returns nil.
 func (p *party) awaitSaves() (last *login) {
 	end := time.Now().Add(patience)
 	for _, l := range p.logins {
@@ -450,9 +453,9 @@ func (p *party) awaitSaves() (last *login) {
 }
 
 // TestFile_killed_before_the_save shows a loss that no client can prevent. A process dies
-// after the platform has rotated its refresh token, and before the new one is saved. The
-// next use of the old token looks like theft, so the platform ends the login. The error
-// says so.
+// after the platform has rotated the refresh token, and before the new refresh token is
+// saved. When another process uses the old token, the platform takes that for theft and
+// ends the login. The error says so.
 func TestFile_killed_before_the_save(t *testing.T) {
 	if dir := childDir(t); dir != "" {
 		beProcess(t, dir)

@@ -70,8 +70,8 @@ func TestFile_prints_its_path(t *testing.T) {
 	assert.Contains(t, fmt.Sprint((*tokenstore.File)(nil)), "none")
 }
 
-// TestFile_content_is_no_token: another program has overwritten the file. Errors do not
-// quote its content.
+// TestFile_content_is_no_token: another program has overwritten the file. Errors must not
+// quote the content of the file.
 func TestFile_content_is_no_token(t *testing.T) {
 	contents := maps.Clone(notTokens)
 	contents["too long"] = `{"access_token":"` + strings.Repeat("hush", 1<<20/4) + `"}`

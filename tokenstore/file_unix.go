@@ -18,14 +18,14 @@ const (
 	noFollow  = syscall.O_NOFOLLOW
 )
 
-// lockKind is used on Windows only, where one file has two locks. Here each lock has a
-// file of its own.
+// lockKind is needed on Windows, where both locks are on one file. On this system, each
+// lock has its own file.
 type lockKind struct{}
 
 var tokenLock lockKind
 
-// tryLock takes the lock of flock(2). It belongs to the open file, so it keeps two
-// Files of one process apart. It ends with the process.
+// tryLock tries to lock file with flock(2). The lock belongs to the open file, so two
+// Files in one process also exclude each other. The lock ends with the process.
 func tryLock(file *os.File, _ lockKind) (bool, error) {
 	for {
 		err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
@@ -48,11 +48,12 @@ func openToRead(_ context.Context, path string) (*os.File, error) {
 
 func removeFile(_ context.Context, path string) error { return os.Remove(path) }
 
-// temp is the file that becomes the token file. Its writer holds a lock on it.
+// temp is the temporary file. A rename turns it into the token file. The writer holds a
+// lock on it.
 type temp struct{ *os.File }
 
-// createTemp returns an empty file, locked. Its name is always the same, so killed
-// writers leave one file, not many.
+// createTemp returns the temporary file, empty and locked. The file always has the same
+// name, so killed writers leave only one file.
 func (f *File) createTemp(ctx context.Context) (*temp, error) {
 	for remade := false; ; {
 		t, err := lockTemp(ctx, f.path+".tmp")
@@ -73,8 +74,8 @@ func (f *File) createTemp(ctx context.Context) (*temp, error) {
 			return t, nil
 		}
 		t.discard()
-		// A leftover file that others can read is removed and created again. If the new
-		// file is no better, the file system does not store modes.
+		// A leftover file that others can read is removed and created again. If others can
+		// read the new file, too, the file system does not store modes.
 		if _, unsafe := errors.AsType[*UnsafeFileError](err); !unsafe || remade {
 			return nil, err
 		}
@@ -82,8 +83,8 @@ func (f *File) createTemp(ctx context.Context) (*temp, error) {
 	}
 }
 
-// lockTemp opens and locks the temporary file. It returns nil if that became the token
-// file, or was discarded, while lockTemp waited for the lock.
+// lockTemp opens and locks the temporary file. While it waits for the lock, another writer
+// may rename the file to the token file, or discard it. Then lockTemp returns nil.
 func lockTemp(ctx context.Context, path string) (*temp, error) {
 	file, err := openOrCreate(path)
 	if err != nil {
@@ -109,8 +110,8 @@ func lockTemp(ctx context.Context, path string) (*temp, error) {
 	return nil, err
 }
 
-// replace renames t to path, and only then releases the lock on t. So a writer that gets
-// the lock next can see that t is no longer the temporary file: see lockTemp.
+// replace renames t to path, and only then releases the lock on t. When the next writer
+// gets the lock, it can see that t is no longer the temporary file: see lockTemp.
 func (t *temp) replace(_ context.Context, path string) error {
 	err := os.Rename(t.Name(), path)
 	if errors.Is(err, syscall.EBUSY) {
@@ -119,7 +120,7 @@ func (t *temp) replace(_ context.Context, path string) error {
 	if err != nil {
 		return err
 	}
-	t.Close() // synced already
+	t.Close() // an error does not matter: the data is synced
 	return nil
 }
 
@@ -137,7 +138,7 @@ func syncDir(dir string) error {
 	defer d.Close()
 	err = d.Sync()
 	if errors.Is(err, syscall.EINVAL) || errors.Is(err, syscall.ENOTSUP) {
-		return nil // the file system does not need it, or can't do it
+		return nil // the file system does not support it, or does not need it
 	}
 	return err
 }
@@ -154,7 +155,8 @@ func checkOwner(path string, info fs.FileInfo) error {
 	return unsafeFile(path, info, fmt.Sprintf("belongs to user %d", stat.Uid), remedy)
 }
 
-// checkLinks refuses a file that has a second name: another program may use it.
+// checkLinks refuses a file that has a second name (a hard link), because another program
+// may use that name.
 func checkLinks(path string, info fs.FileInfo) error {
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok && stat.Nlink > 1 {
 		return unsafeFile(path, info, fmt.Sprintf("has %d names (hard links)", stat.Nlink), fmt.Sprintf("run rm %q", path))
@@ -162,11 +164,13 @@ func checkLinks(path string, info fs.FileInfo) error {
 	return nil
 }
 
-// checkDirMode refuses a directory in which every user can replace every file. With the
-// sticky bit, as in /tmp, only a file's owner can.
+// checkDirMode refuses a directory in which every user can replace every file. In a
+// directory with the sticky bit, such as /tmp, only the owner of a file can replace the
+// file.
 //
-// A group that can write is accepted: on many systems it has one member. Its members
-// can end the login by removing the file. They can neither read nor plant a token.
+// A directory to which a group can write is accepted, because on many systems such a group
+// has only one member. Members of the group can remove the file, which ends the login.
+// They can't read or plant a token.
 func checkDirMode(path string, info fs.FileInfo) error {
 	if info.Mode().Perm()&0o002 == 0 || info.Mode()&fs.ModeSticky != 0 {
 		return nil

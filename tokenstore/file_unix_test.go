@@ -23,7 +23,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// TestFile_modes sets umask 0, which removes no permissions.
+// TestFile_modes sets the umask to 0, so that the system removes no permissions.
 func TestFile_modes(t *testing.T) {
 	defer syscall.Umask(syscall.Umask(0))
 	dir := filepath.Join(t.TempDir(), "not", "there")
@@ -50,7 +50,7 @@ func TestUnsafeFileError(t *testing.T) {
 		arrange func(t *testing.T, path string)
 		reason  string
 		mode    string // the mode in the error's text
-		saves   bool   // whether a save repairs the file
+		saves   bool   // a save repairs the file
 	}{
 		{"group reads", chmod(0o640), "is open to others", "0640", true},
 		{"others read", chmod(0o604), "is open to others", "0604", true},
@@ -110,7 +110,7 @@ func TestUnsafeFileError(t *testing.T) {
 				} else {
 					check(err)
 				}
-				// A token source returns the same error.
+				// A token source must return the same error.
 				_, err = newProvider(t, "http://127.0.0.1:1", nil).StoredTokens(f).Token()
 				assert.ErrorIs(t, err, oauth2login.ErrTokenStore)
 				check(err)
@@ -152,7 +152,7 @@ func TestFile_safe_directories(t *testing.T) {
 	}
 }
 
-// TestFile_leftover_open_to_others: there is already a temporary file that others can read.
+// TestFile_leftover_open_to_others: a temporary file is left over, and others can read it.
 func TestFile_leftover_open_to_others(t *testing.T) {
 	f := newFile(t)
 	require.NoError(t, f.SaveToken(t.Context(), &oauth2.Token{AccessToken: "old"}))
@@ -289,8 +289,8 @@ func TestWithMountedVolume(t *testing.T) {
 	}
 }
 
-// TestFile_many_savers uses several Files, so that savers compete for the temporary file
-// and not only in the queue of one File.
+// TestFile_many_savers uses several Files for one path. So savers compete for the
+// temporary file, and not only in the queue of one File.
 func TestFile_many_savers(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.json")
 	var wg sync.WaitGroup
@@ -318,7 +318,7 @@ func TestFile_failed_write(t *testing.T) {
 		signal.Ignore(syscall.SIGXFSZ)
 		var limit syscall.Rlimit
 		require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &limit))
-		defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, new(limit)) // because package testing writes files too
+		defer syscall.Setrlimit(syscall.RLIMIT_FSIZE, new(limit)) // the limit must not affect files that package testing writes
 		limit.Cur = 1000
 		require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit))
 		err := f.SaveToken(t.Context(), &oauth2.Token{AccessToken: strings.Repeat("hush", 1000)})
@@ -350,8 +350,8 @@ func TestFile_wait_for_the_lock(t *testing.T) {
 	lock(t, other)()
 }
 
-// TestFile_lock_is_shared: one File holds the lock nearly all the time. Another File must
-// still get it in between.
+// TestFile_lock_is_shared: one File takes the lock again and again. Another File must
+// still get the lock in between.
 func TestFile_lock_is_shared(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "token.json")
 	greedy, modest := fileAt(t, path), fileAt(t, path)

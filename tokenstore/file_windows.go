@@ -12,12 +12,12 @@ import (
 
 const (
 	supported = true
-	hasModes  = false // access lists, inherited from the directory, take their place
+	hasModes  = false // Windows has access lists instead, which a file inherits from its directory
 	noFollow  = 0
 )
 
-// lockKind is the byte of the lock file that is locked. Windows can't rename an open
-// file, so the temporary file can't have a lock of its own.
+// lockKind is the number of the locked byte in the lock file. Windows can't rename an open
+// file, so the temporary file can't carry a lock itself.
 type lockKind uint32
 
 const (
@@ -39,8 +39,8 @@ const (
 	errLockViolation    = syscall.Errno(33)
 )
 
-// tryLock takes the lock of LockFileEx. It belongs to the open file, so it keeps two
-// Files of one process apart. It ends with the process.
+// tryLock tries to lock file with LockFileEx. The lock belongs to the open file, so two
+// Files in one process also exclude each other. The lock ends with the process.
 func tryLock(file *os.File, which lockKind) (bool, error) {
 	at := &syscall.Overlapped{Offset: uint32(which)}
 	ok, _, err := lockFileEx.Call(file.Fd(), lockfileExclusiveLock|lockfileFailImmediately, 0, 1, 0, uintptr(unsafe.Pointer(at)))
@@ -58,8 +58,8 @@ func unlockFile(file *os.File) {
 	_, _, _ = unlockFileEx.Call(file.Fd(), 0, 1, 0, uintptr(unsafe.Pointer(at)))
 }
 
-// insist repeats do while another process, such as a virus scanner, has the file open in
-// a way that makes do fail. It stops after 2 seconds, or when ctx is done.
+// insist repeats do while another process, such as a virus scanner, keeps the file open
+// and so makes do fail. It stops after 2 seconds, or when ctx is done.
 func insist(ctx context.Context, do func() error) error {
 	end := time.Now().Add(2 * time.Second)
 	for pause := firstPoll; ; pause = min(2*pause, maxPoll) {
@@ -85,15 +85,15 @@ func removeFile(ctx context.Context, path string) error {
 	return insist(ctx, func() error { return os.Remove(path) })
 }
 
-// temp is the file that becomes the token file. Its writer holds a lock on the lock
-// file.
+// temp is the temporary file. A rename turns it into the token file. The writer holds a
+// lock on the lock file.
 type temp struct {
 	*os.File
 	lock *os.File
 }
 
-// createTemp returns an empty file, locked. Its name is always the same, so killed
-// writers leave one file, not many.
+// createTemp returns the temporary file, empty and locked. The file always has the same
+// name, so killed writers leave only one file.
 func (f *File) createTemp(ctx context.Context) (*temp, error) {
 	lock, err := openOrCreate(f.path + ".lock")
 	if err != nil {
@@ -116,7 +116,7 @@ func (f *File) createTemp(ctx context.Context) (*temp, error) {
 	return &temp{file, lock}, nil
 }
 
-// replace makes t the file at path.
+// replace renames t to path.
 func (t *temp) replace(ctx context.Context, path string) error {
 	if err := t.File.Close(); err != nil {
 		return err

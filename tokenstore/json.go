@@ -7,28 +7,28 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// where begins the errors of Marshal, Unmarshal, Encrypted and NewKeys.
+// where is the beginning of error texts of this package.
 const where = "tokenstore"
 
-// stored is a token as JSON.
+// stored is the JSON form of a token.
 type stored struct {
 	*oauth2.Token
-	Scope   any `json:"scope,omitempty"` // a string; a list at some providers
+	Scope   any `json:"scope,omitempty"` // a string, or a list at some providers
 	IDToken any `json:"id_token,omitempty"`
 }
 
-// Marshal returns tok as JSON: its exported fields as encoding/json writes them, and
-// the members scope and id_token if [oauth2.Token.Extra] has them. All stores of this
-// module keep tokens in this form.
+// Marshal returns tok as JSON: its exported fields as encoding/json writes them, and the
+// members scope and id_token if [oauth2.Token.Extra] has them. All stores of this module
+// keep tokens in this form.
 //
-// No token (nil) is an error, and so is an expiry outside the years 0 to 9999, which
-// JSON can't hold. Errors quote nothing of the token.
+// Marshal returns an error if tok is nil, or if the expiry is outside the years 0 to 9999,
+// which JSON can't represent. Errors never quote the token.
 func Marshal(tok *oauth2.Token) ([]byte, error) {
 	if tok == nil {
 		return nil, quiet.New(where, "there is no token to save")
 	}
 	data, err := json.Marshal(stored{tok, tok.Extra("scope"), tok.Extra("id_token")})
-	if err != nil { // its text may quote an extra
+	if err != nil { // the text of err may quote an extra
 		return nil, quiet.New(where, "the token can't be written as JSON: its expiry is not in the years 0 to 9999, or its scope or id_token is no JSON value")
 	}
 	return data, nil
@@ -36,10 +36,10 @@ func Marshal(tok *oauth2.Token) ([]byte, error) {
 
 // Unmarshal decodes what [Marshal] returned. It also reads an [oauth2.Token] that
 // encoding/json encoded. data must be one JSON object whose members have the right types.
-// Errors quote nothing of data.
+// Errors never quote data.
 func Unmarshal(data []byte) (*oauth2.Token, error) {
 	s := &stored{Token: new(oauth2.Token)}
-	// null leaves s nil.
+	// If data is null, s becomes nil.
 	if json.Unmarshal(data, &s) != nil || s == nil {
 		return nil, quiet.New(where, "the stored data is not a token")
 	}

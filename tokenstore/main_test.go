@@ -79,9 +79,9 @@ func newProvider(t testing.TB, url string, transport http.RoundTripper) *shangcl
 	return p
 }
 
-// A test that needs another process starts the test binary again, to run the same test.
-// In the child, childDir returns the directory that both work in. In the parent it
-// returns "".
+// Some tests need a second process. Such a test starts the test binary again, which runs
+// the same test. In the child process, childDir returns the directory that parent and
+// child share. In the parent, it returns "".
 const childEnv = "SHANGCLOUD_TOKENSTORE_CHILD"
 
 func childDir(t *testing.T) string {
@@ -92,15 +92,15 @@ func childDir(t *testing.T) string {
 	return dir
 }
 
-// child returns the command that runs the present test as a child.
+// child returns the command that runs the present test in a child process.
 func child(t *testing.T, dir string, env ...string) *exec.Cmd {
 	c := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1", "-test.timeout=10m")
 	c.Env = append(append(os.Environ(), childEnv+"="+t.Name()+"="+dir), env...)
 	return c
 }
 
-// ofTesting reports whether package testing wrote a line of a child's output. With -cover
-// there are two such lines.
+// ofTesting reports whether package testing wrote a line of a child's output. With -cover,
+// it writes two lines.
 func ofTesting(line string) bool {
 	return line == "PASS" || strings.HasPrefix(line, "coverage: ")
 }
@@ -110,7 +110,7 @@ func ofTesting(line string) bool {
 func inChild(t *testing.T, dir string, attr *syscall.SysProcAttr) {
 	t.Helper()
 	c := child(t, dir)
-	c.Args = append(c.Args, "-test.v") // it reports skips
+	c.Args = append(c.Args, "-test.v") // so that the output shows skips
 	c.SysProcAttr = attr
 	out, err := c.CombinedOutput()
 	if errors.Is(err, os.ErrPermission) {
@@ -135,8 +135,8 @@ func skip(t *testing.T, format string, args ...any) {
 // long reports whether tests run as long as in continuous integration.
 func long() bool { return os.Getenv("SHANGCLOUD_LONG_TESTS") == "1" }
 
-// wholeToken returns the token with a number. Its length is random. checkWhole detects
-// parts that are missing or belong to another token.
+// wholeToken returns the token with a number. The token has a random length. checkWhole
+// notices if parts of it are missing or belong to another token.
 func wholeToken(number int64) *oauth2.Token {
 	secret := rand.Text() + strings.Repeat("x", mathrand.IntN(16<<10))
 	tok := &oauth2.Token{AccessToken: secret, TokenType: "Bearer", Expiry: time.Now().Add(time.Hour).Round(0), ExpiresIn: number}

@@ -15,7 +15,7 @@ import (
 // When the process ends, the user has to log in again. Its zero value is empty. It is
 // safe for concurrent use and must not be copied after first use.
 type Memory struct {
-	// Package fmt does not follow an atomic.Pointer, whatever the verb.
+	// Package fmt does not follow an atomic.Pointer, so no verb prints the token.
 	tok atomic.Pointer[oauth2.Token]
 
 	once   sync.Once
@@ -27,8 +27,8 @@ var (
 	_ oauth2login.TokenLocker = (*Memory)(nil)
 )
 
-// LoadToken implements [oauth2login.TokenStore]. It returns a copy. The only error is
-// that of ctx.
+// LoadToken implements [oauth2login.TokenStore]. It returns a copy. The only possible
+// error is the error of ctx.
 func (m *Memory) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -40,8 +40,8 @@ func (m *Memory) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	return new(*tok), nil
 }
 
-// SaveToken implements [oauth2login.TokenStore]. It keeps a copy of tok. The only
-// errors are that of ctx and a nil token.
+// SaveToken implements [oauth2login.TokenStore]. It keeps a copy of tok. It returns an
+// error if tok is nil or ctx is done.
 func (m *Memory) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -53,7 +53,8 @@ func (m *Memory) SaveToken(ctx context.Context, tok *oauth2.Token) error {
 	return nil
 }
 
-// DeleteToken implements [oauth2login.TokenStore]. The only error is that of ctx.
+// DeleteToken implements [oauth2login.TokenStore]. The only possible error is the error of
+// ctx.
 func (m *Memory) DeleteToken(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -63,7 +64,8 @@ func (m *Memory) DeleteToken(ctx context.Context) error {
 }
 
 // LockToken implements [oauth2login.TokenLocker]. The lock has no lifetime: hold is
-// ignored. The only error is that of ctx. A second call of unlock does nothing.
+// ignored. The only possible error is the error of ctx. A second call of unlock does
+// nothing.
 func (m *Memory) LockToken(ctx context.Context, _ time.Duration) (unlock func(), err error) {
 	m.once.Do(func() { m.locked = make(chan struct{}, 1) })
 	if err := enter(ctx, m.locked); err != nil {
@@ -72,8 +74,8 @@ func (m *Memory) LockToken(ctx context.Context, _ time.Duration) (unlock func(),
 	return sync.OnceFunc(func() { <-m.locked }), nil
 }
 
-// enter puts an element into turn, which has room for one. It waits until ctx is done.
-// If ctx is done already, it fails even if there is room.
+// enter puts an element into turn, which has room for one element. If turn is full, it
+// waits until ctx is done. If ctx is already done, enter fails in any case.
 func enter(ctx context.Context, turn chan struct{}) error {
 	if err := ctx.Err(); err != nil {
 		return err

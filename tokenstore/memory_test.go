@@ -37,8 +37,7 @@ func TestMemory_keeps_copies(t *testing.T) {
 	assert.Equal(t, "at", got.AccessToken)
 }
 
-// lockingStores returns the stores of this package that have locks, in the process or in
-// the operating system.
+// lockingStores returns the stores of this package that have locks.
 func lockingStores(t *testing.T) []lockingStore {
 	return []lockingStore{&tokenstore.Memory{}, newFile(t)}
 }

@@ -81,8 +81,9 @@ func Example() {
 	// Output: 10001 小明
 }
 
-// The user that goth returns holds the tokens of one login. A token source keeps them: it
-// refreshes the token when it is due, and saves it if it has a store.
+// After a login, goth.User holds an access token and a refresh token. A token source
+// manages both: it refreshes the access token when it is due, and saves the result if it
+// has a store.
 func ExampleProvider_RefreshToken() {
 	platform := demoPlatform("https://app.example/auth/shangcloud/callback")
 	defer platform.Close()
@@ -97,14 +98,15 @@ func ExampleProvider_RefreshToken() {
 	access, refresh := platform.Issue("demo", 10001)
 	user := goth.User{AccessToken: access, RefreshToken: refresh} // returned by CompleteUserAuth
 
-	// Manually. This uses up the old refresh token.
+	// RefreshToken refreshes at once. This uses up the old refresh token.
 	tok, err := gothshangcloud.New(provider).RefreshToken(user.RefreshToken)
 	if err != nil {
 		log.Fatal(err)
 	}
 	fmt.Println(tok.RefreshToken != user.RefreshToken)
 
-	// Automatically, when the token is used. provider.StoredTokens also saves it.
+	// A token source refreshes the token only when it is due. With provider.StoredTokens,
+	// the source also saves the token.
 	me, err := provider.API(provider.TokenSource(tok)).UserInfo(context.Background())
 	if err != nil {
 		log.Fatal(err)

@@ -20,7 +20,8 @@ import (
 
 var nonceField = regexp.MustCompile(`name="nonce" value="([^"]+)"`)
 
-// A whole login as a browser sees it, with the platform's page in the middle.
+// TestGothicLogin follows a browser through a whole login: from the application to the
+// platform's page and back.
 func TestGothicLogin(t *testing.T) {
 	s := newSite(t)
 	b := s.newBrowser(t)
@@ -166,8 +167,8 @@ func TestGothicReplay(t *testing.T) {
 	}
 	assert.Len(t, s.platform.Requests("/oauth/token"), 1)
 
-	// Later, nobody can use the cookie again: neither the one from before Authorize nor
-	// the one from after it.
+	// After these repeats, the cookie is worthless, whether it was copied before or after
+	// Authorize.
 	for _, kept := range [][]*http.Cookie{cookies, {afterAuthorize}} {
 		b.Jar.SetCookies(b.app, kept)
 		b.visit(t, callback)
@@ -240,7 +241,7 @@ func TestGothicStateChosenByAStranger(t *testing.T) {
 	assert.Zero(t, s.tokenRequests())
 }
 
-// An application can still send data of its own in the state.
+// Applications can append their own data to the state.
 func TestGothicStateOfTheApplication(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)
@@ -255,8 +256,8 @@ func TestGothicStateOfTheApplication(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// The platform refuses a code that was issued for another login, because it checks the
-// verifier and the verifier is the victim's.
+// A victim's browser gets an attacker's code. The application sends the victim's PKCE
+// verifier with the code, so the platform refuses the code.
 func TestGothicForeignCode(t *testing.T) {
 	s := newSite(t)
 	attacker, victim := s.newBrowser(t), s.newBrowser(t)
@@ -271,12 +272,13 @@ func TestGothicForeignCode(t *testing.T) {
 	assert.Equal(t, 1, s.tokenRequests())
 }
 
-// In goth's example, the handler of the login link calls CompleteUserAuth first.
+// In goth's example, the handler of the login link calls CompleteUserAuth before
+// BeginAuth. The failed call must not prevent the login.
 func TestGothicCompleteBeforeBegin(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)
 	b := s.newBrowser(t)
-	for range 2 { // the second time, a login is pending
+	for range 2 { // in the second round, a login is pending
 		b.visit(t, s.url+callbackPath)
 		_, err := s.outcome()
 		require.Error(t, err)

@@ -13,16 +13,16 @@ import (
 )
 
 const (
-	// cookieName is the name of the login's cookie, without the prefix __Host-. All
-	// logins use the same name, because gothic too keeps only one login for each browser.
+	// cookieName is the name of the login's cookie, without the prefix __Host-. All logins
+	// use this name: gothic, too, keeps only one login for each browser.
 	cookieName = "goth-login"
 
-	// gothicSession has the value of gothic.SessionName. It is copied so that
-	// applications that use goth without gothic need not import gothic.
+	// gothicSession has the value of gothic.SessionName. The value is copied here because
+	// applications can use goth without importing gothic.
 	gothicSession = "_gothic_session"
 
 	// cookieLife is longer than a login may take (Options.LoginLifetime). So a late
-	// callback still has its cookie, and Authorize reports that it is late.
+	// callback still has its cookie, and Authorize reports that the callback is late.
 	cookieLife = 90 * time.Minute
 )
 
@@ -30,18 +30,18 @@ const (
 // When next redirects to a provider, BeginHandler sets a cookie that belongs to the state
 // in the redirect. [Provider.CallbackHandler] then requires that cookie.
 //
-// If the redirect URL of p is https, the cookie's name begins with __Host-. So a sibling
-// subdomain can't set it, as it can set gothic's session. If the redirect URL is plain
-// http, as on loopback, the name has no prefix.
+// If the redirect URL of p is https, the cookie's name begins with __Host-. A sibling
+// subdomain can't set such a cookie, although it can set gothic's session cookie. If the
+// redirect URL is plain http, as on loopback, the name has no prefix.
 //
-// BeginHandler sets no cookie if the redirect has no state, or the same state as the
-// login request: whoever made the login link would know that state. Without the cookie
-// the login fails.
+// BeginHandler sets no cookie if the redirect has no state. It also sets no cookie if the
+// login request already had the same state, because then the author of the login link
+// knows the state. Without the cookie the login fails.
 //
 // next does not see the gothic session that the browser sends. goth's example tries to
-// complete that session in the handler of the login link, but an attacker may have
-// planted it. Requests that are not navigations are refused, as
-// [oauth2login.NavigationsOnly] does.
+// complete that session in the handler of the login link, but an attacker may have planted
+// it. Like [oauth2login.NavigationsOnly], BeginHandler refuses requests that are not
+// navigations.
 func (p *Provider) BeginHandler(next http.Handler) http.Handler {
 	return oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -49,14 +49,16 @@ func (p *Provider) BeginHandler(next http.Handler) http.Handler {
 	}))
 }
 
-// CallbackHandler wraps the handler of the redirect URL, which calls
-// gothic.CompleteUserAuth. It passes on only the callback of the login that this browser
-// began last, through [Provider.BeginHandler], and deletes the cookie.
+// CallbackHandler wraps next, the handler of the redirect URL, which calls
+// gothic.CompleteUserAuth. A callback reaches next only if it belongs to the login that
+// this browser began last through [Provider.BeginHandler]. CallbackHandler then deletes
+// the cookie.
 //
-// It answers all other requests itself, in plain text. A callback of another login or
-// browser gets status 403, and a POST gets 405. Requests that are not navigations are
-// refused as by [oauth2login.NavigationsOnly]. gothic does not see any of these requests,
-// so its session is kept for its own login.
+// CallbackHandler answers all other requests itself, in plain text. A callback of another
+// login or browser gets status 403, and a POST gets 405. Like
+// [oauth2login.NavigationsOnly], CallbackHandler refuses requests that are not
+// navigations. gothic sees none of these requests, so they do not use up the session of a
+// pending login.
 func (p *Provider) CallbackHandler(next http.Handler) http.Handler {
 	return oauth2login.NavigationsOnly(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -86,7 +88,8 @@ func withoutSession(r *http.Request) *http.Request {
 	return out
 }
 
-// begunHere reports whether the browser has the cookie of the callback's state.
+// begunHere reports whether the browser sent the cookie that belongs to the callback's
+// state.
 func (p *Provider) begunHere(r *http.Request) bool {
 	states := r.URL.Query()["state"]
 	if len(states) != 1 {
@@ -115,7 +118,7 @@ type beginning struct {
 	given string // the state that the login request brought
 }
 
-// Unwrap is for [http.ResponseController].
+// Unwrap lets [http.ResponseController] use the underlying ResponseWriter.
 func (w *beginning) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 
 // WriteHeader implements http.ResponseWriter.
@@ -129,8 +132,8 @@ func (w *beginning) WriteHeader(status int) {
 	w.ResponseWriter.WriteHeader(status)
 }
 
-// cookieValue is a hash of the state, which is random. With the prefix __Host- no other
-// host can set the cookie, so the value needs no secret of its own.
+// cookieValue returns a hash of the state. No key is needed: the state is random, and no
+// other host can set a cookie with the prefix __Host-.
 func cookieValue(state string) string {
 	sum := sha256.Sum256([]byte(state))
 	return base64.RawURLEncoding.EncodeToString(sum[:])
@@ -144,6 +147,6 @@ func (p *Provider) cookie(value string, maxAge int) *http.Cookie {
 	return &http.Cookie{
 		Name: name, Value: value, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, Secure: secure,
-		SameSite: http.SameSiteLaxMode, // Strict would keep it from the callback
+		SameSite: http.SameSiteLaxMode, // with Strict, the callback would come without the cookie
 	}
 }

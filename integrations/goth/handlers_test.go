@@ -78,7 +78,7 @@ func TestHandlers(t *testing.T) {
 }
 
 // A sibling subdomain can plant gothic's session, but not a cookie with the prefix
-// __Host-. It then sends the victim to the callback with the attacker's code.
+// __Host-. The attacker then sends the victim to the callback with the attacker's code.
 func TestHandlersPlantedSession(t *testing.T) {
 	for name, before := range map[string]func(t *testing.T, s *site, victim *browser) string{
 		"nothing under way": func(_ *testing.T, _ *site, victim *browser) string {
@@ -110,7 +110,8 @@ func TestHandlersPlantedSession(t *testing.T) {
 				assert.Equal(t, "10001", user.UserID)
 			}
 
-			// Without the wrapper the attack succeeds. So the test does test the wrapper.
+			// Without the wrapper the attack must succeed. Otherwise this test would prove
+			// nothing.
 			unbound := newSite(t)
 			attacker, victim = unbound.newBrowser(t), unbound.newBrowser(t)
 			attack = unbound.url + callbackPath + "?" + approve(t, unbound.platform, attacker.start(t, unbound, ""), 666).Encode()
@@ -123,7 +124,8 @@ func TestHandlersPlantedSession(t *testing.T) {
 	}
 }
 
-// In goth's example, the handler of the login link completes logins too.
+// In goth's example, the handler of the login link also calls CompleteUserAuth, which
+// completes a login.
 func TestHandlersPlantedSessionAtTheLoginLink(t *testing.T) {
 	s := newBoundSite(t)
 	completed := false
@@ -157,8 +159,8 @@ func TestHandlersOneWrapperMissing(t *testing.T) {
 	assert.Zero(t, s.tokenRequests())
 }
 
-// In two tabs, the login that started last can be finished, even after a failed attempt
-// in the other tab.
+// A user starts logins in two tabs. The login that started last can be finished, even
+// after a failed attempt in the other tab.
 func TestHandlersTwoTabs(t *testing.T) {
 	s := newBoundSite(t)
 	b := s.newBrowser(t)
@@ -230,7 +232,8 @@ func TestHandlersUnusualCallbacks(t *testing.T) {
 	assert.NoError(t, err, "the login is still under way")
 }
 
-// The wrappers do not need NavigationsOnly. They work inside it and around it.
+// The wrappers refuse link previews and prefetches themselves. An additional
+// NavigationsOnly, inside or outside, does no harm.
 func TestHandlersRequestsOfNobody(t *testing.T) {
 	s := newSite(t)
 	s.platform.AutoApprove(10001)
@@ -258,7 +261,8 @@ func TestHandlersRequestsOfNobody(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// The cookie's prefix follows the redirect URL: TLS may end at a proxy.
+// The cookie's prefix depends on the scheme of the redirect URL, not on the connection,
+// because TLS may end at a proxy.
 func TestHandlersCookie(t *testing.T) {
 	for redirect, prefix := range map[string]string{"https://app.example" + callbackPath: "__Host-", "http://127.0.0.1" + callbackPath: ""} {
 		platform := newPlatform(t)
@@ -282,7 +286,8 @@ func TestHandlersCookie(t *testing.T) {
 		assert.Equal(t, "no-store", w.Header().Get("Cache-Control"))
 		assert.NotContains(t, w.Header().Get("Location"), got.Value)
 
-		// If the prefix is required, only the cookie with the prefix counts.
+		// CallbackHandler accepts only the cookie name that BeginHandler has set, with or
+		// without the prefix.
 		callback := approve(t, platform, w.Header().Get("Location"), 10001)
 		for _, name := range []string{"goth-login", "__Host-goth-login"} {
 			passed := false
@@ -302,8 +307,9 @@ func TestHandlersCookie(t *testing.T) {
 	}
 }
 
-// Other providers of goth use the same routes. gothic takes their state from the link if
-// the link has one. Then whoever made the link knows the state.
+// Other providers of goth use the same routes. gothic takes a state from the login link if
+// the link contains one. Then the author of the link knows the state, and the login must
+// fail.
 func TestHandlersOtherProviders(t *testing.T) {
 	p := newProvider(t, newPlatform(t))
 	gothUse(t, github.New("id", "secret", "http://127.0.0.1/auth/github/callback"))

@@ -36,7 +36,7 @@ var errBroken = errors.New("no such table")
 func (brokenStates) Put(context.Context, string, []byte, time.Duration) error { return errBroken }
 func (brokenStates) Take(context.Context, string) ([]byte, bool, error)       { return nil, false, errBroken }
 
-// gothUse registers one more provider for the test.
+// gothUse registers p with goth. At the end of the test, goth forgets all providers.
 func gothUse(t *testing.T, p goth.Provider) {
 	t.Helper()
 	goth.UseProviders(p)
@@ -323,7 +323,8 @@ type roundTripper func(*http.Request) (*http.Response, error)
 
 func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// Following a redirect would send the token to another address.
+// FetchUser must not follow a redirect, because that would send the token to another
+// address.
 func TestFetchUserFollowsNoRedirect(t *testing.T) {
 	t.Parallel()
 	elsewhere := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("followed") }))

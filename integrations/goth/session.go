@@ -15,16 +15,16 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// stateSeparator separates this package's part of a state from the application's. It does
-// not occur in this package's part.
+// stateSeparator separates the two parts of a state: the random part that this package
+// generates, and the application's data. The random part never contains the separator.
 const stateSeparator = "."
 
-// Session is one login, from the redirect to ShangCloud to the user's data. It is
-// made by [Provider.BeginAuth] or [Provider.UnmarshalSession] and safe for concurrent
-// use. The zero value is no login: GetAuthURL, Authorize and FetchUser refuse it.
+// Session is one login, from the redirect to ShangCloud to the user's data. It is made by
+// [Provider.BeginAuth] or [Provider.UnmarshalSession] and safe for concurrent use. The
+// zero value contains no login: GetAuthURL, Authorize and FetchUser return an error.
 //
-// Package fmt prints only its type. Marshal and String return the data that a store has
-// to keep, by goth's convention.
+// Package fmt prints only the type. By goth's convention, Marshal and String return the
+// data that a store has to keep.
 type Session struct {
 	// Package fmt does not follow an atomic.Pointer. So no verb prints the session, not
 	// even as a field of another struct.
@@ -35,7 +35,7 @@ type Session struct {
 var _ goth.Session = (*Session)(nil)
 
 // stored is the part of a session that is kept between two requests. It contains no
-// tokens. Its fields have the names that goth uses, if there are any.
+// tokens. AuthURL has the same name as in goth's own sessions.
 type stored struct {
 	AuthURL string
 	Cookie  string // the cookies of StartLogin, as a Cookie header
@@ -64,17 +64,19 @@ func (s *Session) GetAuthURL() (string, error) {
 	return authURL, nil
 }
 
-// Marshal returns s as text for a store, without tokens: a session that is loaded again
-// has to be authorized. The text contains the secret that finishes this login.
+// Marshal returns s as text for a store. The text contains no tokens, so a session that is
+// loaded again must be authorized again. It does contain the secret that finishes this
+// login.
 func (s *Session) Marshal() string {
 	b, err := json.Marshal(s.stored())
 	if err != nil {
-		panic(err) // two strings
+		panic(err) // impossible: the value consists of two strings
 	}
 	return string(b)
 }
 
-// String is the same as Marshal, by goth's convention. Package fmt does not call it.
+// String returns the same as Marshal, by goth's convention. Package fmt calls Format
+// instead.
 func (s *Session) String() string { return s.Marshal() }
 
 // Format prints the type only, whatever the verb.
@@ -94,9 +96,9 @@ func (p *Provider) UnmarshalSession(data string) (goth.Session, error) {
 	return newSession(v), nil
 }
 
-// Authorize finishes the login, which works once, and exchanges the authorization code.
-// params are the parameters of the callback. It returns the access token only: FetchUser
-// returns all tokens. provider must be the one that began s.
+// Authorize exchanges the authorization code and so finishes the login. It works only
+// once. params are the parameters of the callback. provider must be the provider that
+// began s. Authorize returns only the access token. FetchUser returns all tokens.
 //
 // The errors are those of [shangcloud.Provider.FinishLogin]. gothic.CompleteUserAuth
 // returns them unchanged. [oauth2login.ErrAccessDenied] means that the user refused.
@@ -110,7 +112,7 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 		return "", err
 	}
 	q := make(url.Values)
-	// RFC 6749, section 4.1.2 and 4.1.2.1; RFC 9207.
+	// The parameters of a callback: RFC 6749, sections 4.1.2 and 4.1.2.1, and RFC 9207.
 	for _, name := range []string{"state", "code", "error", "error_description", "error_uri", "iss"} {
 		if values, ok := params.(url.Values); ok { // gothic passes these; FinishLogin then also sees repeated and empty parameters
 			if values.Has(name) {
@@ -122,9 +124,9 @@ func (s *Session) Authorize(provider goth.Provider, params goth.Params) (string,
 	}
 	if len(q["state"]) == 1 {
 		got := q.Get("state")
-		// FinishLogin checks only this package's part of the state. This comparison covers
-		// the application's part, too. gothic checks that part; an application without
-		// gothic may not.
+		// FinishLogin checks only the random part of the state. This comparison also
+		// covers the application's part. gothic checks that part, but an application
+		// without gothic may not.
 		if subtle.ConstantTimeCompare([]byte(got), []byte(stateOf(authURL))) != 1 {
 			return "", oauth2login.ErrWrongBrowser
 		}

@@ -85,8 +85,8 @@ func query(t *testing.T, address string) url.Values {
 	return u.Query()
 }
 
-// site is an application that listens, with gothic's handlers. gothic keeps its
-// settings in variables of the package: tests with a site do not run in parallel.
+// site is a running application with gothic's handlers. gothic keeps its settings in
+// package variables, so tests with a site do not run in parallel.
 type site struct {
 	*gothshangcloud.Provider
 	platform *shangcloudtest.Server
@@ -125,7 +125,7 @@ func newSite(t *testing.T) *site {
 	return s
 }
 
-// gothicStore gives gothic a store for the test.
+// gothicStore gives gothic a session store until the test ends.
 func gothicStore(t *testing.T) {
 	t.Helper()
 	before := gothic.Store
@@ -144,7 +144,7 @@ func (s *site) outcome() (goth.User, error) {
 
 func (s *site) tokenRequests() int { return len(s.platform.Requests("/oauth/token")) }
 
-// browser keeps cookies, and follows redirects if it is told to.
+// browser keeps cookies. It does not follow redirects by itself.
 type browser struct {
 	http.Client
 	app     *url.URL
@@ -163,7 +163,7 @@ func (s *site) newBrowser(t *testing.T) *browser {
 	return b
 }
 
-// visit opens an address and returns where it redirects to, if it does.
+// visit opens an address. If the answer is a redirect, visit returns the new address.
 func (b *browser) visit(t *testing.T, address string) (location string) {
 	t.Helper()
 	res, err := b.Get(address)

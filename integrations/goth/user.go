@@ -25,9 +25,9 @@ import (
 // round it. Null members are left out, because encoding/gob, the format of gorilla's
 // sessions, refuses them.
 //
-// A session that has not been authorized is an error. So is an answer without a user ID.
-// With an error, the returned user is the zero value, without tokens. Errors are those of
-// [shangcloud.API.UserInfo].
+// FetchUser returns an error if the session has not been authorized, or if the answer
+// contains no user ID. Other errors are those of [shangcloud.API.UserInfo]. With every
+// error, the returned user is the zero value, without tokens.
 func (p *Provider) FetchUser(session goth.Session) (goth.User, error) {
 	s, ok := session.(*Session)
 	if !ok || s == nil {
@@ -55,8 +55,8 @@ func (p *Provider) FetchUser(session goth.Session) (goth.User, error) {
 	}, nil
 }
 
-// userInfo returns the result of [shangcloud.API.UserInfo], and all members of the
-// answer.
+// userInfo returns the result of [shangcloud.API.UserInfo], and the answer's JSON object
+// with all of its members.
 func (p *Provider) userInfo(ctx context.Context, tok *oauth2.Token) (*shangcloud.UserInfo, map[string]any, error) {
 	client := p.p.Client(oauth2.StaticTokenSource(tok))
 	t := &tap{base: client.Transport, to: p.base}
@@ -74,8 +74,8 @@ func (p *Provider) userInfo(ctx context.Context, tok *oauth2.Token) (*shangcloud
 	return info, raw, nil
 }
 
-// tap is a transport for one request. It sends the request to the deployment with the
-// base URL to, and keeps a copy of the answer's body as it is read.
+// tap is a transport for one request. It sends the request to the deployment whose base
+// URL is t.to, and records the answer's body.
 type tap struct {
 	base http.RoundTripper
 	to   string
@@ -85,7 +85,7 @@ type tap struct {
 func (t *tap) RoundTrip(req *http.Request) (*http.Response, error) {
 	u, err := url.Parse(t.to + req.URL.Path)
 	if err != nil {
-		return nil, err // not after shangcloud.New
+		return nil, err // impossible: shangcloud.New has checked the URL
 	}
 	out := *req
 	out.URL, out.Host = u, u.Host

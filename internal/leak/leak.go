@@ -1,4 +1,4 @@
-// Package leak finds secrets in what values print.
+// Package leak finds secrets in the printed text of values.
 package leak
 
 import (
@@ -7,8 +7,9 @@ import (
 	"strings"
 )
 
-// Prints reports whether package fmt, with any verb, or encoding/json prints one of
-// the secrets of v: as text, in hexadecimal, or as a list of bytes.
+// Prints prints v with package fmt, using several verbs, and with encoding/json. It reports
+// whether the output contains one of the secrets: as text, in hexadecimal, or as a list of
+// bytes.
 func Prints(v any, secrets ...string) bool {
 	var texts []string
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q", "%x", "%d"} {

@@ -39,10 +39,11 @@ func (e *Error) Error() string {
 
 func (e *Error) Unwrap() []error { return e.causes }
 
-// SafeText returns the text without where. It is for errors that wrap this one.
+// SafeText returns the text without where. Errors that wrap this error put it into their
+// own text.
 func (e *Error) SafeText() string { return e.text }
 
-// Placed returns the outermost Error in the chain of err whose where is not empty.
+// Placed returns the outermost Error in the chain of err that has a non-empty where.
 func Placed(err error) (*Error, bool) {
 	e, ok := errors.AsType[*Error](err)
 	for ok && e.where == "" {
@@ -51,7 +52,8 @@ func Placed(err error) (*Error, bool) {
 	return e, ok
 }
 
-// Timeout lets net/url report a time-out as one.
+// Timeout reports whether one of the causes is a time-out. The method Timeout of url.Error
+// calls it.
 func (e *Error) Timeout() bool {
 	for _, cause := range e.causes {
 		if isTimeout(cause) {
@@ -64,7 +66,8 @@ func (e *Error) Timeout() bool {
 // Format prints the text for every verb. Without it %#v would print the causes.
 func (e *Error) Format(f fmt.State, verb rune) { Format(f, verb, e.Error()) }
 
-// Format writes text for any verb: a Format method that ends here prints nothing else.
+// Format writes text, whatever the verb. With the verb q it quotes text. A Format method
+// that calls it prints nothing else.
 func Format(f fmt.State, verb rune, text string) {
 	if verb == 'q' {
 		text = strconv.Quote(text)
@@ -92,7 +95,7 @@ func Describe(err error) string {
 	return describeCall(err)
 }
 
-// describeCall covers the errors of net/http and of files.
+// describeCall is Describe for the errors of net/http and of files.
 func describeCall(err error) string {
 	switch {
 	case errors.Is(err, context.Canceled):

@@ -42,20 +42,21 @@ var (
 
 type keyID [keyIDSize]byte
 
-// Keys is a list of keys. The first key seals, all of them open. Keys are safe for
+// Keys is a list of keys. The first key seals, and all keys open. Keys are safe for
 // concurrent use.
 //
-// A place says where sealed data belongs: see [Keys.Seal]. Each place has its own key,
-// derived with HKDF and SHA-256. Random nonces are safe for 2³² messages under one key
-// (NIST SP 800-38D, section 8.3), so this limit applies to each place separately.
+// A place is where sealed data belongs, for example a table and a user: see [Keys.Seal].
+// Each place has its own key, derived with HKDF and SHA-256. Random nonces are safe for 2³²
+// messages under one key (NIST SP 800-38D, section 8.3), so this limit applies to each
+// place separately.
 type Keys struct {
 	first keyID
 	byID  map[keyID][]byte
 }
 
-// New returns Keys with copies of keys. It refuses an empty list, a key that does not
-// have [KeySize] bytes, a key of zeros, and a duplicate. The error names the key by
-// its index and does not quote it.
+// New returns Keys with copies of keys. It refuses an empty list, a key that does not have
+// [KeySize] bytes, a key of zeros, and a duplicate key. The error contains the index of the
+// wrong key, but not the key.
 func New(keys [][]byte) (*Keys, error) {
 	if len(keys) == 0 {
 		return nil, errors.New("no key is given")
@@ -82,9 +83,9 @@ func idOf(key []byte) keyID {
 	return keyID(h[:keyIDSize])
 }
 
-// Seal encrypts data for one place, for example the name of a table and the ID of a
-// user. The data opens only with the same key and the same place. The first part of a
-// place names its purpose, so that different purposes never share a place.
+// Seal encrypts data for one place, for example the name of a table and the ID of a user.
+// Open needs the same key and the same place. The first part of a place names its purpose,
+// so that data for different purposes never shares a place.
 func (k *Keys) Seal(data []byte, place ...string) []byte {
 	header := append(make([]byte, 0, len(data)+Overhead), V1)
 	header = append(header, k.first[:]...)
@@ -108,8 +109,8 @@ func (k *Keys) Open(sealed []byte, place ...string) ([]byte, error) {
 	return data, nil
 }
 
-// aeadFor returns AES-256-GCM with the key of a place. The length before each part
-// distinguishes the places ("ab", "c") and ("a", "bc").
+// aeadFor returns AES-256-GCM with the key of a place. It writes the length before each
+// part, so that ("ab", "c") and ("a", "bc") are different places.
 func aeadFor(key []byte, place []string) cipher.AEAD {
 	var info []byte
 	for _, part := range place {

@@ -81,8 +81,8 @@ func TestNewCopiesKeys(t *testing.T) {
 	assert.NoError(t, err)
 }
 
-// oldData is a value that an earlier version sealed with key("1") for "place". Every
-// later version must open it.
+// oldData is the text "hush", which an earlier version sealed with key("1") for "place".
+// Every later version must open it.
 const oldData = "016c811d31325837ee9f9f9af24fb3bb2bdbe7d69c2b445d82848da85fbf1c81b31cb52e9204e6b8bc"
 
 func TestOpenOldData(t *testing.T) {

@@ -21,35 +21,39 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
 )
 
-// maxRetryAfter caps what a server can ask for with Retry-After.
+// maxRetryAfter caps the time that a server can ask for with Retry-After.
 const maxRetryAfter = 24 * time.Hour
 
-// codingOverhead is how many bytes longer than the limit of its content a compressed body
-// may be. Without it, a server could send compressed blocks without content for ever.
+// codingOverhead is the number of bytes by which a compressed body may exceed the limit for
+// its decoded content. Without it, a server could send compressed blocks without content
+// for ever.
 const codingOverhead = 64 << 10
 
-// maxCodings caps how many content codings of a body are decoded. Each takes memory.
+// maxCodings caps how many content codings of a body are decoded. Each decoder takes
+// memory.
 const maxCodings = 2
 
-// gzipMagic begins every gzip body (RFC 1952, section 2.3.1), and no JSON or form.
+// gzipMagic is the start of every gzip body (RFC 1952, section 2.3.1). JSON and forms never
+// start with it.
 var gzipMagic = []byte{0x1f, 0x8b}
 
-// ErrUnusable is matched by the error for a malformed, ambiguous or too long answer.
+// ErrUnusable means that an answer is malformed, ambiguous or too long.
 var ErrUnusable = errors.New("unusable answer")
 
 // Unusable returns an error that matches ErrUnusable. The text must not quote the answer.
 func Unusable(text string) error { return quiet.New("", "unusable answer: "+text, ErrUnusable) }
 
-// Answer is an answer whose body was read completely, or up to a limit.
+// Answer is an HTTP answer with its body. The body of an error answer may be cut.
 type Answer struct {
 	Status int
 	Header http.Header
 	Body   []byte
 }
 
-// Read reads and closes the body of res, up to limit bytes. A longer body is an error
-// if the status is a successful one. Otherwise the body is cut. Read decodes gzip and
-// deflate, which some proxies apply without being asked.
+// Read reads up to limit bytes of the body of res, and closes the body. If the body of a
+// successful answer is longer, Read returns an error. If the body of another answer is
+// longer, Read cuts the body. Read decodes gzip and deflate, because some proxies compress
+// answers without being asked.
 func Read(res *http.Response, limit int64) (*Answer, error) {
 	defer res.Body.Close()
 	a := &Answer{Status: res.StatusCode, Header: res.Header}
@@ -75,8 +79,8 @@ func Read(res *http.Response, limit int64) (*Answer, error) {
 
 var errDamaged = Unusable("not in the coding that its header names; perhaps a proxy changes answers")
 
-// decoder decodes the content codings of a body (RFC 9110, section 8.4), the last one
-// first.
+// decoder returns a reader that decodes the content codings of a body (RFC 9110, section
+// 8.4). It decodes the last coding first.
 func decoder(res *http.Response, limit int64) (io.Reader, error) {
 	from := io.Reader(res.Body)
 	codings := strings.FieldsFunc(strings.ToLower(strings.Join(res.Header.Values("Content-Encoding"), ",")), func(r rune) bool {
@@ -111,9 +115,9 @@ var decoders = map[string]func(*bufio.Reader) (io.Reader, error){
 	"deflate":  inflate,
 }
 
-// inflate reads zlib, and deflate without its header, which some servers send: "Some
-// non-conformant implementations send the deflate compressed data without the zlib
-// wrapper." https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.2
+// inflate decodes the zlib format, and deflate data without the zlib header. Some servers
+// omit the header: "Some non-conformant implementations send the deflate compressed data
+// without the zlib wrapper." https://www.rfc-editor.org/rfc/rfc9110#section-8.4.1.2
 func inflate(from *bufio.Reader) (io.Reader, error) {
 	if head, _ := from.Peek(2); len(head) == 2 && head[0]&0x0f == 8 && (int(head[0])<<8|int(head[1]))%31 == 0 {
 		return zlib.NewReader(from)
@@ -129,21 +133,22 @@ func isDamaged(err error) bool {
 		errors.Is(err, zlib.ErrChecksum) || errors.Is(err, zlib.ErrHeader) || errors.Is(err, zlib.ErrDictionary)
 }
 
-// OK reports whether the status is a successful one.
+// OK reports whether the status is a success (2xx).
 func (a *Answer) OK() bool { return a.Status >= 200 && a.Status <= 299 }
 
-// Unavailable reports whether a status means that the server failed, rather than that
-// it considered the request and refused.
+// Unavailable reports whether a status means that the server could not handle the request.
+// Any other error status means that the server refused the request.
 func Unavailable(status int) bool {
 	return status >= 500 || status == http.StatusTooManyRequests || status >= 300 && status <= 399
 }
 
-// RetryAfter returns how long the server asks to wait, or 0 if it does not say: seconds
-// or a date (RFC 9110, section 10.2.3), at most a day.
+// RetryAfter returns how long the server asks the client to wait, at most a day. It returns
+// 0 if the server sends no valid Retry-After. The header contains seconds or a date (RFC
+// 9110, section 10.2.3).
 func RetryAfter(h http.Header, now time.Time) time.Duration {
 	value := h.Get("Retry-After")
 	seconds, err := strconv.ParseUint(value, 10, 31)
-	if err == nil || errors.Is(err, strconv.ErrRange) { // then seconds is the largest number
+	if err == nil || errors.Is(err, strconv.ErrRange) { // on ErrRange, seconds is the largest number of 31 bits
 		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
 	}
 	if date, err := http.ParseTime(value); err == nil {
@@ -186,7 +191,8 @@ func IsObject(body []byte) bool {
 	return bytes.HasPrefix(bytes.TrimLeft(body, " \t\r\n"), []byte("{"))
 }
 
-// topLevelKeys yields the member names of object, which is valid JSON.
+// topLevelKeys yields the names of the members of object, but not those of nested objects.
+// object must be valid JSON.
 func topLevelKeys(object []byte) iter.Seq[[]byte] {
 	return func(yield func([]byte) bool) {
 		depth, isKey := 0, true
@@ -211,7 +217,8 @@ func topLevelKeys(object []byte) iter.Seq[[]byte] {
 	}
 }
 
-// stringEnd returns the index of the quote that closes the string that starts at start.
+// stringEnd returns the index of the closing quote of a JSON string. start is the index of
+// the opening quote.
 func stringEnd(object []byte, start int) int {
 	i := start + 1
 	for ; object[i] != '"'; i++ {
@@ -227,6 +234,6 @@ func unquote(quoted []byte) []byte {
 		return quoted[1 : len(quoted)-1]
 	}
 	var s string
-	_ = json.Unmarshal(quoted, &s) // valid, as all of the object is
+	_ = json.Unmarshal(quoted, &s) // cannot fail: the whole object is valid JSON
 	return []byte(s)
 }

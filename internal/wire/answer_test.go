@@ -26,11 +26,11 @@ func deflated(s string) string {
 	return compressed(s, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
 }
 
-// rawDeflated returns s as raw deflate data without the zlib header. Some servers send
-// this as "deflate".
+// rawDeflated returns s as raw deflate data without the zlib header. Some servers call this
+// data "deflate" too.
 func rawDeflated(s string) string {
 	return compressed(s, func(w io.Writer) io.WriteCloser {
-		z, _ := flate.NewWriter(w, flate.BestCompression) // a known level
+		z, _ := flate.NewWriter(w, flate.BestCompression) // fails only for an unknown level
 		return z
 	})
 }
@@ -98,7 +98,7 @@ func TestRead(t *testing.T) {
 			a, err := wire.Read(res, 8)
 			if c.want == none {
 				assert.Nil(t, a)
-				if !strings.HasPrefix(name, "cut ") && name != "a byte" { // the cause of these may be the connection
+				if !strings.HasPrefix(name, "cut ") && name != "a byte" { // a broken connection may also cut an answer
 					assert.ErrorIs(t, err, wire.ErrUnusable)
 				}
 				require.Error(t, err)

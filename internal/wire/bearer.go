@@ -16,20 +16,21 @@ import (
 )
 
 const (
-	// maxDrain caps how much of an answer is read and discarded before the request is
-	// repeated, so that the connection can be reused.
+	// maxDrain caps how many bytes of an answer are read and discarded before the request
+	// is repeated. net/http can use the connection again only after the answer has been
+	// read.
 	maxDrain = 64 << 10
 
 	// maxResends caps how often net/http resends a request with a token.
 	maxResends = 3
 )
 
-// A Source returns tokens, and replaces those that the server rejected.
+// A Source returns tokens, and replaces tokens that the server rejected.
 type Source interface {
 	// Token returns a token that is valid now.
 	Token(ctx context.Context) (*oauth2.Token, error)
-	// Replace returns another token after the server rejected one with status 401. If
-	// there is no other, it returns the same one.
+	// Replace returns another token after the server rejected a token with status 401. If
+	// there is no other token, Replace returns rejected.
 	Replace(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error)
 	// Accepted tells the source that the server accepted tok.
 	Accepted(tok *oauth2.Token)
@@ -42,12 +43,13 @@ type Bearer struct {
 	Base    http.RoundTripper
 	Limit   time.Duration // time-out of a request whose context has no deadline
 	Where   string        // begins the text of errors
-	Remedy  string        // how to allow another origin; the end of an error's text
-	Origins []string      // see Origin
+	Remedy  string        // ends the text of some errors: it says how to allow another origin
+	Origins []string      // the allowed origins, as Origin returns them
+	Bare    bool          // send the token alone, without its type
 }
 
-// RoundTrip implements http.RoundTripper. The field Request of the answer is req itself,
-// which does not contain the token.
+// RoundTrip implements http.RoundTripper. The field Request of the answer is req, which
+// does not contain the token.
 func (t *Bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	if err := t.check(req); err != nil {
 		closeBody(req)
@@ -61,8 +63,8 @@ func (t *Bearer) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// check refuses a request that would send the token to an origin that is not one of
-// Origins. It checks the Host header as well as the URL.
+// check refuses a request to an origin that is not one of Origins, because the request
+// would send the token there. It checks the Host header as well as the URL.
 func (t *Bearer) check(req *http.Request) error {
 	if t.Source == nil {
 		return quiet.New(t.Where, "client: made without a token source")
@@ -122,10 +124,14 @@ func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, err
 		out.Header = make(http.Header)
 	}
 	if out.Header.Get("Accept-Encoding") == "" {
-		// Without the header any coding is acceptable (RFC 9110, section 12.5.3).
+		// Without this header the server may use any coding (RFC 9110, section 12.5.3).
 		out.Header.Set("Accept-Encoding", "identity")
 	}
-	tok.SetAuthHeader(&out)
+	if t.Bare {
+		out.Header.Set("Authorization", tok.AccessToken)
+	} else {
+		tok.SetAuthHeader(&out)
+	}
 	res, err := Send(t.Base, &out, maxResends)
 	if err == nil && res.StatusCode != http.StatusUnauthorized {
 		t.Source.Accepted(tok)
@@ -133,14 +139,14 @@ func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, err
 	return res, err
 }
 
-// Plain adapts a token source of x/oauth2 or of the application. Concurrent calls of
-// Token share one call of the source, because the source may hang.
+// Plain adapts a token source of x/oauth2 or of the application. Concurrent calls of Token
+// share one call of the source. If the source hangs, only that one call hangs.
 type Plain struct {
 	Where  string
 	Source oauth2.TokenSource
 
 	mu   sync.Mutex
-	call *plainCall // the one that is running, or nil
+	call *plainCall // the running call of the source, or nil
 }
 
 type plainCall struct {
@@ -149,7 +155,7 @@ type plainCall struct {
 	err  error
 }
 
-// Token asks the source, and stops waiting when ctx ends.
+// Token returns a token of the source. It stops waiting for the source when ctx ends.
 func (p *Plain) Token(ctx context.Context) (*oauth2.Token, error) {
 	call := p.join()
 	select {
@@ -166,7 +172,7 @@ func (p *Plain) Token(ctx context.Context) (*oauth2.Token, error) {
 	return call.tok, nil
 }
 
-// join returns the running call, or starts one.
+// join returns the running call of the source. If there is none, join starts a call.
 func (p *Plain) join() *plainCall {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -184,12 +190,11 @@ func (p *Plain) join() *plainCall {
 	return p.call
 }
 
-// ErrForeign is in the chain of an error if application code panicked or ended its
-// goroutine.
+// ErrForeign means that code of the application panicked or ended its goroutine.
 var ErrForeign = errors.New("code of the application failed")
 
-// failed wraps an error of the source itself. It returns an error of this module or of
-// the network unchanged.
+// failed wraps an error that comes from the source itself. It returns an error of this
+// module or of the network unchanged.
 func (p *Plain) failed(err error) error {
 	_, own := errors.AsType[*quiet.Error](err)
 	_, refused := errors.AsType[*oauth2.RetrieveError](err)
@@ -208,8 +213,9 @@ func (p *Plain) Replace(_ context.Context, rejected *oauth2.Token) (*oauth2.Toke
 // Accepted does nothing.
 func (p *Plain) Accepted(*oauth2.Token) {}
 
-// Prompt is a transport that returns as soon as the request's context ends, even if Base
-// does not. x/oauth2's transport, for example, does not pass the context on to a refresh.
+// Prompt is a transport that returns as soon as the request's context ends, even if Base is
+// still running. For example, the transport of x/oauth2 does not pass the context on to a
+// refresh.
 type Prompt struct{ Base http.RoundTripper }
 
 // RoundTrip implements http.RoundTripper.
@@ -220,9 +226,9 @@ func (t Prompt) RoundTrip(req *http.Request) (*http.Response, error) {
 		func(res *http.Response) { _ = res.Body.Close() })
 }
 
-// Await returns the result of f, or ctx.Err() as soon as ctx is done. f is the
-// application's code: if it panics, Await returns an error. If f returns later without an
-// error, its result is passed to drop, unless drop is nil.
+// Await returns the result of f, or ctx.Err() as soon as ctx is done. If f returns later
+// without an error, Await passes the result of f to drop, unless drop is nil. f is code of
+// the application: if f panics, Await returns an error.
 func Await[T any](ctx context.Context, f func() (T, error), drop func(T)) (T, error) {
 	type result struct {
 		v   T

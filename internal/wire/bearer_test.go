@@ -134,7 +134,7 @@ func TestPlain(t *testing.T) {
 	}
 }
 
-// The base transport ignores the context.
+// Prompt returns in time, although its base transport ignores the context.
 func TestPrompt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

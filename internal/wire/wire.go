@@ -1,8 +1,8 @@
-// Package wire sends requests to servers that are not trusted to answer well.
+// Package wire sends requests to servers that may send wrong or hostile answers.
 //
-// A request follows no redirect. net/http resends it a bounded number of times. A token
-// is sent to configured origins only. An answer is read up to a limit, and an ambiguous
-// answer is an error. Errors print nothing that the server sent.
+// It follows no redirects. It limits how often net/http resends a request. It sends tokens
+// only to configured origins. It reads an answer only up to a limit, and returns an error
+// for an ambiguous answer. Its errors print nothing that the server sent.
 package wire
 
 import (
@@ -23,11 +23,12 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// maxHeader caps the headers of an answer. The cap of net/http is 10 MiB.
+// maxHeader caps the size of the headers of an answer. The default of net/http is 10 MiB.
 const maxHeader = 64 << 10
 
-// defaultTransport is shared by all providers and API clients without a client of
-// their own. The default of net/http keeps two idle connections for each host.
+// defaultTransport is the transport of all providers and API clients that were made without
+// an http.Client. It keeps more idle connections for each host than the default of
+// net/http, which keeps two.
 var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 	t, ok := http.DefaultTransport.(*http.Transport)
 	if !ok {
@@ -42,8 +43,8 @@ var defaultTransport = sync.OnceValue(func() http.RoundTripper {
 })
 
 // Client returns a copy of hc that follows no redirects and keeps no cookies. A redirect
-// would send codes, secrets and tokens to another address. A cookie jar would be shared
-// by all users. If hc is nil, the copy has a transport that keeps its connections.
+// would send codes, secrets and tokens to another address. All users would share the
+// cookies. If hc is nil, the copy uses defaultTransport.
 func Client(hc *http.Client) *http.Client {
 	if hc == nil {
 		hc = &http.Client{Transport: defaultTransport()}
@@ -54,7 +55,7 @@ func Client(hc *http.Client) *http.Client {
 	return &c
 }
 
-// Transport returns the transport of hc, which is never nil.
+// Transport returns the transport of hc, or http.DefaultTransport if hc has none.
 func Transport(hc *http.Client) http.RoundTripper {
 	if hc.Transport == nil {
 		return http.DefaultTransport
@@ -70,10 +71,10 @@ func WithLimit(ctx context.Context, limit time.Duration) (context.Context, conte
 	return context.WithTimeout(ctx, limit)
 }
 
-// Send sends req, which is the caller's own copy. net/http may resend the body after a
-// lost connection, or after an HTTP/2 server refuses the stream, but at most resends
-// times. For requests with a code or a refresh token, resends is 0. The error prints
-// nothing that the server sent.
+// Send sends req. It changes req, so req must be the caller's own copy. net/http may resend
+// the body after a lost connection, or after an HTTP/2 server refuses the stream. It does
+// so at most resends times. For requests with a code or a refresh token, resends must be 0.
+// The error prints nothing that the server sent.
 //
 // Send rejects status 101 and drops a malformed Location.
 func Send(rt http.RoundTripper, req *http.Request, resends int32) (*http.Response, error) {
@@ -83,8 +84,8 @@ func Send(rt http.RoundTripper, req *http.Request, resends int32) (*http.Respons
 		return nil, harmless(err)
 	}
 	if res.StatusCode == http.StatusSwitchingProtocols {
-		// net/http hands over the connection even if the request did not ask for that.
-		// The context could then no longer end a read of the body.
+		// net/http returns the connection as the body, even if the request did not ask for
+		// another protocol. The context could then no longer end a read of the body.
 		_ = res.Body.Close()
 		return nil, Unusable("it switches to another protocol")
 	}
@@ -94,9 +95,9 @@ func Send(rt http.RoundTripper, req *http.Request, resends int32) (*http.Respons
 	return res, nil
 }
 
-// harmless wraps err so that it can be printed.
+// harmless wraps err in an error that prints no text of err that may be secret.
 func harmless(err error) error {
-	if own, ok := err.(*quiet.Error); ok { // not errors.As: the text of an error around it may not be harmless
+	if own, ok := err.(*quiet.Error); ok { // not errors.As: an error that wraps a quiet.Error may print secrets
 		return own
 	}
 	return quiet.New("", quiet.Describe(err), err)
@@ -105,8 +106,9 @@ func harmless(err error) error {
 // ErrUnavailable is oauth2login.ErrUnavailable, and documented there.
 var ErrUnavailable = errors.New("oauth2login: the provider is unavailable or its answer is unusable")
 
-// Failed explains why a call failed. The error matches ErrUnavailable unless the caller
-// gave up, the token source failed, or the server considered the request and refused.
+// Failed returns the error of a call that failed because of err. The returned error matches
+// ErrUnavailable, except in three cases: the caller gave up, the token source failed, or
+// the server refused the request.
 func Failed(ctx context.Context, where, op string, err error) error {
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return quiet.New(where, op+": given up by the caller", ctx.Err(), err)
@@ -121,14 +123,15 @@ func Failed(ctx context.Context, where, op string, err error) error {
 	return quiet.New(where, op+": "+quiet.Describe(err), causes...)
 }
 
-// capResends caps how often net/http resends the body. If most is 0, a body that has been
-// read is not sent again, because the server may have received it.
+// capResends limits how often net/http resends the body. The parameter most is the limit.
+// If it is 0, net/http does not resend a body that it has read, because the server may have
+// received the body.
 //
-// The body is wrapped only if most is 0. net/http does not know the type of the wrapper,
-// so it sends the headers first and reads the body later. If the connection turns out to
-// be closed, the body is still unread and can be resent. Without the wrapper, headers and
-// body are sent together, so the connection cannot fail between them. No retry would
-// repair such a failure.
+// Only if most is 0, capResends wraps the body. net/http does not know the type of the
+// wrapper, so it sends the headers first and reads the body later. If it then finds the
+// connection closed, the body is still unread, and net/http can resend it. Without the
+// wrapper, net/http sends headers and body together, so that the connection cannot fail
+// between them. After such a failure net/http would not retry.
 func capResends(req *http.Request, most int32) {
 	again := req.GetBody
 	if req.Body == nil || req.Body == http.NoBody || again == nil {
@@ -162,7 +165,8 @@ func sendOnce(req *http.Request) {
 	}
 }
 
-// watchedBody records that it has been read, and so may have been sent.
+// watchedBody records whether net/http has read the body. A body that was read may have
+// been sent.
 type watchedBody struct {
 	io.ReadCloser
 	read *atomic.Bool
@@ -204,8 +208,9 @@ func (b *limitedBody) Close() error {
 	return b.ReadCloser.Close()
 }
 
-// ParseURL parses the address of a server: absolute, https or http on a loopback host,
-// without user info and fragment. With plainHTTP, http is allowed on every host.
+// ParseURL parses the URL of a server. The URL must be absolute, without user info and
+// fragment. Its scheme must be https, or http on a loopback host. With plainHTTP, http is
+// allowed on every host.
 func ParseURL(s string, plainHTTP bool) (*url.URL, error) {
 	u, err := url.Parse(s)
 	switch {
@@ -241,11 +246,11 @@ func checkHost(u *url.URL, plainHTTP bool) error {
 	return nil
 }
 
-// IsLoopback reports whether host, without a port, is this machine.
+// IsLoopback reports whether host is "localhost" or a loopback address. host has no port.
 func IsLoopback(host string) bool {
 	ip, err := netip.ParseAddr(host)
 	return err == nil && ip.IsLoopback() || strings.EqualFold(host, "localhost")
 }
 
-// Origin returns the scheme and the host of u, for comparison.
+// Origin returns the scheme and the host of u, so that origins can be compared.
 func Origin(u *url.URL) string { return u.Scheme + "://" + strings.ToLower(u.Host) }

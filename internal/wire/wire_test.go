@@ -56,9 +56,9 @@ func TestSend(t *testing.T) {
 	assert.Empty(t, res.Header.Get("Location"))
 }
 
-// A request that may be repeated is sent in one piece, header and body together. A
-// request that must be sent once is not: its body must stay unread if the connection
-// turns out to be closed.
+// If net/http may resend a request, it sends header and body in one piece. If it must send
+// the request only once, it sends header and body separately. The body must then still be
+// unread if the connection turns out to be closed.
 func TestSendInOnePiece(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { _, _ = io.Copy(io.Discard, r.Body) }))
 	defer server.Close()

@@ -11,8 +11,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/state/statetest"
 )
 
-// mapStore is an example of an application's own store. It keeps unfinished logins for
-// ever; state.Memory does not.
+// mapStore is an example of an application's own store. Unlike state.Memory, it never
+// removes the entries of unfinished logins.
 type mapStore struct{ server *mapServer }
 
 // mapServer stands for a server.
@@ -26,7 +26,7 @@ type mapEntry struct {
 	ends  time.Time
 }
 
-// Format keeps package fmt from printing what the store holds.
+// Format keeps package fmt from printing the entries.
 func (mapStore) Format(f fmt.State, _ rune) { fmt.Fprint(f, "a store of states") }
 
 func (s mapStore) Put(ctx context.Context, key string, value []byte, ttl time.Duration) error {
@@ -53,7 +53,7 @@ func (s mapStore) Take(ctx context.Context, key string) (value []byte, found boo
 	return e.value, true, nil
 }
 
-// testMapStore would be TestMapStore, in the tests of an application.
+// testMapStore stands for a test of an application. There, its name would be TestMapStore.
 func testMapStore(t *testing.T) {
 	statetest.Run(t, statetest.Backend{
 		Open: func(*testing.T) (a, b state.Store) {
@@ -63,7 +63,8 @@ func testMapStore(t *testing.T) {
 	})
 }
 
-// The suite has no output: go test runs it.
+// An application calls statetest.Run in a test, and go test reports the result. So this
+// example has no output.
 func ExampleRun() {
 	var t *testing.T // of func TestMapStore(t *testing.T)
 	testMapStore(t)

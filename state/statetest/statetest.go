@@ -10,10 +10,10 @@
 //		})
 //	}
 //
-// Run it with the race detector. It takes some seconds, because entries expire by the
-// store's own clock and the suite has to wait for it. It can't see what happens when the
-// server fails in the middle of a call. A store for production needs tests of its own for
-// that.
+// Run it with the race detector. The suite takes some seconds, because it has to wait
+// until entries expire by the store's own clock. The suite does not test what happens when
+// the server fails in the middle of a call. A store for production needs additional tests
+// for that.
 package statetest
 
 import (
@@ -31,15 +31,15 @@ import (
 )
 
 const (
-	// patience is how long a call may take after its context has ended. It only detects
-	// calls that ignore their context. It does not measure speed.
+	// patience is how long a call may take after its context has ended. The limit only
+	// detects calls that ignore their context. It does not measure speed.
 	patience = 30 * time.Second
 
-	// queueing is how long a call may take behind many others.
+	// queueing is how long a call may take if it has to wait for many other calls.
 	queueing = time.Minute
 
-	// exactness is how much earlier or later than its time to live an entry may expire.
-	// It is also how long an expired entry may be kept.
+	// exactness is how much earlier or later than its time to live an entry may expire. It
+	// is also how long a store may keep an expired entry.
 	exactness = time.Second
 
 	// downLimit is how long a call may try to reach a server that is down.
@@ -48,23 +48,25 @@ const (
 
 // Backend describes the store under test.
 type Backend struct {
-	// Open returns two values of the store, as two machines have them. Each has its own
-	// connections, but both use the same place, for example a table or a prefix. They may
-	// be the same value if the store belongs to one process. Each call of Open returns a
-	// new, empty place on the same server.
+	// Open returns two values of the store, as two machines would have them. Each value
+	// has its own connections, but both use the same storage, for example a table or a key
+	// prefix. If the store belongs to one process, they may be the same value. Each call
+	// of Open returns values with new, empty storage on the same server.
 	Open func(t *testing.T) (a, b state.Store)
 
-	// Down returns a store whose server can't be reached. If nil, this is not tested:
-	// the store needs no server.
+	// Down returns a store whose server can't be reached. Leave Down nil if the store
+	// needs no server. The suite then skips the test of a server that is down.
 	Down func(t *testing.T) state.Store
 
-	// Count returns the number of entries in the place of a, including expired ones
-	// that the store has not removed. If the store removes them on request only, Count
-	// makes the request first. If nil, this is not tested.
+	// Count returns the number of entries in the storage of a, including expired entries
+	// that the store has not removed. If the store removes expired entries only on
+	// request, Count makes that request first. If Count is nil, the suite does not count
+	// entries.
 	Count func(t *testing.T, a state.Store) int
 }
 
-// Run tests a store. Each subtest opens a place of its own. Subtests run in parallel.
+// Run tests a store. Subtests run in parallel. Each subtest calls Backend.Open and so gets
+// its own storage.
 func Run(t *testing.T, b Backend) {
 	for _, test := range []struct {
 		name string
@@ -97,7 +99,7 @@ func Run(t *testing.T, b Backend) {
 	}
 }
 
-// stores are two values of a store in one place.
+// stores holds two values of a store that use the same storage.
 type stores struct {
 	t       *testing.T
 	a, b    state.Store
@@ -117,7 +119,8 @@ func (s *stores) put(store state.Store, key string, value []byte, ttl time.Durat
 	return true
 }
 
-// take fails the test if there is an error, or if the answer contradicts itself.
+// take calls Take. It fails the test if Take returns an error, or a value with found
+// false.
 func (s *stores) take(store state.Store, key string) (value []byte, found, ok bool) {
 	s.t.Helper()
 	ctx, cancel := context.WithTimeout(s.t.Context(), queueing)
@@ -244,7 +247,7 @@ func testKeys(t *testing.T, s *stores) {
 		"小明", "👩‍👩‍👧", "\u202e", "\ufeff", "\ufffd", "\xff\xfe", "\xed\xa0\x80", "\xc0\x80",
 		strings.Repeat("k", 64), strings.Repeat("k", 63), strings.Repeat("k", 255), strings.Repeat("k", 256), strings.Repeat("k", 5000),
 	}
-	for c := range 256 { // a decoded query can contain every byte
+	for c := range 256 { // a decoded query can contain any byte
 		keys = append(keys, "byte"+string([]byte{byte(c)})+"-", string([]byte{byte(c)}))
 	}
 	seen := make(map[string]bool)
@@ -281,7 +284,8 @@ func isOurs(key string) bool {
 	return key != "" && len(key) <= 64 && strings.Trim(key, letters) == ""
 }
 
-// testOneWinner sends the same callback many times at once, to both machines.
+// testOneWinner calls Take for the same key many times at once, on both values of the
+// store. Exactly one call must find the entry.
 func testOneWinner(t *testing.T, s *stores) {
 	const rounds, takers = 25, 16
 	for range rounds {
@@ -317,7 +321,7 @@ func (s *stores) winners(takers int, key string, value []byte) int64 {
 	return winners.Load()
 }
 
-// testMany runs many logins at the same time.
+// testMany runs many logins at the same time, on both values of the store.
 func testMany(_ *testing.T, s *stores) {
 	const logins = 300
 	var wg sync.WaitGroup
@@ -363,8 +367,8 @@ type entry struct {
 	asked, there time.Time // when Put was called, and when it returned
 }
 
-// takeInTime takes an entry and checks that it is found before it expires, and not
-// afterwards.
+// takeInTime takes an entry. Take must find the entry before it expires, and must not find
+// it afterwards.
 func (s *stores) takeInTime(store state.Store, e *entry) bool {
 	s.t.Helper()
 	begin := time.Now()
@@ -378,7 +382,7 @@ func (s *stores) takeInTime(store state.Store, e *entry) bool {
 	return ok
 }
 
-// testReplacedExpiry checks that Put replaces the time to live together with the value.
+// testReplacedExpiry checks that Put replaces both the value and its time to live.
 func testReplacedExpiry(_ *testing.T, s *stores) {
 	longer, shorter := rand.Text(), rand.Text()
 	s.put(s.a, longer, []byte("short"), time.Second)
@@ -444,7 +448,8 @@ func testSecrets(t *testing.T, s *stores) {
 	}
 }
 
-// testPlaces checks that the same key in two places on one server is two entries.
+// testPlaces checks that two calls of Backend.Open return separate storage: the same key
+// can have a different value in each.
 func testPlaces(t *testing.T, s *stores) {
 	other, _ := s.backend.Open(t)
 	key := rand.Text()
@@ -474,7 +479,7 @@ func testLeftovers(t *testing.T, s *stores) {
 	}
 	time.Sleep(time.Second + exactness)
 	n := 0
-	for range 20 { // a server may be slow
+	for range 20 { // a slow server may need more time
 		if n = s.backend.Count(t, s.a); n <= alive {
 			break
 		}
@@ -492,7 +497,7 @@ func testDown(t *testing.T, s *stores) {
 		t.Skip("Backend.Down is nil: the store needs no server")
 	}
 	down := s.backend.Down(t)
-	for range 2 { // the second time the store may already know
+	for range 2 { // in the second round, the store may already know that the server is down
 		begin := time.Now()
 		ctx, cancel := context.WithTimeout(t.Context(), downLimit)
 		if err := down.Put(ctx, rand.Text(), []byte("value"), time.Minute); err == nil {

@@ -17,7 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 )
 
-// table is a store with a fault. Each field that is not nil replaces a correct method.
+// table is a store that can have a fault. Each field below that is set replaces the
+// correct behaviour.
 type table struct {
 	mu      sync.Mutex
 	entries map[string]row
@@ -27,7 +28,7 @@ type table struct {
 	ttl   func(ttl time.Duration) time.Duration
 	take  func(ctx context.Context, t *table, key string) ([]byte, bool, error)
 	put   func(ctx context.Context, t *table, key string, value []byte, ttl time.Duration) error
-	keep  bool // expired entries stay
+	keep  bool // do not remove expired entries
 }
 
 type row struct {
@@ -275,8 +276,8 @@ func TestFaulty(t *testing.T) {
 	}
 }
 
-// TestRun_right_store shows that the suite passes for a correct store, so the failures
-// are caused by the faults.
+// TestRun_right_store shows that the suite passes for a correct store. So the faults cause
+// the failures in TestRun_faulty_stores.
 func TestRun_right_store(t *testing.T) { statetest.Run(t, backend(&table{})) }
 
 func TestRun_example(t *testing.T) { testMapStore(t) }

@@ -22,7 +22,7 @@ import (
 // root is the top of the repository.
 const root = "../.."
 
-// A block is a piece of Go in a page.
+// A block is a code block of a page.
 type block struct {
 	page string // relative to root
 	line int    // of the code's first line
@@ -35,7 +35,8 @@ func (b block) String() string { return fmt.Sprintf("%s:%d", b.page, b.line) }
 // isFile reports whether b is a whole file.
 func (b block) isFile() bool { return packageClause.MatchString(b.code) }
 
-// name is the file name in the first line of b, if there is one.
+// name returns the file name in the first line of b. Without such a line, the name is
+// main.go.
 func (b block) name() string {
 	if found := fileName.FindStringSubmatch(b.code); found != nil {
 		return found[1]
@@ -92,7 +93,7 @@ func blocksOf(t *testing.T, page, language string) (blocks []block) {
 	return blocks
 }
 
-// packages are the packages that parts of programs may use without an import.
+// packages are the packages that parts of programs can use without an import declaration.
 var packages = map[string]string{
 	"chi":            "github.com/go-chi/chi/v5",
 	"context":        "context",
@@ -130,7 +131,8 @@ var packages = map[string]string{
 	"tokenstore":     "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore",
 }
 
-// ambiguous tells apart two packages named "middleware" by the identifiers that are used.
+// ambiguous lists identifiers of packages that are named "middleware". The identifier
+// shows which of the packages is meant.
 var ambiguous = map[string]string{
 	"middleware.LogEntry":            "github.com/go-chi/chi/v5/middleware",
 	"middleware.RequestLoggerConfig": "github.com/labstack/echo/v5/middleware",
@@ -163,7 +165,7 @@ func wrap(b block) (string, error) {
 	return clause + imports(f) + "func init() { parts = append(parts, " + part + ") }\n" + open + head + b.code + use.String() + result.String() + end, nil
 }
 
-// definedIn returns the names that the statements of a block define.
+// definedIn returns the names that the statements in body define.
 func definedIn(body *ast.BlockStmt) (names []string) {
 	add := func(e ast.Expr) {
 		if id, ok := e.(*ast.Ident); ok && id.Name != "_" && !slices.Contains(names, id.Name) {
@@ -218,7 +220,8 @@ func imports(f *ast.File) string {
 	return b.String()
 }
 
-// newModule returns a directory with a module that has the requirements of this one.
+// newModule returns a directory that contains a new module. The new module has the same
+// requirements as this module.
 func newModule(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -251,11 +254,11 @@ func goTool(dir string, args ...string) (string, error) {
 	return out.String(), err
 }
 
-// writeBlocks writes each block of a page into a package of its own, and those to be run
-// also into the package run.
+// writeBlocks writes each block of a page into a separate package. If a block is to be
+// run, writeBlocks also writes it into the package run.
 func writeBlocks(t *testing.T, module, page, prelude string) {
 	t.Helper()
-	translated := strings.HasSuffix(page, ".zh-CN.md") // a translation has the same code, so its blocks are not run
+	translated := strings.HasSuffix(page, ".zh-CN.md") // blocks of a translation are not run, because they are the same
 	for i, b := range blocksOf(t, page, "go") {
 		name := fmt.Sprintf("%s_%02d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(page), i+1)
 		text, err := wrap(b)
@@ -274,7 +277,7 @@ func TestBlocks(t *testing.T) {
 	module := newModule(t)
 	write(t, filepath.Join(module, "run", "prelude.go"), string(prelude))
 	for _, page := range pages(t) {
-		if !slices.Contains(readmes, page) { // TestREADME has those
+		if !slices.Contains(readmes, page) { // TestREADME tests the READMEs
 			writeBlocks(t, module, page, string(prelude))
 		}
 	}
@@ -285,7 +288,7 @@ func TestBlocks(t *testing.T) {
 	out, err = goTool(module, "build", "-o", program, "./run")
 	require.NoError(t, err, out)
 	cmd := exec.Command(program)
-	cmd.Dir = t.TempDir() // for files that it makes
+	cmd.Dir = t.TempDir() // for files that the program creates
 	printed, err := cmd.CombinedOutput()
 	assert.NoError(t, err, "%s", printed)
 	assert.True(t, strings.HasSuffix(string(printed), "done\n"), "%s", printed)
@@ -293,7 +296,7 @@ func TestBlocks(t *testing.T) {
 
 var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)|(?:src|href)="([^":]+)"`)
 
-// Links within the repository lead to existing files.
+// TestLinks checks that links within the repository lead to existing files.
 func TestLinks(t *testing.T) {
 	for _, page := range pages(t) {
 		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
@@ -307,8 +310,9 @@ func TestLinks(t *testing.T) {
 	}
 }
 
-// The two READMEs, and each page and its translation, contain the same code. Only
-// comments and texts for people are translated.
+// TestTranslationsHaveTheSameCode compares the two READMEs, and each page with its
+// translation. Comments and texts for users may be translated. Everything else in the code
+// must be the same.
 func TestTranslationsHaveTheSameCode(t *testing.T) {
 	for _, page := range pages(t) {
 		other := strings.TrimSuffix(page, ".md") + ".zh-CN.md"
@@ -336,7 +340,7 @@ var (
 	prose   = regexp.MustCompile(`[ \x{4e00}-\x{9fff}]`)
 )
 
-// skeleton removes comments and texts for people from code.
+// skeleton removes comments and texts for users from code.
 func skeleton(code string) string {
 	return literal.ReplaceAllStringFunc(comment.ReplaceAllString(code, ""), func(s string) string {
 		if prose.MatchString(s) {

@@ -22,14 +22,14 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A program is an example that a command starts.
+// A program is an example in the directory examples.
 type program struct {
 	dir     string // relative to root
 	command string // as its doc comment prints it, without the options
 }
 
-// programs returns the commands of the examples: the first line of the first code block
-// in each doc comment.
+// programs returns all examples. The command that starts an example is the first line of
+// the first code block in its doc comment.
 func programs(t *testing.T) (all []program) {
 	t.Helper()
 	for _, pattern := range []string{"examples/*/main.go", "examples/*/*/main.go"} {
@@ -55,7 +55,8 @@ var (
 	inPage  = regexp.MustCompile("(?m)(?:^|`)(go (?:-C \\S+ )?run [^`\n]*)")
 )
 
-// The pages contain the same commands as the examples. The next test runs them.
+// The pages must contain the same commands as the examples. TestExamplesLogIn runs the
+// commands.
 func TestPagesPrintTheCommandsOfExamples(t *testing.T) {
 	var known []string
 	for _, p := range programs(t) {
@@ -73,8 +74,8 @@ func TestPagesPrintTheCommandsOfExamples(t *testing.T) {
 	assert.NotZero(t, printed)
 }
 
-// Every example starts with the command in its doc comment, from the root of a clone and
-// without settings. Then a user logs in.
+// TestExamplesLogIn starts each example with the command in its doc comment, from the root
+// of a clone and without settings. Then a user logs in.
 func TestExamplesLogIn(t *testing.T) {
 	says := map[string]string{ // text that a signed-in user sees
 		"examples/cluster":       "林小满",
@@ -128,9 +129,9 @@ var (
 	formAction = regexp.MustCompile(`method="post" action="([^"]*)"`)
 )
 
-// start runs a documented command from the root of the repository, with a free port. It
-// returns the address that the program prints. At the end of the test, the program gets
-// Ctrl-C.
+// start runs a documented command from the root of the repository. The program uses a free
+// port. start returns the address that the program prints. At the end of the test, start
+// sends Ctrl-C to the program.
 func start(t *testing.T, command string) (home string) {
 	t.Helper()
 	cmd := exec.Command("sh", "-c", "exec "+command+" -addr 127.0.0.1:0")
@@ -145,7 +146,7 @@ func start(t *testing.T, command string) (home string) {
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
 		require.NoError(t, syscall.Kill(-cmd.Process.Pid, syscall.SIGINT))
-		_ = cmd.Wait() // after Ctrl-C, the go command's own exit status is always 1; it prints the program's
+		_ = cmd.Wait() // after Ctrl-C, the go command always exits with status 1; it prints the program's exit status
 		assert.NotContains(t, log.String(), "exit status", "Ctrl-C ends the program cleanly")
 	})
 	for lines := bufio.NewScanner(out); lines.Scan(); {
@@ -158,7 +159,7 @@ func start(t *testing.T, command string) (home string) {
 	return ""
 }
 
-// person is a person's browser.
+// person is a user with a browser.
 type person struct {
 	http.Client
 	callback string // the last callback that the browser visited

@@ -1,5 +1,6 @@
 // Package docs tests the documentation: every Go block of the READMEs and of docs/*.md
-// compiles, those of the READMEs are run, and the error texts that the pages name are real.
+// compiles, every block of the READMEs runs, and the library really returns the error
+// texts in the pages.
 //
 // A block of docs/*.md is a part of a program. The test adds what is missing:
 //
@@ -7,16 +8,16 @@
 //   - variables such as ctx, conf and provider, from testdata/prelude.go;
 //   - a function around it, unless it consists of declarations.
 //
-// Variables that the block sets and does not use are no error. A block after the line
-// "<!-- run -->" is also run, with the provider of testdata/prelude.go, whose platform is
-// in the same process. Translations have the same code, and are not run.
-// "<!-- not compiled: reason -->" before a block leaves it out.
+// A block may set variables without using them. A block after the line "<!-- run -->" is
+// also run, with the provider of testdata/prelude.go. The platform of that provider is in
+// the same process. Translations have the same code, so they are not run. A block after
+// the line "<!-- not compiled: reason -->" is not tested.
 //
 // The blocks of a README make one package. A block that begins with a package clause is a
-// whole file: main.go, unless its first line is a comment with a file name. All others are
-// parts of programs, one from each empty line to the next. Tests in
-// testdata/readme/drive_test.go run each part, with other variables, and look at what
-// comes of it.
+// whole file: main.go, unless its first line is a comment with a file name. The other
+// blocks contain parts of programs. Empty lines separate the parts. The tests in
+// testdata/readme/drive_test.go set the variables, run each part and check the result.
 //
-// Each program in examples/ is started by the command in its doc comment, and a user logs in.
+// For each program in examples/, a test runs the command in the doc comment. Then a user
+// logs in.
 package docs

@@ -44,7 +44,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// site is an application with settings that a test can make wrong.
+// site is an application. A test can make its settings wrong.
 type site struct {
 	platform *shangcloudtest.Server
 	conf     oauth2.Config
@@ -121,8 +121,8 @@ func (s *site) logIn() error {
 	return err
 }
 
-// A mistake is a wrong setting or another fault, and the error that it causes. The
-// READMEs explain wrong settings. They or docs/trouble.md explain the other faults.
+// A mistake is a wrong setting or another fault. It causes an error. The READMEs explain
+// the errors of wrong settings. The READMEs or docs/trouble.md explain the other errors.
 type mistake struct {
 	name    string
 	setting bool
@@ -137,7 +137,7 @@ func inSettings(name string, spoil func(*site)) mistake {
 	}}
 }
 
-// elsewhere is a mistake that is not in the settings of the site.
+// elsewhere is a mistake outside the settings of the site.
 func elsewhere(name string, spoil func(*site)) mistake {
 	m := inSettings(name, spoil)
 	m.setting = false
@@ -280,7 +280,8 @@ func redisAt(t *testing.T, address string) *redis.Client {
 }
 
 // betweenClocks returns the error of a login that starts on one machine and ends on
-// another. Their clocks are ahead of the bubble's clock by first and second.
+// another. The clock of the first machine is ahead of the bubble's clock by first, the
+// clock of the second machine by second.
 func betweenClocks(t *testing.T, first, second time.Duration) error {
 	platform := shangcloudtest.New()
 	t.Cleanup(func() { _ = platform.Close() })
@@ -307,7 +308,8 @@ func betweenClocks(t *testing.T, first, second time.Duration) error {
 	return err
 }
 
-// readOnlyFile refreshes a token whose file can't be written. It returns the log's text.
+// readOnlyFile refreshes a token in a file that can't be written. It returns the text of
+// the log as an error.
 func readOnlyFile(t *testing.T, s *site) error {
 	if runtime.GOOS == "windows" {
 		return errors.New("the token store can't be written") // Windows has no file modes
@@ -354,7 +356,7 @@ func lockedRedis(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// refuseAll answers commands, which are arrays of strings:
+// refuseAll refuses all commands. A command is an array of strings:
 // https://redis.io/docs/latest/develop/reference/protocol-spec/
 func refuseAll(conn io.ReadWriteCloser) {
 	defer conn.Close()
@@ -415,8 +417,9 @@ func explains(row []string, log string) bool {
 	return false
 }
 
-// Each wrong setting leads to a log line that the README explains. Each other mistake
-// leads to one that docs/trouble.md explains. Every error in these tables exists.
+// Each wrong setting must cause a log line that the README explains. Each other mistake
+// must cause a log line that the README or docs/trouble.md explains. Every error in these
+// tables must occur.
 func TestErrorsOfThePages(t *testing.T) {
 	logged := make(map[string]string)
 	for _, m := range mistakes {

@@ -1,6 +1,7 @@
 package docs
 
-// These imports keep the modules that code blocks use in go.mod.
+// Code blocks in the pages use these modules. The imports make "go mod tidy" keep them in
+// go.mod.
 import (
 	_ "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
 	_ "github.com/alexedwards/scs/v2"

@@ -42,9 +42,10 @@ func publish(t *testing.T, dir, path, version string) {
 	write(t, filepath.Join(at, version+".zip"), archive.String())
 }
 
-// In an empty directory, the commands of "Install" get the modules. Then the README's
-// program and test build. No other version of the modules is available. The translation
-// has the same commands and code, and scripts/release builds with each module.
+// TestInstall runs the commands of the section "Install" in an empty directory. Then it
+// builds the README's program and runs its test. It can't get any other version of the
+// modules. The translation has the same commands and code, so it is not tested.
+// scripts/release builds a program with each single module.
 func TestInstall(t *testing.T) {
 	const page = "README.md"
 	proxy, app := t.TempDir(), t.TempDir()
@@ -66,7 +67,7 @@ func TestInstall(t *testing.T) {
 	cmd := exec.Command("sh", "-ec", commands+"go mod tidy\ngo test .\n")
 	cmd.Dir = app
 	cmd.Env = append(os.Environ(), "GOMODCACHE="+t.TempDir(), "GOSUMDB=off",
-		"GOFLAGS=-modcacherw -trimpath", // so that the build cache knows packages of other module caches
+		"GOFLAGS=-modcacherw -trimpath", // so that the build cache also serves packages from other module caches
 		"GOPROXY=file://"+proxy+",file://"+filepath.Join(modcache, "cache", "download")+","+upstream)
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))

@@ -62,7 +62,7 @@ func netHTTPLog(_ *bytes.Buffer, fixed bool) {
 	})
 	if fixed {
 		logged = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			log.Printf("%s %s", r.Method, r.URL.Path) // not r.URL, nor r.RequestURI
+			log.Printf("%s %s", r.Method, r.URL.Path) // not r.URL and not r.RequestURI, which contain the query
 			mux.ServeHTTP(w, r)
 		})
 	}
@@ -121,8 +121,8 @@ func echoLog(out *bytes.Buffer, fixed bool) {
 	requests(e)
 }
 
-// Access loggers write the code of a callback, and gin's recovery handler writes its
-// cookies, unless the application follows docs/browsers.md.
+// By default, access loggers log the code of a callback, and gin's recovery handler logs
+// the cookies. With the code of docs/browsers.md, they must not.
 func TestAccessLoggers(t *testing.T) {
 	for name, serve := range map[string]func(*bytes.Buffer, bool){"net/http": netHTTPLog, "chi": chiLog, "gin": ginLog, "Echo": echoLog} {
 		t.Run(name, func(t *testing.T) {
@@ -139,7 +139,7 @@ func TestAccessLoggers(t *testing.T) {
 	}
 }
 
-// captureLogs redirects the default logs of packages to out until the test ends.
+// captureLogs redirects the default logs of these packages to out until the test ends.
 func captureLogs(t *testing.T, out *bytes.Buffer) {
 	t.Helper()
 	to, ginOut, ginErr := log.Writer(), gin.DefaultWriter, gin.DefaultErrorWriter
@@ -150,7 +150,7 @@ func captureLogs(t *testing.T, out *bytes.Buffer) {
 	})
 }
 
-// The page contains the code that TestAccessLoggers tests.
+// docs/browsers.md must contain the same code that TestAccessLoggers tests.
 func TestAccessLoggersOfThePage(t *testing.T) {
 	source, err := os.ReadFile("loggers_test.go")
 	require.NoError(t, err)
@@ -163,7 +163,7 @@ func TestAccessLoggersOfThePage(t *testing.T) {
 			}
 			found = true
 			for _, line := range strings.Split(b.code, "\n") {
-				if !strings.Contains(line, "Use(") { // on such a line, the page uses the default
+				if !strings.Contains(line, "Use(") { // the test differs in such lines, because it logs to a buffer
 					assert.Contains(t, tested, plain(line), "%v", b)
 				}
 			}

@@ -17,8 +17,8 @@ import (
 // nobody is the ID of a user without rights.
 const nobody = 65534
 
-// readOnlyFileOfNobody runs readOnlyFile in a process of another user, because root can
-// write every file.
+// readOnlyFileOfNobody runs readOnlyFile in a process of the user nobody, because root can
+// write to every file.
 func readOnlyFileOfNobody(t *testing.T, s *site, path string) error {
 	dir := filepath.Dir(path)
 	require.NoError(t, os.Chmod(filepath.Dir(dir), 0o755)) // all of the test's directories are below it

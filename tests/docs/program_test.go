@@ -34,7 +34,8 @@ func wholeProgram(t *testing.T, page string) string {
 	return ""
 }
 
-// endOfProgram returns the shutdown function of docs/clusters.md.
+// endOfProgram returns the function serve of docs/clusters.md, which shuts a program down
+// gracefully.
 func endOfProgram(t *testing.T) string {
 	t.Helper()
 	for _, b := range blocksOf(t, "docs/clusters.md", "go") {
@@ -55,7 +56,7 @@ func TestProgram(t *testing.T) {
 		t.Run(page, func(t *testing.T) {
 			code := wholeProgram(t, page)
 			stop := os.Kill
-			if page == "README.md" { // once with the shutdown of docs/clusters.md
+			if page == "README.md" { // here, the program uses serve of docs/clusters.md
 				const listen = `http.ListenAndServe("127.0.0.1:8080", a.routes())`
 				require.Contains(t, code, listen)
 				code = strings.Replace(code, "log.Fatal("+listen+")", `if err := serve("127.0.0.1:8080", a.routes(), provider); err != nil { log.Fatal(err) }`, 1)
@@ -67,9 +68,8 @@ func TestProgram(t *testing.T) {
 	}
 }
 
-// runProgram runs a README's program as it is printed, except for its address and
-// platform. texts are its answers for a successful login, for status 403 and for status
-// 503.
+// runProgram runs a README's program. It changes only the address and the platform. texts
+// are the program's answers for a successful login, for status 403 and for status 503.
 func runProgram(t *testing.T, code string, stop os.Signal, texts [3]string) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
@@ -115,7 +115,8 @@ func runProgram(t *testing.T, code string, stop os.Signal, texts [3]string) {
 	assert.NotContains(t, log.String(), "s3cret")
 }
 
-// open returns the status and the text of the page at which a browser arrives.
+// open visits an address and follows redirects. It returns the status and the text of the
+// last page.
 func open(browser *http.Client, address string) string {
 	res, err := browser.Get(address)
 	if err != nil {

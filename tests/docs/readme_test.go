@@ -20,8 +20,9 @@ import (
 // readmes are the pages whose blocks are all run.
 var readmes = []string{"README.md", "README.zh-CN.md"}
 
-// TestREADME builds one package from the blocks of a README: its program, its test, and
-// each other part as a function. testdata/readme/drive_test.go runs each function.
+// TestREADME builds one package from the blocks of a README. The package contains the
+// README's program, its test, and a function for each other part.
+// testdata/readme/drive_test.go runs the functions.
 func TestREADME(t *testing.T) {
 	drive, err := os.ReadFile("testdata/readme/drive_test.go")
 	require.NoError(t, err)
@@ -66,7 +67,7 @@ func split(b block) (parts []block) {
 	return parts
 }
 
-// asFunction makes a file with a function from a part of a program. The function returns
+// asFunction turns a part of a program into a file with a function. The function returns
 // the variables that the part defines.
 func asFunction(b block) (string, error) {
 	const clause, open, end = "package main\n", "func() map[string]any {\n", "}"
@@ -83,8 +84,8 @@ func asFunction(b block) (string, error) {
 		clause, imports(f), open, b.page, b.line, b.code, result.String(), end), nil
 }
 
-// redisBlock returns the block of docs/clusters.md that the README links to, with the
-// address of a server.
+// redisBlock returns the block of docs/clusters.md to which the README links. address
+// replaces the address in the block.
 func redisBlock(t *testing.T, readme, address string) block {
 	t.Helper()
 	const shown = "States: redisstore.NewStates(client)"

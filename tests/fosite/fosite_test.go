@@ -1,6 +1,6 @@
-// Package fosite_test tests logins and refreshes with an authorization server of another
-// project: ory/fosite. It rotates refresh tokens, and ends a login if a used refresh
-// token is sent again.
+// Package fosite_test tests logins and refreshes with the authorization server of another
+// project, ory/fosite. fosite rotates refresh tokens. If a used refresh token is sent
+// again, fosite ends the login.
 package fosite_test
 
 import (
@@ -26,7 +26,7 @@ import (
 
 const redirectURL = "https://app.example/callback"
 
-// A client is registered at the server. A public one has no secret.
+// A client is registered at the server. A public client has no secret.
 type client struct{ id, secret string }
 
 var (
@@ -173,7 +173,7 @@ func login(t *testing.T, p *oauth2login.Provider) (*oauth2login.Login, error) {
 	return p.FinishLogin(httptest.NewRecorder(), back)
 }
 
-// subject asks the server which user src's token belongs to.
+// subject asks the server to which user the token of src belongs.
 func (s *server) subject(t *testing.T, p *oauth2login.Provider, src oauth2.TokenSource) string {
 	t.Helper()
 	res, err := p.Client(src).Get(s.URL + "/me")
@@ -238,8 +238,8 @@ func TestLoginWithWrongSecret(t *testing.T) {
 	require.ErrorIs(t, err, oauth2login.ErrClientCredentials)
 }
 
-// TestReuseEndsALogin checks that fosite ends a login when a refresh token is reused. The
-// other tests rely on that.
+// TestReuseEndsALogin checks that fosite ends a login when a refresh token is used twice.
+// The other tests rely on this behaviour.
 func TestReuseEndsALogin(t *testing.T) {
 	s := newServer(t, time.Hour)
 	p := s.newProvider(t, plain)
@@ -253,9 +253,10 @@ func TestReuseEndsALogin(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrLoginRequired, "the new one is dead as well")
 }
 
-// TestConcurrentRefresh: 8 sources with 8 callers each use one token, which is due in
-// every round. (It lives for two seconds and is due after one.) Half of the sources have
-// a separate store object for the same token, as another process would.
+// TestConcurrentRefresh: eight sources, with eight callers each, share one token. The
+// token lives for two seconds and is due for a refresh after one second. Each round begins
+// with a token that has expired, so each round needs exactly one refresh. Half of the
+// sources have their own store object for the token, as another process would.
 func TestConcurrentRefresh(t *testing.T) {
 	s := newServer(t, 2*time.Second)
 	p := s.newProvider(t, plain)

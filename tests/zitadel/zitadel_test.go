@@ -37,8 +37,8 @@ const (
 	email       = "ming@example.cn"
 )
 
-// users has one user, whose name and ID are the same: at device logins the example server
-// confuses them.
+// users has one user. Its name and its ID are the same, because the example server
+// confuses the two at device logins.
 type users struct{}
 
 func (users) GetUserByUsername(name string) *storage.User { return users{}.GetUserByID(name) }
@@ -55,7 +55,8 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// server is the example server in this process. It uses the clock of its caller's bubble.
+// server is the example server, running in this process. It uses the clock of its caller's
+// synctest bubble.
 type server struct {
 	t       *testing.T
 	handler http.Handler
@@ -104,8 +105,8 @@ func (s *server) newProvider(clientID, clientSecret string) *oauth2login.Provide
 	return p
 }
 
-// browser returns a browser that follows redirects only within the server. It returns any
-// other redirect.
+// browser returns a browser. It follows redirects within the server. If a redirect leads
+// elsewhere, the browser returns the redirect.
 func (s *server) browser() *http.Client {
 	s.t.Helper()
 	jar, err := cookiejar.New(nil)
@@ -161,7 +162,8 @@ func (s *server) verify(p *oauth2login.Provider, tok *oauth2.Token, nonce string
 	return rp.VerifyIDToken[*oidc.IDTokenClaims](s.t.Context(), raw, verifier)
 }
 
-// email asks the server for the mail address of the user of src's token.
+// email asks the server for a user's mail address. The user is the owner of the token of
+// src.
 func (s *server) email(p *oauth2login.Provider, src oauth2.TokenSource) string {
 	s.t.Helper()
 	res, err := p.Client(src).Get(issuer + "userinfo")

@@ -60,7 +60,7 @@ func (r row) DeleteToken(ctx context.Context) error {
 	return nil
 }
 
-// testRow would be TestRow, in the tests of an application.
+// testRow stands for a test of an application. There, its name would be TestRow.
 func testRow(t *testing.T) {
 	tokenstoretest.Run(t, tokenstoretest.Backend{
 		Open: func(*testing.T) (a, b oauth2login.TokenStore) {
@@ -71,7 +71,8 @@ func testRow(t *testing.T) {
 	})
 }
 
-// The suite has no output: go test runs it.
+// An application calls tokenstoretest.Run in a test, and go test reports the result. So
+// this example has no output.
 func ExampleRun() {
 	var t *testing.T // of func TestRow(t *testing.T)
 	testRow(t)

@@ -1,5 +1,5 @@
-// Package tokenstoretest tests token stores against the contract of
-// oauth2login.TokenStore and, if they implement it, of oauth2login.TokenLocker:
+// Package tokenstoretest tests token stores against the contract of oauth2login.TokenStore
+// and, if they implement it, of oauth2login.TokenLocker:
 //
 //	func TestStore(t *testing.T) {
 //		tokenstoretest.Run(t, tokenstoretest.Backend{
@@ -11,9 +11,9 @@
 //		})
 //	}
 //
-// Run it with the race detector. It can't see what happens when a process dies: that
-// the lock ends, and that no half of a token is left. A store for production needs
-// tests of its own for that.
+// Run it with the race detector. The suite does not test what happens when a process dies.
+// Then the lock must end, and no incomplete token may be left. A store for production
+// needs additional tests for that.
 package tokenstoretest
 
 import (
@@ -32,43 +32,46 @@ import (
 )
 
 const (
-	// patience is how long a call may take if it need not wait for others. It does not
-	// measure speed: no machine is that slow.
+	// patience is the time limit of a call that need not wait for other calls. Only calls
+	// that hang exceed this limit.
 	patience = 30 * time.Second
 
-	// queueing is how long a call may take behind many others.
+	// queueing is the time limit of a call that has to wait for many other calls.
 	queueing = time.Minute
 
-	// shortly is how long a test lets a call wait that has to wait.
+	// shortly is how long a test lets a call wait for a lock that is held.
 	shortly = 100 * time.Millisecond
 
-	// longHold is the lifetime of a lock in tests that do not wait for its end. It is
-	// longer than any other call waits for the lock.
+	// longHold is the lifetime of a lock if the test does not wait for its end. It is
+	// longer than the time limits of all calls.
 	longHold = 10 * time.Minute
 
-	// shortHold is the lifetime of a lock whose end a test waits for.
+	// shortHold is the lifetime of a lock if the test waits for its end.
 	shortHold = time.Second
 )
 
 // Backend describes the store under test.
 type Backend struct {
-	// Open returns two values of the store, as two processes have them: with
-	// connections of their own, for the token of one user. They may be the same
-	// value if the store belongs to one process. Each call returns a new place
-	// without a token. The locks are tested if both values are TokenLockers.
+	// Open returns two values of the store, as two processes would have them. Each value
+	// has its own connections, but both are for the same token of the same user. If the
+	// store belongs to one process, they may be the same value. Each call of Open returns
+	// values without a token, for example for a new user. If both values are TokenLockers,
+	// the suite also tests the locks.
 	Open func(t *testing.T) (a, b oauth2login.TokenStore)
 
 	// Extra says that the store keeps the extras scope and id_token, as
-	// [github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore.Marshal] does. If
-	// false, this is not tested: encoding/json drops them.
+	// [github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore.Marshal] does. If Extra
+	// is false, the suite does not test extras. A store that uses encoding/json alone
+	// loses them.
 	Extra bool
 
-	// HoldEnds says that a lock ends after its lifetime even if its holder is alive.
-	// If false, this is not tested: file locks have no lifetime.
+	// HoldEnds says that a lock ends after its lifetime, even if its holder is alive. If
+	// HoldEnds is false, the suite does not test that. For example, file locks have no
+	// lifetime.
 	HoldEnds bool
 }
 
-// Run tests a store. All tokens are made up, and no two tests use the same.
+// Run tests a store. It makes up all tokens. No two tests use the same token.
 func Run(t *testing.T, b Backend) {
 	for _, test := range []struct {
 		name string
@@ -134,7 +137,7 @@ func newLockers(t *testing.T, b Backend) *lockers {
 	return &lockers{s, lockA, lockB}
 }
 
-// limit returns a context for a call that may have to wait for others.
+// limit returns a context for a call that may have to wait for other calls.
 func (s *stores) limit() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(s.t.Context(), queueing)
 }
@@ -162,7 +165,7 @@ func (s *stores) load(store oauth2login.TokenStore) (*oauth2.Token, bool) {
 	return tok, true
 }
 
-// check loads from store and compares.
+// check loads a token from store and compares it with want.
 func (s *stores) check(store oauth2login.TokenStore, want *oauth2.Token) {
 	s.t.Helper()
 	if got, ok := s.load(store); ok {
@@ -172,9 +175,9 @@ func (s *stores) check(store oauth2login.TokenStore, want *oauth2.Token) {
 	}
 }
 
-// difference describes the first field in which two tokens differ. Two expiries are equal
-// if they are the same moment, in any time zone, to the microsecond: databases do not
-// keep more.
+// difference describes the first field in which two tokens differ. Time zones of the
+// expiries do not matter. Differences below a microsecond do not matter either, because
+// databases do not store them.
 func difference(got, want *oauth2.Token) string {
 	switch {
 	case got == nil:
@@ -193,7 +196,8 @@ func difference(got, want *oauth2.Token) string {
 	return ""
 }
 
-// newToken returns a new token. Both of its secrets end alike, which whole checks.
+// newToken returns a new token. Its access token and its refresh token end with the same
+// text, which the function whole checks.
 func newToken() *oauth2.Token {
 	secret := rand.Text()
 	return &oauth2.Token{
@@ -269,7 +273,7 @@ func testReplace(_ *testing.T, s *stores) {
 	}
 }
 
-// testExtra saves what some providers send beside the token.
+// testExtra saves extras that some providers send together with the token.
 func testExtra(t *testing.T, s *stores) {
 	if !s.backend.Extra {
 		t.Skip("Backend.Extra is false: the store need not keep extras")
@@ -302,7 +306,8 @@ func (s *stores) checkExtra(store oauth2login.TokenStore, want map[string]any) {
 	}
 }
 
-// testDelete logs out: with a token and without one, in one process and in the other.
+// testDelete deletes a token through both values of the store. The second deletion finds
+// no token, and must succeed all the same.
 func testDelete(t *testing.T, s *stores) {
 	remove := func(store oauth2login.TokenStore) bool {
 		ctx, cancel := s.limit()
@@ -332,7 +337,7 @@ func testDelete(t *testing.T, s *stores) {
 	}
 }
 
-// testAlias checks that a token in use does not change when its successor is saved.
+// testAlias checks that a token in use does not change when a later token is saved.
 func testAlias(t *testing.T, s *stores) {
 	first := newToken()
 	want := *first
@@ -351,8 +356,8 @@ func testAlias(t *testing.T, s *stores) {
 	}
 }
 
-// testConcurrent saves and loads in both stores at the same time. Every loaded token
-// must be one that was saved, whole.
+// testConcurrent saves and loads through both values of the store at the same time. Every
+// loaded token must be complete, and must have been saved before.
 func testConcurrent(_ *testing.T, s *stores) {
 	const workers, rounds = 4, 25
 	h := &history{stores: s}
@@ -424,7 +429,7 @@ func testCancelled(t *testing.T, s *stores) {
 			t.Errorf("%s takes %v with a context that is done", call.name, took)
 		}
 		got, ok := s.load(s.b)
-		removed := got == nil && call.name == "DeleteToken" // it may have happened
+		removed := got == nil && call.name == "DeleteToken" // the deletion may have happened
 		if ok && !removed && !whole(got) {
 			t.Errorf("%s with a context that is done leaves no whole token", call.name)
 		}
@@ -436,7 +441,7 @@ type call struct {
 	run  func(ctx context.Context) error
 }
 
-// calls are the methods of the store.
+// calls returns a call of each method of the store.
 func (s *stores) calls() []call {
 	calls := []call{
 		{"LoadToken", func(ctx context.Context) error {
@@ -503,8 +508,8 @@ func (s *lockers) lockFor(l oauth2login.TokenLocker, limit, hold time.Duration) 
 }
 
 // testExclusion lets many goroutines increment a number in the stored token. An increment
-// is lost if two goroutines hold the lock at once, or if one does not see what the
-// previous one saved.
+// is lost if two goroutines hold the lock at once, or if a goroutine does not see the
+// token that the previous goroutine saved.
 func testExclusion(t *testing.T, s *lockers) {
 	const workers, rounds = 8, 10
 	if !s.save(s.a, newToken()) {
@@ -532,7 +537,7 @@ func testExclusion(t *testing.T, s *lockers) {
 	s.check(s.b, &want)
 }
 
-// count adds 1 to ExpiresIn of the stored token, under the lock.
+// count adds 1 to ExpiresIn of the stored token, while it holds the lock.
 func (s *lockers) count(l oauth2login.TokenLocker, store oauth2login.TokenStore, inside *atomic.Int32) bool {
 	unlock, ok := s.lock(l, queueing)
 	if !ok {
@@ -547,14 +552,15 @@ func (s *lockers) count(l oauth2login.TokenLocker, store oauth2login.TokenStore,
 	if !ok || tok == nil {
 		return false
 	}
-	time.Sleep(time.Millisecond) // a faulty store lets another one in
+	time.Sleep(time.Millisecond) // in this time, a faulty store would let another goroutine in
 	next := *tok
 	next.ExpiresIn++
 	return s.save(store, &next)
 }
 
-// tryWhileHeld waits with ctx for a lock that is held. It reports whether it got the
-// lock. If the store ignores ctx, free ends the wait.
+// tryWhileHeld calls LockToken while the lock is held, and reports whether it got the
+// lock. If LockToken ignores ctx, tryWhileHeld calls free, which releases the lock and so
+// ends the wait.
 func (s *lockers) tryWhileHeld(ctx context.Context, l oauth2login.TokenLocker, free func()) (locked bool) {
 	s.t.Helper()
 	done := make(chan func(), 1)
@@ -579,7 +585,8 @@ func (s *lockers) tryWhileHeld(ctx context.Context, l oauth2login.TokenLocker, f
 	return unlock != nil
 }
 
-// testLockContext lets callers give up waiting. They must neither hold nor end a lock.
+// testLockContext lets callers give up while they wait for a lock. Afterwards, such a
+// caller must not hold the lock, and must not have ended the lock of its holder.
 func testLockContext(t *testing.T, s *lockers) {
 	unlock, ok := s.lock(s.lockA, patience)
 	if !ok {
@@ -619,7 +626,7 @@ func testLockContext(t *testing.T, s *lockers) {
 }
 
 // testLockOutlivesContext ends the context while the lock is held. The lock must last
-// until unlock: a refresh may take longer than the context of its caller.
+// until unlock, because a refresh may take longer than the context of its caller.
 func testLockOutlivesContext(t *testing.T, s *lockers) {
 	ctx, cancel := context.WithCancel(t.Context())
 	unlock, err := s.lockA.LockToken(ctx, longHold)
@@ -678,15 +685,15 @@ func testHeldForHold(t *testing.T, s *lockers) {
 	ctx, cancel := context.WithTimeout(t.Context(), shortHold)
 	defer cancel()
 	locked := s.tryWhileHeld(ctx, s.lockB, unlock)
-	// On a slow machine the lock may be over by now.
+	// On a slow machine, the lock may have expired by now.
 	if took := time.Since(begin); locked && took < 2*shortHold && !t.Failed() {
 		t.Errorf("a lock for %v is given to another caller after %v", 2*shortHold, took)
 	}
 	unlock()
 }
 
-// testHoldEnds lets a lock expire. Its holder calls unlock late, when another caller has
-// the lock, which must not end that lock.
+// testHoldEnds lets a lock expire. Then another caller gets the lock. When the first
+// holder calls unlock late, the lock of the other caller must not end.
 func testHoldEnds(t *testing.T, s *lockers) {
 	if !s.backend.HoldEnds {
 		t.Skip("Backend.HoldEnds is false: a lock need not end while its holder is alive")

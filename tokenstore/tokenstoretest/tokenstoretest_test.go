@@ -18,7 +18,7 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Most faults show only when a wait does not end, so many tests wait at the same time.
+// Most faults show only after a long wait. So many tests wait at the same time.
 func TestMain(m *testing.M) {
 	if err := flag.Set("test.parallel", "8"); err != nil {
 		panic(err)
@@ -63,8 +63,9 @@ func (f *faulty) LockToken(ctx context.Context, hold time.Duration) (func(), err
 	return f.inner.LockToken(ctx, hold)
 }
 
-// leased is a store whose locks expire after their hold, or after early(hold) if early is
-// not nil. With lateUnlock, a late unlock also frees the lock of the next holder.
+// leased is a store whose locks expire after their hold. If early is not nil, they expire
+// after early(hold). If lateUnlock is true, a late unlock also frees the lock of the next
+// holder.
 type leased struct {
 	memory
 	early      func(hold time.Duration) time.Duration
@@ -104,7 +105,7 @@ func (l *leased) LockToken(ctx context.Context, hold time.Duration) (func(), err
 
 type memory = tokenstore.Memory
 
-// lossy is a store that changes a token before it saves it.
+// lossy returns a constructor of stores that change a token before they save it.
 func lossy(change func(tok, old *oauth2.Token)) func() oauth2login.TokenStore {
 	return func() oauth2login.TokenStore {
 		return &faulty{inner: &memory{}, save: func(ctx context.Context, m *memory, tok *oauth2.Token) error {
@@ -312,7 +313,7 @@ func removing(remove func(context.Context, *memory) error) func() oauth2login.To
 	return func() oauth2login.TokenStore { return &faulty{inner: &memory{}, remove: remove} }
 }
 
-// talkative has the token in fields that fmt prints.
+// talkative keeps the token in fields that package fmt prints.
 type talkative struct {
 	bytes   bool
 	access  string
@@ -348,7 +349,7 @@ func TestRun_faulty_stores(t *testing.T) {
 		t.Run(fault.name, func(t *testing.T) {
 			t.Parallel()
 			run := fault.found
-			if strings.HasPrefix(run, "RoundTrip/") { // a case may depend on what another case has saved
+			if strings.HasPrefix(run, "RoundTrip/") { // a case may depend on a token that another case has saved
 				run = "RoundTrip"
 			}
 			child := exec.Command(os.Args[0], "-test.run=^TestFaulty$/^"+strings.ReplaceAll(run, "/", "$/^")+"$", "-test.v")
@@ -371,8 +372,8 @@ func TestFaulty(t *testing.T) {
 
 func TestRun_example(t *testing.T) { testRow(t) }
 
-// TestRun_right_stores shows that the suite passes for correct stores, so the failures
-// are caused by the faults.
+// TestRun_right_stores shows that the suite passes for correct stores. So the faults cause
+// the failures in TestRun_faulty_stores.
 func TestRun_right_stores(t *testing.T) {
 	t.Run("locks end", func(t *testing.T) {
 		tokenstoretest.Run(t, open(func() oauth2login.TokenStore { return newLeased() }))

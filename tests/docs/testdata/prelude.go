@@ -1,4 +1,5 @@
-// Package main surrounds each part of a program that the documentation shows.
+// Package main runs parts of programs in the documentation. This file declares what the
+// parts need.
 package main
 
 import (
@@ -28,7 +29,7 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// The variables that a page assumes an application to have already.
+// The parts use these variables as if the application had defined them.
 var (
 	ctx              = context.Background()
 	id, secret       = "app", "s3cret"
@@ -56,7 +57,7 @@ var (
 	api              = provider.API(src)
 )
 
-// parts are the parts of programs that this program runs.
+// parts are the parts of programs to run.
 var parts []func() error
 
 func startPlatform() *shangcloudtest.Server {

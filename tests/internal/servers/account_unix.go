@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// giveTo makes the account the owner of dir, if this process is root.
+// giveTo makes account the owner of dir if this process is root.
 func giveTo(account, dir string) error {
 	if os.Geteuid() != 0 {
 		return nil
@@ -23,8 +23,8 @@ func giveTo(account, dir string) error {
 	return os.Chown(dir, int(uid), int(gid))
 }
 
-// become makes cmd run as the account, if this process is root. cmd gets a separate
-// process group, so that an interrupt reaches only the tests. These then stop the
+// become makes cmd run as account if this process is root. It also puts cmd into a
+// separate process group. So an interrupt reaches only the tests, which then stop the
 // servers.
 func become(account string, cmd *exec.Cmd) error {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}

@@ -73,7 +73,7 @@ func newInstance(t testing.TB, s server, err error) *Instance {
 	return i
 }
 
-// Start starts the server, also after Kill, and waits until it answers.
+// Start starts the server and waits until it answers. It can be called again after Kill.
 func (i *Instance) Start() {
 	i.t.Helper()
 	// A killed PostgreSQL leaves a file with its process ID. Another process may have
@@ -93,8 +93,8 @@ func (i *Instance) Start() {
 		i.t.Fatal(err)
 	}
 	_ = log.Close()
-	// The server ends with this process, even if this process is killed: then the shell's
-	// input is closed.
+	// If this process ends, even by SIGKILL, the input of this shell is closed. Then the
+	// shell kills the server.
 	guard := exec.Command("/bin/sh", "-c", fmt.Sprintf("cat >/dev/null; kill -KILL %d", cmd.Process.Pid))
 	guard.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	if _, err := guard.StdinPipe(); err != nil {

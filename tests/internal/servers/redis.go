@@ -131,7 +131,8 @@ var redisCluster = sync.OnceValues(func() (string, error) {
 	return strings.Join(addresses, ","), nil
 })
 
-// awaitRedis waits until check succeeds for a server, whose log is in dir.
+// awaitRedis waits until check succeeds for the server at address. The server's log is in
+// dir.
 func awaitRedis(address, dir string, check func(context.Context, *redis.Client) error) error {
 	c := redis.NewClient(&redis.Options{Addr: address, MaxRetries: -1, DialerRetries: 1})
 	defer c.Close()

@@ -1,5 +1,6 @@
 // Package servers provides database servers for tests. It uses the servers that the
-// environment names. Otherwise it starts private ones, once per test process.
+// environment names. If the environment names none, it starts private servers, once per
+// test process.
 package servers
 
 import (
@@ -74,7 +75,7 @@ var postgres = sync.OnceValues(func() (string, error) {
 	return s.dsn, await("pgx", s.dsn, s.dir)
 })
 
-// server is one that has been set up and can be started.
+// server is a server that has been set up and can be started.
 type server struct {
 	account, dir string
 	command      []string
@@ -125,9 +126,9 @@ var pgBouncer = sync.OnceValues(func() (string, error) {
 	}
 	port := freePort()
 	ini := filepath.Join(dir, "pgbouncer.ini")
-	// PgBouncer has fewer server connections than clients, so that sessions are mixed up
-	// soon if a client needs one of its own. But there are enough for all tests that run
-	// at a time and hold several locks each.
+	// PgBouncer has fewer server connections than clients. So code that relies on session
+	// state fails soon. Still, the connections are enough for all tests that hold several
+	// locks at once.
 	text := fmt.Sprintf(`[databases]
 %s = host=%s port=%d user=%s %s
 [pgbouncer]
@@ -146,7 +147,8 @@ ignore_startup_parameters = extra_float_digits
 	if err := start("postgres", dir, "KILL", bouncer, ini); err != nil {
 		return "", err
 	}
-	// Prepared statements do not work with transaction pooling.
+	// The DSN turns prepared statements off, because they do not work with transaction
+	// pooling.
 	dsn := "postgres://" + url.User(conf.User).String() + "@127.0.0.1:" + port + "/" + conf.Database + "?sslmode=disable&default_query_exec_mode=exec"
 	return dsn, await("pgx", dsn, dir)
 })
@@ -182,8 +184,8 @@ func newMySQL() (s server, err error) {
 	if err := run(s.account, s.dir, install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db"); err != nil {
 		return s, err
 	}
-	// A commit reaches the operating system, not the disk. It survives the end of the
-	// server, not of the machine.
+	// A commit is written to the operating system, but does not wait for the disk. So
+	// committed data survives a crash of the server, but not a crash of the machine.
 	s.command = []string{program, "--no-defaults", "--datadir=" + data, "--socket=" + socket, "--skip-networking",
 		"--pid-file=" + filepath.Join(s.dir, "pid"), "--max-connections=400", "--innodb-flush-log-at-trx-commit=2"}
 	s.dsn = "root@unix(" + socket + ")/"
@@ -217,7 +219,7 @@ func find(program string, dirs ...string) (string, error) {
 	return "", missingError(program + " is not installed")
 }
 
-// running are the servers to stop and the directories to remove.
+// running holds functions that stop the servers and remove the directories.
 var running struct {
 	mu   sync.Mutex
 	stop []func()
@@ -250,8 +252,8 @@ func makeDir(account string) (string, error) {
 	return dir, giveTo(account, dir)
 }
 
-// run runs a program and waits until it ends. Servers refuse to run as root, or should
-// not. So a root process runs them as account.
+// run runs a program and waits until it ends. Database servers should not run as root, and
+// some refuse to. So if this process is root, run uses account.
 func run(account, dir string, command ...string) error {
 	cmd := exec.Command(command[0], command[1:]...)
 	cmd.Dir = dir
@@ -264,8 +266,8 @@ func run(account, dir string, command ...string) error {
 	return nil
 }
 
-// start starts a server. It ends with Stop, or with this process even if that is killed:
-// then the shell's input is closed.
+// start starts a server, which Stop ends. If this process ends without Stop, even by
+// SIGKILL, the shell's input is closed, and the shell ends the server.
 func start(account, dir, signal string, command ...string) error {
 	const script = `"$@" >log 2>&1 & server=$!; cat >/dev/null; kill -` // followed by the signal
 	cmd := exec.Command("/bin/sh", append([]string{"-c", script + signal + ` $server; wait $server`, "sh"}, command...)...)

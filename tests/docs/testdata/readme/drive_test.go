@@ -46,7 +46,7 @@ const (
 	partCount
 )
 
-// parts is filled by the generated files. Each part returns the variables that it defines.
+// The generated files fill parts. Each part returns the variables that it defines.
 var (
 	parts []func() map[string]any
 	ran   [partCount]bool
@@ -68,7 +68,7 @@ func run(t *testing.T, part int) map[string]any {
 	return defined
 }
 
-// The variables that the README assumes an application to have already.
+// The parts use these variables as if the application had defined them.
 var (
 	ctx        = context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Transport: toPlatform{}})
 	id, secret = "app", "s3cret"
@@ -185,8 +185,8 @@ func (toPlatform) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, platform.ApproveDevice(answer.UserCode, uid)
 }
 
-// logIn opens a login page as a browser does, and returns from the platform. If finish is
-// not nil, it gets the callback instead of site.
+// logIn opens a login page as a browser does, lets the user allow the login, and visits
+// the callback. If finish is not nil, finish handles the callback instead of site.
 func logIn(t *testing.T, site http.Handler, page string, finish func(http.ResponseWriter, *http.Request)) *httptest.ResponseRecorder {
 	t.Helper()
 	start, end := httptest.NewRecorder(), httptest.NewRecorder()
@@ -223,9 +223,9 @@ func TestRouters(t *testing.T) {
 	}
 }
 
-// One process saves a token, and two others use it. By then the access token has expired.
-// A refresh token works only once, so the second process must find the token that the
-// first one saved.
+// One process saves a token. Two more processes use the token, one after the other, each
+// after the access token has expired. A refresh token works only once, so the last process
+// must find the token that the process before it has saved.
 func TestTokens(t *testing.T) {
 	if platform == nil {
 		tokens = run(t, openTokens)["tokens"].(*sqlstore.Tokens)
