@@ -54,7 +54,7 @@ type DialOptions struct {
 // Whether a Room can be dialed twice is unknown: after a loss, join again. [Session] does.
 func (r *Room) Dial(ctx context.Context, opts *DialOptions) (*Conn, error) {
 	if r.connectKey == nil {
-		return nil, failed(ErrMessage, "the room has no connect key; Client.New and Client.Join return one that has")
+		return nil, failed(ErrMessage, "the room has no connect key; Client.Create and Client.Join return one that has")
 	}
 	var o DialOptions
 	if opts != nil {

@@ -20,7 +20,7 @@ const (
 // hands over the connection, and begins anew when that has ended. Join and Use have to be
 // set. A Session may run several times, also at once.
 type Session struct {
-	// Join enters the room: a call of Client.Join, most often. Every connection needs a
+	// Join enters the room: a call of [Client.Join], most often. Every connection needs a
 	// connect key of its own.
 	Join func(context.Context) (*Room, error)
 
@@ -103,7 +103,7 @@ func isTemporary(err error, hasConnected bool) bool {
 	if hasConnected || isLost {
 		return isLost
 	}
-	for _, hopeless := range []error{oauth2login.ErrLoginRequired, ErrEdgeURL, ErrPlaintext, ErrMessage} {
+	for _, hopeless := range []error{oauth2login.ErrLoginRequired, ErrInvalid, ErrEdgeURL, ErrPlaintext, ErrMessage} {
 		if errors.Is(err, hopeless) {
 			return false
 		}

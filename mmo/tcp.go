@@ -18,7 +18,7 @@ type tcpTransport struct {
 }
 
 func newTCP(conn net.Conn) *tcpTransport {
-	return &tcpTransport{conn: conn, r: bufio.NewReaderSize(conn, 16<<10)}
+	return &tcpTransport{conn: conn, r: bufio.NewReader(conn)}
 }
 
 func (t *tcpTransport) login(ctx context.Context, seed [edge.SeedSize]byte, payload []byte) error {
