@@ -14,6 +14,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -25,15 +26,17 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fakeEdge answers connections over a pipe with a function.
+// fakeEdge answers connections over a pipe with a function. The test waits for its end.
 func fakeEdge(t testing.TB, serve func(conn net.Conn)) *mmo.DialOptions {
 	t.Helper()
+	var serving sync.WaitGroup
+	t.Cleanup(serving.Wait)
 	return &mmo.DialOptions{DialContext: func(context.Context, string, string) (net.Conn, error) {
 		client, server := net.Pipe()
-		go func() {
+		serving.Go(func() {
 			defer server.Close()
 			serve(server)
-		}()
+		})
 		return client, nil
 	}}
 }
@@ -191,7 +194,6 @@ func TestDialLogin(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				defer time.Sleep(time.Minute) // of the bubble's clock: the edge has to end
 				began := time.Now()
 				_, err := mmo.Dial(t.Context(), "tcp", "127.0.0.1:1", "secret key", fakeEdge(t, c.serve))
 				require.ErrorIs(t, err, c.want)

@@ -2,7 +2,9 @@ package mmo_test
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
+	"io"
 	"net"
 	"sync"
 	"testing"
@@ -10,6 +12,7 @@ import (
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 	"github.com/stretchr/testify/require"
 )
@@ -215,31 +218,77 @@ func TestUDPBadNetwork(t *testing.T) {
 	})
 }
 
-// Datagrams from elsewhere: too short, with another key, recorded and sent again.
+// fakeUDPEdge is the edge's side of a login over UDP: it hands over the client's socket and
+// the key.
+func fakeUDPEdge(t *testing.T, serve func(conn net.Conn, c *edge.Cipher)) *mmo.DialOptions {
+	t.Helper()
+	return fakeEdge(t, func(conn net.Conn) {
+		buf := make([]byte, edge.MaxDatagram)
+		n, _ := conn.Read(buf)
+		_, rest, _ := edge.ParseDatagram(buf[:n])
+		seed, _, _ := edge.ParseAuth(rest)
+		go func() { _, _ = io.Copy(io.Discard, conn) }()
+		serve(conn, edge.NewCipher(seed))
+	})
+}
+
+// datagram returns what the edge sends.
+func datagram(c *edge.Cipher, id uint64, data string) []byte {
+	var nonce [edge.NonceSize]byte
+	_, _ = rand.Read(nonce[:])
+	return c.Seal(edge.AppendHeader(nil, id), nonce, time.Now(), data)
+}
+
 func TestUDPBadDatagrams(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var out net.Conn
-		begun := make(chan struct{})
-		o := fakeEdge(t, func(conn net.Conn) {
-			out = conn
-			close(begun)
-			buf := make([]byte, 1<<16)
-			for {
-				if _, err := conn.Read(buf); err != nil {
+	inBubble := func(name string, serve func(conn net.Conn, c *edge.Cipher), want error, test func(t *testing.T, conn *mmo.Conn)) {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, err := mmo.Dial(t.Context(), udp, "127.0.0.1:1", "key", fakeUDPEdge(t, serve))
+				if want != nil {
+					require.ErrorIs(t, err, want)
 					return
 				}
-			}
+				require.NoError(t, err)
+				defer conn.Close()
+				test(t, conn)
+			})
 		})
-		o.AllowPlaintext = true
-		go func() {
-			<-begun
-			for _, datagram := range [][]byte{{}, {1}, make([]byte, 8), make([]byte, 43), make([]byte, 44), make([]byte, 65507)} {
-				if len(datagram) > 0 {
-					_, _ = out.Write(datagram)
-				}
-			}
-		}()
-		_, err := mmo.Dial(t.Context(), udp, "127.0.0.1:1", "key", o)
-		require.ErrorIs(t, err, mmo.ErrRefused)
+	}
+	garbage := func(conn net.Conn) {
+		for _, size := range []int{1, 7, 8, 43, 44, edge.MaxDatagram} {
+			_, _ = conn.Write(make([]byte, size))
+		}
+	}
+	inBubble("no answer but garbage", func(conn net.Conn, _ *edge.Cipher) {
+		garbage(conn)
+		time.Sleep(time.Minute)
+	}, mmo.ErrRefused, nil)
+	inBubble("connect id 0", func(conn net.Conn, c *edge.Cipher) {
+		_, _ = conn.Write(datagram(c, 0, edge.AuthOK))
+		time.Sleep(time.Minute)
+	}, mmo.ErrRefused, nil)
+	inBubble("another key", func(conn net.Conn, _ *edge.Cipher) {
+		_, _ = conn.Write(datagram(edge.NewCipher([32]byte{}), 7, edge.AuthOK))
+		time.Sleep(time.Minute)
+	}, mmo.ErrRefused, nil)
+	inBubble("refused with a word", func(conn net.Conn, c *edge.Cipher) {
+		_, _ = conn.Write(datagram(c, 7, edge.Closed))
+	}, mmo.ErrClosedByEdge, nil)
+	inBubble("replayed", func(conn net.Conn, c *edge.Cipher) {
+		authOK, text := datagram(c, 7, edge.AuthOK), datagram(c, 7, "once")
+		for _, d := range [][]byte{authOK, text, text, authOK, text} {
+			_, _ = conn.Write(d)
+		}
+		garbage(conn)
+		_, _ = conn.Write(datagram(c, 99, "with another connect id"))
+		time.Sleep(10 * time.Second)
+		_, _ = conn.Write(text)
+		_, _ = conn.Write(datagram(c, 7, "last"))
+		time.Sleep(time.Second)
+	}, nil, func(t *testing.T, conn *mmo.Conn) {
+		for _, want := range []string{"once", "with another connect id", "last"} {
+			require.Equal(t, mmo.Text(want), next[mmo.Text](t, conn))
+		}
+		require.Equal(t, uint64(3+6+1), conn.Dropped())
 	})
 }
