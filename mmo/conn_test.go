@@ -240,5 +240,17 @@ func TestConnManySmallEvents(t *testing.T) {
 		for i := range 1024 - 1 { // the first event is the list of members
 			require.Equal(t, mmo.Text(fmt.Sprint(i)), next[mmo.Text](t, conn))
 		}
+		require.Equal(t, uint64(2000-1024+1), conn.Dropped())
+	})
+}
+
+func TestConnCloseDropsEvents(t *testing.T) {
+	overEach(t, func(t *testing.T, e *mmotest.Edge, protocol string) {
+		conn := join(t, e, protocol, "1")
+		e.Send("room", "unread")
+		synctest.Wait()
+		require.NoError(t, conn.Close())
+		_, err := conn.Read(t.Context())
+		require.ErrorIs(t, err, net.ErrClosed)
 	})
 }

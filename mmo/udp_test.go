@@ -103,6 +103,20 @@ func TestUDPAnnouncementRepeats(t *testing.T) {
 	}
 }
 
+// A client that has missed what happened to the list learns of it half a minute later.
+func TestUDPMembersAreAskedFor(t *testing.T) {
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		a, _ := join(t, e, udp, "1"), join(t, e, udp, "2")
+		next[mmo.MemberJoined](t, a)
+		time.Sleep(16 * time.Second) // of the bubble's clock
+		e.Send("room", `{"type":"__leave__","uid":"2"}`)
+		next[mmo.MemberLeft](t, a)
+		require.Len(t, a.Members(), 1)
+		require.Len(t, next[mmo.Members](t, a).List, 2)
+		require.Len(t, a.Members(), 2)
+	})
+}
+
 // lossy loses the n-th datagrams that are sent, counted from 1.
 type lossy struct {
 	net.Conn

@@ -145,18 +145,68 @@ func TestSendBlocked(t *testing.T) {
 	})
 }
 
-// The context of a message that was sent does not interrupt the next one.
+// slowDeadlines cancels a context when a message was written, and takes a second to set a
+// deadline that has passed.
+type slowDeadlines struct {
+	net.Conn
+	cancel      context.CancelFunc
+	interrupted bool
+}
+
+func (s *slowDeadlines) Write(p []byte) (int, error) {
+	n, err := s.Conn.Write(p)
+	s.cancel()
+	synctest.Wait()
+	return n, err
+}
+
+func (s *slowDeadlines) SetWriteDeadline(at time.Time) error {
+	if time.Until(at) < 0 {
+		time.Sleep(time.Second) // of the bubble's clock
+		s.interrupted = true
+	}
+	return s.Conn.SetWriteDeadline(at)
+}
+
+// The context of a message that was sent does not interrupt the next one: Send waits for
+// the interruption.
 func TestSendContextEndsAfterwards(t *testing.T) {
 	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
-		conn := join(t, e, mmo.ProtocolTCP, "1")
-		for range 1000 {
-			ctx, cancel := context.WithCancel(t.Context())
-			go cancel()
-			if conn.Send(ctx, "x") == nil {
-				require.NoError(t, conn.Send(t.Context(), "x"))
-			} else { // it may have ended in the middle, and the connection with it
-				conn = join(t, e, mmo.ProtocolTCP, "1")
-			}
+		slow := &slowDeadlines{cancel: func() {}}
+		o := options(e, "")
+		o.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			conn, err := e.DialContext(ctx, network, address)
+			slow.Conn = conn
+			return slow, err
+		}
+		conn, err := dialWith(t, e, mmo.ProtocolTCP, "", o)
+		require.NoError(t, err)
+		defer conn.Close()
+		ctx, cancel := context.WithCancel(t.Context())
+		slow.cancel = cancel
+		require.NoError(t, conn.Send(ctx, "x"))
+		require.True(t, slow.interrupted)
+		require.NoError(t, conn.Send(t.Context(), "x"))
+	})
+}
+
+// A message is delivered although a part of the next one is there already.
+func TestTCPPartOfNextFrame(t *testing.T) {
+	overFakeEdge(t, func(conn net.Conn, c *edge.Cipher) {
+		go func() { _, _ = io.Copy(io.Discard, conn) }()
+		frame := c.Seal(make([]byte, edge.FrameHeader), [12]byte{}, time.Now(), "x")
+		edge.PutFrameHeader(frame)
+		for _, part := range []int{1, 4, 5, len(frame) - 1} {
+			_, _ = conn.Write(append(frame, frame[:part]...))
+			time.Sleep(time.Second)
+			_, _ = conn.Write(frame[part:])
+			time.Sleep(time.Second)
+		}
+	}, func(t *testing.T, conn *mmo.Conn) {
+		began := time.Now()
+		for i := range 8 {
+			require.Equal(t, mmo.Text("x"), read(t, conn))
+			require.Equal(t, time.Duration(i)*time.Second, time.Since(began))
 		}
 	})
 }
