@@ -30,7 +30,7 @@ func dialWebSocket(ctx context.Context, url string, hc *http.Client) (*wsTranspo
 		client = *hc
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	conn, res, err := websocket.Dial(ctx, url, &websocket.DialOptions{HTTPClient: &client})
+	conn, res, err := websocket.Dial(ctx, url, handshakeOptions(&client))
 	if err != nil {
 		if res != nil && res.StatusCode != http.StatusSwitchingProtocols {
 			err = failed(ErrRefused, "it answered with status "+strconv.Itoa(res.StatusCode), err)
