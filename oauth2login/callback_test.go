@@ -158,7 +158,8 @@ func testCallbackPosted(t *testing.T, kind func(*setup)) {
 	assert.NoError(t, err, "the state has not been redeemed")
 }
 
-// TestIssuer confuses the answers of two providers (RFC 9207).
+// TestIssuer sends callbacks with a right, wrong, missing or repeated parameter iss (RFC
+// 9207).
 func TestIssuer(t *testing.T) {
 	const issuer = "https://api.example"
 	s, b := newSite(t, func(c *setup) { c.row = append(c.row, oauth2login.WithIssuer(issuer)) }), newBrowser(t)

@@ -59,7 +59,7 @@ type result struct {
 
 // waiting is a repeated callback that waits for the first one. If many are still waiting
 // at the end, only the newest get the result: a browser shows the answer to its last
-// request, and has often cancelled the earlier ones.
+// request, and has often cancelled the earlier requests.
 type waiting struct{ served bool }
 
 // do runs finish for the first callback with a key. A repeated callback waits for that

@@ -37,17 +37,17 @@ const (
 //
 // It calls open once with an address on this machine. open asks the system to open the
 // address, or shows it to the user, and may wait. The first browser that opens the
-// address is redirected to the provider, and only that browser can finish the login.
-// Web pages and other programs can send requests to the port. Such requests do not end
-// the login. Another user of this machine who lists processes, and opens the address
-// before the user does, can log in with an account of their own; the user's browser then
-// shows an error page. So tell the user which account was logged in.
+// address is redirected to the provider, and only that browser can finish the login. Web
+// pages and other programs can send requests to the port. Such requests do not end the
+// login. Another user of this machine can list processes and open the address first. Then
+// the login is for that person's account, and the user's browser shows an error page. So
+// tell the user which account was logged in.
 //
 // The login ends when ctx ends, and after Options.LoginLifetime. Errors:
-// [ErrAccessDenied]; [ErrLoginExpired]; the error of open, unless a browser has come; the
-// errors of [Provider.FinishLogin] for the exchange; the error of ctx. If the code was
-// already sent to the provider, LocalLogin waits for the answer. Each call starts a new
-// login.
+// [ErrAccessDenied]; [ErrLoginExpired]; the error of open, unless a browser has opened
+// the address; the errors of [Provider.FinishLogin] for the exchange; the error of ctx.
+// If the code was already sent to the provider, LocalLogin waits for the answer. Each
+// call starts a new login.
 func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
 	begun := time.Now()
 	login, err := p.localLogin(ctx, open)
@@ -115,7 +115,7 @@ func (p *Provider) localRedirect() *url.URL {
 }
 
 // listen listens at the host and port of u. If the port is 0, it sets the port of u to a
-// free one. For localhost a browser may use 127.0.0.1 or ::1. If this machine has both,
+// free port. For localhost a browser may use 127.0.0.1 or ::1. If this machine has both,
 // the port has to be free on both. Otherwise another program could listen at one of them
 // and get the code.
 func (p *Provider) listen(ctx context.Context, u *url.URL) (listeners []net.Listener, err error) {
@@ -178,11 +178,11 @@ func canListen(ctx context.Context, host string) bool {
 	return err == nil
 }
 
-// localLogin is one login on this machine. It serves two addresses: a start address,
-// which binds the login to a browser and redirects it to the provider, and the redirect
-// URL. A list of processes can show only the start address. So it reveals neither the
-// state nor the code challenge. Someone with both, and a code of their own, could make
-// this program log in as them.
+// localLogin is one login on this machine. It serves two addresses. The start address
+// binds the login to a browser and redirects this browser to the provider. The other
+// address is the redirect URL. A list of processes can show only the start address, which
+// contains neither the state nor the code challenge. With these two, an attacker could
+// log this program in to the attacker's account.
 type localLogin struct {
 	p        *Provider
 	redirect *url.URL
@@ -221,8 +221,9 @@ func (l *localLogin) take() bool {
 	return first
 }
 
-// hasBrowser reports whether a browser has opened the start address. Then an error of open
-// does not matter: some programs that open browsers fail although the browser is there.
+// hasBrowser reports whether a browser has opened the start address. If it has, an error
+// of open does not matter: some programs that open browsers fail although the browser has
+// started.
 func (l *localLogin) hasBrowser() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -237,7 +238,7 @@ func (l *localLogin) giveUp(err error) {
 	}
 }
 
-// serve answers requests until end is called. end waits for the last page. When it
+// serve answers requests until end is called. end waits for the last page. When end
 // returns, the ports are closed and the goroutines have ended.
 func (l *localLogin) serve(listeners []net.Listener) (end func()) {
 	server := &http.Server{
@@ -271,7 +272,8 @@ func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch {
 	case !strings.EqualFold(strings.TrimSuffix(r.Host, ":80"), strings.TrimSuffix(l.redirect.Host, ":80")):
-		// A foreign host name that resolves to this machine (DNS rebinding).
+		// The Host header has a foreign name that resolves to this machine (DNS
+		// rebinding).
 		http.Error(w, "This is another host.", http.StatusMisdirectedRequest)
 	case r.URL.Path == l.start:
 		l.bind(w, r)
@@ -282,7 +284,8 @@ func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// bind redirects the first browser that comes to the provider, and binds the login to it.
+// bind binds the login to the first browser that opens the start address, and redirects
+// this browser to the provider.
 func (l *localLogin) bind(w http.ResponseWriter, r *http.Request) {
 	if status := notNavigation(r); status != 0 {
 		answerShortly(w, status)
@@ -335,7 +338,8 @@ func (l *localLogin) callback(w http.ResponseWriter, r *http.Request) {
 		l.result, l.err = wire.Await(context.Background(), func() (*Login, error) { return l.p.finish(r.Context(), cb, l.pending) }, nil)
 		close(l.done)
 	}
-	// Options.Timeout ends the wait. r.Context() does not: ReadTimeout ends that.
+	// Wait for the exchange, which Options.Timeout limits. The end of r.Context() does
+	// not end the wait, because the server's ReadTimeout may end that context earlier.
 	<-l.done
 	l.setCookie(w, "", -1)
 	switch {

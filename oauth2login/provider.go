@@ -171,8 +171,9 @@ type Provider struct {
 //
 // Client ID, redirect URL, AuthURL and TokenURL are required. All URLs must be absolute,
 // and https or on a loopback host. If Endpoint.AuthStyle is 0, credentials are sent in
-// HTTP Basic. If the provider refuses that, the next request sends them in the form.
-// x/oauth2 sends a code twice to find out the style. A Provider never does.
+// HTTP Basic. If the provider refuses that, the next request sends them in the form. To
+// find out which way works, x/oauth2 sends a code twice. A Provider never sends a code
+// twice.
 func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Provider, error) {
 	if conf == nil {
 		return nil, errors.New("oauth2login: the oauth2.Config is nil")
@@ -384,7 +385,7 @@ func providerID(c oauth2.Config) string {
 // contains the current client secret. Call x/oauth2 with a context of
 // [Provider.ClientContext]: x/oauth2's own client has no time-out and follows redirects.
 //
-// Its AuthStyle is never 0, because then x/oauth2 may send a code twice.
+// The AuthStyle of the copy is never 0: with 0, x/oauth2 may send a code twice.
 func (p *Provider) OAuth2() *oauth2.Config {
 	conf := p.conf
 	conf.Scopes = slices.Clone(conf.Scopes)
@@ -400,8 +401,8 @@ func (p *Provider) OAuth2() *oauth2.Config {
 
 // ClientContext returns a context for calls of x/oauth2. With it, x/oauth2 follows no
 // redirects, Options.Timeout applies if ctx has no deadline, and the answers of the
-// provider's endpoints are checked. It does not limit where requests go. For requests
-// with a token use [Provider.Client].
+// provider's endpoints are checked. This context does not limit where requests go. For
+// requests with a token use [Provider.Client].
 //
 //	tok, err := p.OAuth2().Exchange(p.ClientContext(ctx), code, oauth2.VerifierOption(v))
 //

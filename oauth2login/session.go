@@ -20,8 +20,9 @@ const (
 	// storeLimit is how long a store may take for one call.
 	storeLimit = 3 * time.Second
 
-	// maxLockAge is how old a lock may be when a request begins. A lock may be older
-	// because loading was slow or the machine slept. Then it is released.
+	// maxLockAge is how old a lock may be when a refresh request begins. A lock gets
+	// older if loading is slow or the machine sleeps. Then it is released and taken
+	// again.
 	maxLockAge = 4 * time.Second
 
 	// saveLimit is how long saving is tried under the lock. The pause between two tries
@@ -227,8 +228,9 @@ func (f *flight) wait(ctx context.Context, event <-chan struct{}) error {
 	}
 }
 
-// current returns the current token of s. s may hold a token as unsaved that another
-// source has saved or replaced meanwhile. The caller holds shared.mu.
+// current returns the current token of s. s may still mark a token as unsaved that
+// another source has saved or replaced meanwhile. current corrects this. The caller holds
+// shared.mu.
 func (shared *session) current(s *TokenSource) *held {
 	h := s.cur.Load()
 	switch {
@@ -313,8 +315,9 @@ func (s *TokenSource) usable(h *held, err error) (*held, *flight, error) {
 	return h, nil, nil
 }
 
-// replace makes h the current token and starts a flight that saves it. This flight begins
-// when the present one has ended, so that the present one can't overwrite h in the store.
+// replace makes h the current token and starts a flight that saves it. The new flight
+// begins when the running flight has ended. Otherwise the running flight could overwrite
+// h in the store.
 func (shared *session) replace(s *TokenSource, h *held) *flight {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -348,7 +351,7 @@ func (s *TokenSource) retain(shared *session) {
 	shared.refs++
 }
 
-// landed records the result of f. Only the newest flight counts.
+// landed records the result of f. If a newer flight has started, it ignores the result.
 func (shared *session) landed(f *flight, next *held, err error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -415,8 +418,8 @@ func (shared *session) refusedLocked(h *held) error {
 	return nil
 }
 
-// saving returns the running flight if a token is not saved yet. If no flight is running,
-// it starts one if start is true.
+// saving returns the running flight if a token is not saved yet. If no flight is running
+// and start is true, saving starts one.
 func (shared *session) saving(start bool) *flight {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
