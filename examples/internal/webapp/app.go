@@ -66,8 +66,8 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
-	// Browsers send the origin of a request, so forms of other sites are refused here.
-	// The token in every form (see signedIn) covers browsers that do not send it.
+	// Most browsers send the origin of a request, so forms of other sites are refused
+	// here. For browsers that send no origin, every form contains a token: see signedIn.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(a.foreignForm))
 	a.handler = protection.Handler(mux)
@@ -128,7 +128,7 @@ func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) 
 		case s != nil:
 			page(w, r, s)
 		case r.Method == http.MethodPost, r.Header.Get("Sec-Fetch-Site") == "same-origin":
-			// The form came from one of our pages, so there was a session. A redirect
+			// The request came from one of our pages, so there was a session. A redirect
 			// would not work: Chromium applies form-action to all redirects after a form.
 			a.sessionEnded(w, r)
 		default:

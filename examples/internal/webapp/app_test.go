@@ -275,8 +275,8 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// Keys and values that other applications have written, with characters that no form can
-// send.
+// TestLookUp reads and changes a variable of another application. Its key and its value
+// have characters that no form can send.
 func TestLookUp(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	b.signIn(s, "/login")

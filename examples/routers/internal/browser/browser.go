@@ -32,7 +32,7 @@ type Page struct {
 	Cookies  []*http.Cookie // that the page sets
 }
 
-// New returns a browser without cookies. If transport is nil, it is
+// New returns a browser without cookies. If transport is nil, the browser uses
 // http.DefaultTransport.
 func New(t *testing.T, transport http.RoundTripper) *Browser {
 	t.Helper()
@@ -82,8 +82,8 @@ func (b *Browser) Cookies(t *testing.T, address string) []*http.Cookie {
 	return b.client.Jar.Cookies(u)
 }
 
-// strictJar drops cookies that browsers drop and net/http/cookiejar keeps: cookies with
-// the prefix __Host- that lack the attributes which the prefix requires.
+// strictJar drops some cookies that net/http/cookiejar keeps and browsers drop: cookies
+// with the prefix __Host- that lack the attributes which the prefix requires.
 // https://www.rfc-editor.org/rfc/draft-ietf-httpbis-rfc6265bis#section-4.1.3.2
 type strictJar struct{ http.CookieJar }
 

@@ -1,5 +1,5 @@
-// A program that uses the module cmd/shangcloud alone, as it was released: it runs the
-// program shangcloud, which scripts/release has installed. One login, and one variable.
+// This program tests the released module cmd/shangcloud alone. It runs the program
+// shangcloud, which scripts/release has installed. It logs in once and sets one variable.
 package main
 
 import (
