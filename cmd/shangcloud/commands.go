@@ -87,7 +87,7 @@ func newToken() *cobra.Command {
 	})
 }
 
-// statusReport is what status tells. Nothing in it is secret.
+// statusReport is the output of the command status. It contains no secret.
 type statusReport struct {
 	BaseURL     string    `json:"base_url"`
 	ClientID    string    `json:"client_id"`
@@ -129,7 +129,7 @@ func (r *statusReport) print(cmd *cobra.Command, jsonOutput bool) error {
 	)
 }
 
-// validity says until when the login is good.
+// validity says how long the login is valid.
 func (r *statusReport) validity(now time.Time) string {
 	switch {
 	case r.ExpiresAt.IsZero() && r.LoggedIn:
@@ -195,7 +195,8 @@ func deleteVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bo
 	return changed(cmd, args[0], jsonOutput, s.provider.API(s.login).DeleteVariable(cmd.Context(), args[0]))
 }
 
-// changed prints nothing for people: no news is good news.
+// changed ends a command that has changed the variable key. Without jsonOutput it prints
+// nothing.
 func changed(cmd *cobra.Command, key string, jsonOutput bool, err error) error {
 	if err != nil || !jsonOutput {
 		return err
@@ -203,7 +204,8 @@ func changed(cmd *cobra.Command, key string, jsonOutput bool, err error) error {
 	return printJSON(cmd, map[string]string{"key": key})
 }
 
-// valueOf returns the value to write. JSON, and so the platform, holds UTF-8 only.
+// valueOf returns the value to write. The value must be UTF-8, because the platform
+// stores JSON.
 func valueOf(cmd *cobra.Command, arg string) (string, error) {
 	if arg == "-" {
 		data, err := readAll(cmd.Context(), cmd.InOrStdin())

@@ -291,7 +291,7 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("it broke") }
 
-// 20 processes find an expired token at once. One refreshes it for all.
+// 20 processes find an expired token at once. One process refreshes it for all of them.
 func TestTokenManyProcesses(t *testing.T) {
 	s := newPlatform(t)
 	old, _ := logIn(t, s, time.Now().Add(-time.Minute))
@@ -348,7 +348,8 @@ func TestInterrupt(t *testing.T) {
 		s := newPlatform(t)
 		old, _ := logIn(t, s, time.Now().Add(-time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
-		// By the time of the answer the command is interrupted, and the old refresh token is spent.
+		// When the answer arrives, the command has been interrupted, and the old refresh
+		// token has been used.
 		s.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) { cancel() }, Delay: 300 * time.Millisecond})
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, exitInterrupted, run(ctx, []string{"token"}, strings.NewReader(""), &stdout, &stderr))
@@ -363,7 +364,7 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
-// No command but token prints a secret, and none is in a command line.
+// The only command that prints a secret is token. No secret is in a command line.
 func TestSecretsStayOut(t *testing.T) {
 	s := newPlatform(t)
 	t.Setenv("SHANGCLOUD_CLIENT_ID", "app")
@@ -385,7 +386,7 @@ func TestSecretsStayOut(t *testing.T) {
 	assert.NotContains(t, string(settings), testSecret)
 }
 
-// The text of the platform can't command the terminal, nor forge a second line.
+// Text from the platform can neither control the terminal nor forge a second line.
 func TestPlatformTextIsPrintable(t *testing.T) {
 	s := newPlatform(t)
 	logIn(t, s, inAnHour())

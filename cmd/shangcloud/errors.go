@@ -21,7 +21,7 @@ const (
 	exitInterrupted   = 130 // as shells report a program that SIGINT ended
 )
 
-// usageError is a command line or a setting that is wrong.
+// usageError reports a wrong command line or a wrong setting.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -62,7 +62,8 @@ func exitCode(ctx context.Context, err error) int {
 	}
 }
 
-// oneLine replaces control characters. Text of the platform could command the terminal.
+// oneLine replaces control characters, because text from the platform could control the
+// terminal.
 func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", "; "), "") }
 
 // printable replaces control characters other than those in keep.

@@ -50,7 +50,7 @@ display. Later commands use the same deployment and client ID.`,
 
 func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
-	// A store that can't be used is better known before the user has logged in.
+	// Check the store before the user logs in, and not only after that.
 	if _, err := s.store.LoadToken(ctx); err != nil {
 		return err
 	}
@@ -77,7 +77,8 @@ func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	return printLine(cmd, "Logged in to %s%s.", s.BaseURL, who(ctx, s.provider.API(s.login)))
 }
 
-// who names the user. The login is good without a name.
+// who names the user for a message. If the name can't be found out, the login is still
+// valid.
 func who(ctx context.Context, api *shangcloud.API) string {
 	user, err := api.UserInfo(ctx)
 	if err != nil {
@@ -87,7 +88,7 @@ func who(ctx context.Context, api *shangcloud.API) string {
 }
 
 // prompter prints for a person while a login is under way. The program that opens the
-// browser can outlive the login: what it has to say then is dropped.
+// browser can run longer than the login. What it prints after the login is dropped.
 type prompter struct {
 	mu    sync.Mutex
 	to    io.Writer
@@ -119,8 +120,8 @@ func hasDisplay() bool {
 	}
 }
 
-// openBrowser opens address, and shows it as well: the browser that opens may be none, or
-// not the one that the user wants.
+// openBrowser opens address in a browser. It also prints the address, because no browser
+// may open, or one that the user does not want.
 func openBrowser(say *prompter, address string) error {
 	_, err := fmt.Fprintf(say, "Log in in the browser. If it does not open, open this address on this machine:\n\n  %s\n\nCtrl-C gives up.\n", address)
 	if err != nil {

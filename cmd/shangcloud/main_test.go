@@ -80,7 +80,8 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	return s
 }
 
-// logIn keeps a login of the test's user as the present settings have it, good until expiry.
+// logIn stores a login of the test's user for the current settings. The login is valid
+// until expiry.
 func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...string) (access, refresh string) {
 	t.Helper()
 	if len(scopes) == 0 {
@@ -96,7 +97,7 @@ func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...s
 
 func inAnHour() time.Time { return time.Now().Add(time.Hour) }
 
-// result is what one run of the program left.
+// result is the outcome of one run of the program.
 type result struct {
 	code           int
 	stdout, stderr string

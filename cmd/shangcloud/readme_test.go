@@ -20,7 +20,7 @@ var (
 	prompt       = regexp.MustCompile(`(?m)^\$ `)
 )
 
-// transcript is the README's sessions, as they happen on a free port.
+// transcript runs the README's sessions on a free port.
 type transcript struct {
 	t       *testing.T
 	address string // where dev listens, instead of 127.0.0.1:8787
@@ -28,7 +28,7 @@ type transcript struct {
 	code    int    // of the last command
 }
 
-// The README's sessions print what they show.
+// The commands in the README print what the README shows.
 func TestReadme(t *testing.T) {
 	english, err := os.ReadFile("README.md")
 	require.NoError(t, err)

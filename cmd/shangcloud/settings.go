@@ -28,14 +28,14 @@ const (
 	// localRedirect lets the system pick the port of a browser login.
 	localRedirect = "http://127.0.0.1:0/callback"
 
-	// maxSmallFile is far above a secret or the settings.
+	// maxSmallFile limits the size of the files with the secret and the settings.
 	maxSmallFile = 64 << 10
 )
 
 var profileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// settings are those of every command but dev. A flag wins over the environment, and that
-// over what the last login of the profile remembered.
+// settings are the settings of every command except dev. A flag overrides the
+// environment. The environment overrides the settings of the profile's last login.
 type settings struct {
 	// What the command line says.
 	flags      known
@@ -126,9 +126,9 @@ func (s *settings) folder() (string, error) {
 	return filepath.Join(base, "shangcloud", profile), nil
 }
 
-// resolve puts flags, environment, what the last login remembered, and defaults together.
-// What was remembered counts for its own deployment and client only: no other one may get
-// its secret.
+// resolve combines the flags, the environment, the settings of the last login, and the
+// defaults. The settings of the last login count only for its deployment and client,
+// because no other deployment or client may get its secret.
 func (s *settings) resolve(dir string) (known, error) {
 	k := known{
 		BaseURL:     strings.TrimRight(cmp.Or(s.flags.BaseURL, os.Getenv("SHANGCLOUD_BASE_URL")), "/"),
@@ -163,8 +163,8 @@ func (s *settings) resolve(dir string) (known, error) {
 	return k, err
 }
 
-// clientSecret reads the secret, which no command line may hold: other users can list
-// processes.
+// clientSecret reads the secret from a file or the environment. The command line has no
+// flag for it, because other users can list processes.
 func clientSecret(file string) (string, error) {
 	if file == "" {
 		return os.Getenv("SHANGCLOUD_CLIENT_SECRET"), nil
@@ -180,8 +180,8 @@ func clientSecret(file string) (string, error) {
 	return string(secret), nil
 }
 
-// openStore picks where the token is kept. Each deployment and client has an entry of its
-// own: no setting can send a token to where it is not from.
+// openStore selects where the token is kept. Each deployment and client has its own
+// entry, so changing a setting never sends a token to a deployment that did not issue it.
 func openStore(dir string, k known) (store oauth2login.TokenStore, where string, err error) {
 	sum := sha256.Sum256([]byte(k.BaseURL + "\n" + k.ClientID))
 	path := filepath.Join(dir, "token-"+hex.EncodeToString(sum[:8])+".json")
@@ -213,7 +213,8 @@ func recall(dir string) (k known, err error) {
 	return k, err
 }
 
-// remember keeps k for later commands. The old settings or the new ones are there, whole.
+// remember keeps k for later commands. The file has either the old or the new settings,
+// never a part of them.
 func remember(dir string, k known) error {
 	data, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {

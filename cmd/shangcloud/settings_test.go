@@ -25,7 +25,7 @@ func TestSettingsAreRemembered(t *testing.T) {
 	}
 	assert.Contains(t, succeed(t, "whoami"), "小云", "the refresh needs the secret")
 
-	// The secret's file and the token are not for another client or deployment.
+	// Another client or deployment gets neither the secret's file nor the token.
 	for _, args := range [][]string{{"--client-id", "cli"}, {"--base-url", shangcloud.DefaultBaseURL, "--client-id", "app"}} {
 		var other settings
 		cmd := newWhoami()
@@ -38,7 +38,7 @@ func TestSettingsAreRemembered(t *testing.T) {
 	}
 }
 
-// A token never goes to a deployment that it is not from, whatever the environment says.
+// A token is sent only to the deployment that issued it, whatever the environment says.
 func TestTokenStaysWithItsDeployment(t *testing.T) {
 	s := newPlatform(t)
 	access, _ := logIn(t, s, inAnHour())
