@@ -131,8 +131,8 @@ func TestCallbackMalformed(t *testing.T) {
 }
 
 // TestCallbackPosted delivers the answer as a form (response_mode=form_post, which this
-// package does not offer). It does so with and without the cookies, which browsers omit
-// from such requests.
+// package does not offer). The browser sends the form with and without the cookies.
+// Browsers omit the cookies from such requests.
 func TestCallbackPosted(t *testing.T) { storedAndSealed(t, testCallbackPosted) }
 
 func testCallbackPosted(t *testing.T, kind func(*setup)) {

@@ -105,7 +105,7 @@ func (p *Provider) cookieLife() time.Duration { return p.opts.LoginLifetime + co
 
 func (p *Provider) cookiePrefix() string {
 	if p.secureCookies() {
-		return "__Host-" + cookieName // a sibling subdomain can't set it, nor can plain http
+		return "__Host-" + cookieName // browsers accept it neither from a sibling subdomain nor over plain http
 	}
 	return cookieName
 }

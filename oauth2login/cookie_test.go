@@ -233,7 +233,7 @@ func TestStartsAtOnce_providers(t *testing.T) {
 					require.LessOrEqual(t, count, 20)
 					require.LessOrEqual(t, size, max(4096, 3*longest))
 				})
-				var callbacks []string // from here on one after another
+				var callbacks []string // from here on, the logins start one after another
 				for _, s := range sites {
 					callbacks = append(callbacks, s.redirect+"?error=access_denied&state="+queryOf(t, b.start(t, s, pathOf(c.path))).Get("state"))
 				}
@@ -310,8 +310,7 @@ func TestClocksOfStarts(t *testing.T) {
 	}
 }
 
-// shifted returns the value of a login cookie, with its start time changed by the
-// duration by.
+// shifted adds the duration by to the start time in the value of a login cookie.
 func shifted(t *testing.T, value string, by time.Duration) string {
 	t.Helper()
 	parts := strings.Split(value, ".")

@@ -217,7 +217,7 @@ func (p *Provider) pollOnce(ctx context.Context, deviceCode, verifier string) (*
 		return nil, err
 	}
 	if lifetime, ok := tok.Extra("expires_in").(float64); ok {
-		tok.ExpiresIn = int64(lifetime) // package clientcredentials leaves it out
+		tok.ExpiresIn = int64(lifetime) // package clientcredentials does not set ExpiresIn
 	}
 	return tok, nil
 }
@@ -233,7 +233,7 @@ func (p *Provider) judgeDevice(a *wire.Answer) ([]byte, error) {
 		DeviceCode              string          `json:"device_code"`
 		UserCode                string          `json:"user_code"`
 		VerificationURI         string          `json:"verification_uri"`
-		VerificationURL         string          `json:"verification_url"` // Google
+		VerificationURL         string          `json:"verification_url"` // Google's name for verification_uri
 		VerificationURIComplete string          `json:"verification_uri_complete"`
 		ExpiresIn               json.RawMessage `json:"expires_in"`
 		Interval                json.RawMessage `json:"interval"`

@@ -189,8 +189,8 @@ func TestDevicePolls(t *testing.T) {
 	}
 }
 
-// assertDeviceError checks err with errors.Is and errors.As, unless the argument for that
-// is nil. It also checks that err does not print the device code.
+// assertDeviceError checks err with errors.Is and errors.As. A check whose argument is
+// nil is skipped. assertDeviceError also checks that err does not print the device code.
 func assertDeviceError(t *testing.T, err, is error, as any) {
 	t.Helper()
 	require.Error(t, err)

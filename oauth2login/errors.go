@@ -11,8 +11,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Errors that callers distinguish with errors.Is. The errors of this package wrap them.
-// Their text begins with the provider's host and quotes no secret.
+// Callers distinguish these errors with errors.Is. The errors that this package returns
+// wrap them. The text of a returned error begins with the provider's host and quotes no
+// secret.
 var (
 	// ErrUnavailable means that the provider could not be reached, did not answer in
 	// time, failed (status 429, 500 and above), redirected, or gave an unusable

@@ -173,7 +173,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer cancel()
 	out := req.WithContext(ctx)
 	out.Header = req.Header.Clone()
-	out.Header.Set("Accept", "application/json") // GitHub answers with a form otherwise
+	out.Header.Set("Accept", "application/json") // otherwise GitHub answers with a form
 	out.Header.Set("Accept-Encoding", "identity")
 	_, _, inHeader := out.BasicAuth()
 	if g.p.row.rawBasic {

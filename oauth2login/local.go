@@ -66,7 +66,7 @@ func (p *Provider) localLogin(ctx context.Context, open func(address string) err
 	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.LoginLifetime, ErrLoginExpired)
 	defer cancel()
 	if ctx.Err() != nil {
-		return nil, p.localGivenUp(ctx) // no browser opens for that
+		return nil, p.localGivenUp(ctx) // do not open a browser
 	}
 	listeners, err := p.listen(ctx, redirect)
 	if err != nil {
@@ -140,11 +140,12 @@ func (p *Provider) listen(ctx context.Context, u *url.URL) (listeners []net.List
 }
 
 func portOf(l net.Listener) string {
-	_, port, _ := net.SplitHostPort(l.Addr().String()) // a listener's address has one
+	_, port, _ := net.SplitHostPort(l.Addr().String()) // the address of a listener always has a port
 	return port
 }
 
-// listenAt listens on all hosts that this machine has, at one port.
+// listenAt listens at the same port of all hosts. If there are several hosts, it skips
+// those that this machine does not have.
 func listenAt(ctx context.Context, hosts []string, port string) (listeners []net.Listener, err error) {
 	if port == "" {
 		port = "80"
@@ -193,7 +194,7 @@ type localLogin struct {
 
 	mu    sync.Mutex
 	bound bool // a browser has the cookie
-	taken bool // the callback came, or the login was given up
+	taken bool // the callback has come, or the login was given up
 
 	done   chan struct{} // closed when result and err are set
 	result *Login
@@ -246,7 +247,7 @@ func (l *localLogin) serve(listeners []net.Listener) (end func()) {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		MaxHeaderBytes:    maxQuery + 32<<10,
-		ErrorLog:          log.New(io.Discard, "", 0), // any program could fill the log
+		ErrorLog:          log.New(io.Discard, "", 0), // otherwise any program could fill the log
 	}
 	server.SetKeepAlivesEnabled(false)
 	var serving sync.WaitGroup

@@ -89,8 +89,8 @@ func WithRedirectURL(url string) LoginOption {
 	return func(l *pendingLogin) { l.Redirect = url }
 }
 
-// WithAuthCodeOptions adds parameters to the authorization URL. It can't change state,
-// redirect_uri, code_challenge and the other parameters that this package sets.
+// WithAuthCodeOptions adds parameters to the authorization URL. The options can't change
+// the parameters that this package sets, such as state, redirect_uri and code_challenge.
 func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 	return func(l *pendingLogin) { l.params = append(l.params, opts...) }
 }
@@ -101,7 +101,7 @@ func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 // Serve it on the host of the redirect URL: a browser does not send the cookie to another
 // host. Behind a proxy, the request may name another host. One browser can have 20
 // pending logins on a host, with cookies of 4 KB in total. Beyond that, a new login drops
-// the oldest ones, but never the newest login of another provider. If several logins
+// the oldest logins, but never the newest login of another provider. If several logins
 // start at once, one may replace another. A request that is not a navigation gets a short
 // answer and starts no login: see [NavigationsOnly].
 //

@@ -106,7 +106,7 @@ func TestStatesAreRandom(t *testing.T) {
 	}
 	// 50 random characters from an alphabet of 32 contain 25 different ones on average,
 	// and from an alphabet of 64 they contain 34. A secret has 26 positions, a state 43.
-	// Only at the last position of a state there are just 16 possible characters.
+	// At the last position of a state, only 16 characters are possible.
 	assert.Greater(t, len(places), 43*20+26*15)
 }
 
@@ -196,7 +196,7 @@ func testStateWorksOnce(t *testing.T, kind func(*setup)) {
 	}, kind)
 }
 
-// TestStateExpires lets the browser return after a while.
+// TestStateExpires lets the browser return before and after the state expires.
 func TestStateExpires(t *testing.T) {
 	for after, ok := range map[time.Duration]bool{5*time.Minute - time.Second: true, 5 * time.Minute: false, 24 * time.Hour: false} {
 		inBubble(t, func(t *testing.T, s *site) {

@@ -50,7 +50,7 @@ func notNavigation(r *http.Request) int {
 	case r.Method == http.MethodHead:
 		return http.StatusNoContent
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
-		return http.StatusForbidden // for example what Chromium asks before it sends reports
+		return http.StatusForbidden // for example an OPTIONS request, which Chromium sends before a report
 	}
 	return 0
 }

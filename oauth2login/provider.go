@@ -150,20 +150,20 @@ type Provider struct {
 	where  string // begins the text of errors: "oauth2login: github.com"
 
 	id            string   // distinguishes providers that share a host or a store; the same on all machines
-	redirects     []string // the first is that of conf
-	redirectHosts []string // their hosts
+	redirects     []string // the first one is the RedirectURL of conf
+	redirectHosts []string // the hosts of redirects
 	plainHTTP     bool     // the redirect URLs use http, so cookies are not Secure
 
 	pending             pendingLogins
 	sessions            sessions
 	sending             sending
 	results             results
-	readOnly            sync.Once // the warning of a store that cannot be written
-	otherHost           sync.Once // the warning of a login on another host
+	readOnly            sync.Once // for the warning that the token store can't be written
+	otherHost           sync.Once // for the warning that a login started on another host
 	style               styleMemory
 	tokenURL, deviceURL *url.URL
 	http                *http.Client // for API calls
-	auth                *http.Client // for x/oauth2: the same, with a guard
+	auth                *http.Client // for x/oauth2: like http, but with a guard
 }
 
 // New makes a Provider from the application's own oauth2.Config, which it copies. shared
@@ -196,7 +196,7 @@ func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Prov
 	p.http = wire.Client(p.opts.HTTPClient)
 	auth := *p.http
 	auth.Transport = &guard{p: p, base: wire.Transport(p.http)}
-	auth.Timeout = 0 // Options.Timeout counts
+	auth.Timeout = 0 // Options.Timeout limits these requests
 	p.auth = &auth
 	return p, nil
 }
@@ -214,7 +214,7 @@ func (p *Provider) checkClient() error {
 		return errors.New("Endpoint.AuthStyle is unknown")
 	}
 	if err := checkScopes(p.conf.Scopes); err != nil {
-		return fmt.Errorf("%s: %w", "Scopes", err) // ST1005 takes the field for a word
+		return fmt.Errorf("%s: %w", "Scopes", err) // linter rule ST1005 would report "Scopes: %w"
 	}
 	return p.storeSecret(p.conf.ClientSecret)
 }
@@ -222,7 +222,7 @@ func (p *Provider) checkClient() error {
 // storeSecret checks the client secret and stores it. New and SetClientSecret share it.
 func (p *Provider) storeSecret(secret string) error {
 	switch {
-	case hasControl(secret): // a line end, from a file or the environment
+	case hasControl(secret): // for example a line end, from a file or the environment
 		return errors.New("ClientSecret contains a control character")
 	case secret == "" && p.row.noPKCE:
 		return errors.New("WithoutPKCE: ClientSecret is empty, and nothing would bind a code to this application")
@@ -274,7 +274,7 @@ func (p *Provider) checkRedirects() error {
 	for _, redirect := range p.row.redirects {
 		u, err := p.parseRedirect(redirect)
 		if err == nil && p.plainHTTP != (u.Scheme == "http") {
-			err = errors.New("mixes http and https") // cookies are secure for all or for none
+			err = errors.New("mixes http and https") // either all cookies are Secure, or none is
 		}
 		if err != nil {
 			return fmt.Errorf("WithRedirectURLs: %w", err)

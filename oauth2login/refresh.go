@@ -36,7 +36,7 @@ func (f *flight) fly() {
 
 func (f *flight) land(next *held, err error) {
 	f.err = err
-	defer f.arrive(next) // also if the log's handler ends the goroutine
+	defer f.arrive(next) // runs even if the log handler ends the goroutine
 	f.log()
 }
 
@@ -44,7 +44,7 @@ func (f *flight) arrive(next *held) {
 	f.shared.landed(f, next, f.err)
 	f.result.Store(next)
 	if next == nil && f.isReady {
-		f.result.Store(f.seen) // it was handed out and is still good
+		f.result.Store(f.seen) // f.seen was handed out and is still good
 	}
 	if !f.isReady {
 		close(f.ready)
@@ -201,7 +201,7 @@ func (f *flight) lock(h *held) (unlock func(), since time.Time, newer *held, err
 			return unlock, r.at, nil, err
 		case <-look.C:
 			if len(locked) > 0 {
-				continue // the lock is there, and ages
+				continue // the lock was granted, and its age counts
 			}
 			if seen := f.stored(h); seen != nil {
 				go f.giveBack(locked)
@@ -404,7 +404,7 @@ func (f *flight) load(h *held) (*held, error) {
 	stored := s.hold(tok)
 	stored.saved = true
 	if h.tok != nil && stored.isDue(time.Now()) && tok.Expiry.Before(h.tok.Expiry) {
-		return h, nil // a replica that lags behind: its refresh token was used
+		return h, nil // the store is a replica that lags behind: its token was refreshed already
 	}
 	if stored.is(h) {
 		stored.tok, stored.forced = h.tok, h.forced // callers compare tokens by their address

@@ -65,10 +65,10 @@ func (p *Provider) waitLimit() time.Duration { return p.opts.Timeout + waitMargi
 // is pending: a flight, a token to be saved, a pause or a refusal.
 type session struct {
 	key  any // in sessions.byStore
-	refs int // guarded by sessions.mu; to lock mu, be counted here or hold sessions.mu
+	refs int // guarded by sessions.mu; a caller that locks mu must be counted here or hold sessions.mu
 
 	mu      sync.Mutex   // guards the fields below
-	source  *TokenSource // the one that started the newest flight
+	source  *TokenSource // the source that started the newest flight
 	flight  *flight      // the newest refresh or save under way, or nil
 	unsaved *held        // newer than the stored token; a held without a token is a logout
 	pause   pause
@@ -96,7 +96,7 @@ type refusal struct {
 type sessions struct {
 	mu      sync.Mutex
 	byStore map[any]*session
-	sweepAt int // number of sessions
+	sweepAt int // the number of sessions at which sweep runs
 }
 
 // acquire returns the session of s. The session exists at least until release.
@@ -199,9 +199,9 @@ type flight struct {
 	base   *held // the token to refresh or save
 	after  *flight
 	forced bool  // the API rejected base
-	look   error // not nil: only read the store; the error to return if that does not help
+	look   error // if not nil, only read the store; the error if there is no good token
 
-	saveOnly bool // base is new: save it, even if it is due
+	saveOnly bool // base is new: the flight saves it, even if it is due
 
 	saves atomic.Int32 // running saves and deletions, including those that timed out
 

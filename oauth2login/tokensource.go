@@ -195,12 +195,12 @@ func (s *TokenSource) accepted(tok *oauth2.Token) {
 // held is a token with its times and its state. It is never changed, only replaced.
 type held struct {
 	tok     *oauth2.Token // nil: none
-	due     moment        // refresh from here on
-	expiry  moment        // invalid from here on
-	forced  bool          // it replaced a rejected token and was not accepted yet
-	saved   bool          // it is, or was, in the store
-	unsaved bool          // it is newer than what is in the store
-	over    *held         // what the store held when this one was refreshed; nil: a login or a logout
+	due     moment        // the time from which the token is refreshed
+	expiry  moment        // the time from which the token is invalid
+	forced  bool          // the token replaced a rejected one, and the API has not accepted it yet
+	saved   bool          // the token is or was in the store
+	unsaved bool          // the token is newer than the stored token
+	over    *held         // the stored token that this token replaces; nil for a login or a logout
 }
 
 // hold returns tok with the times when it is due and when it expires.
@@ -255,7 +255,7 @@ var never = moment{wall: 1<<63 - 1}
 // momentAt returns t as a time on both clocks. A t from a store has no monotonic part.
 func momentAt(t, now time.Time) moment {
 	m := moment{wall: t.UnixNano(), mono: now.Add(t.Sub(now))}
-	if t.Year() > 2261 { // beyond what nanoseconds can count
+	if t.Year() > 2261 { // int64 can't count the nanoseconds until then
 		m.wall = never.wall
 	}
 	return m

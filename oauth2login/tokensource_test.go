@@ -85,7 +85,7 @@ type fakeStore struct {
 	tok              *oauth2.Token
 	loads, saves     int
 	loadErr, saveErr error
-	failSaves        int // the next saves that fail
+	failSaves        int // how many of the next saves fail
 	loading, saving  time.Duration
 }
 
@@ -339,7 +339,7 @@ func TestTokenSourceWaitEnds(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 20 * time.Second, time.Minute} {
 		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 			store := newLockingStore(s.expired())
-			store.lock <- struct{}{} // another process holds the lock and has stopped
+			store.lock <- struct{}{} // another process holds the lock, and does not run
 			start := time.Now()
 			_, err := s.StoredTokens(store).Token()
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -1440,7 +1440,7 @@ func TestRejectedTokens(t *testing.T) {
 	})
 }
 
-// A token could not be saved, and the API rejects it. It is refreshed.
+// A token could not be saved, and the API rejects it. The client refreshes this token.
 func TestRejectedTokenIsUnsaved(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())

@@ -176,7 +176,7 @@ func getVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bool)
 		}{args[0], value})
 	}
 	out := cmd.OutOrStdout()
-	if isTerminal(out) { // what follows begins a line of its own, and no value commands the terminal
+	if isTerminal(out) { // the next output begins a new line, and the value can't control the terminal
 		value = printable(strings.TrimSuffix(value, "\n"), "\n\t") + "\n"
 	}
 	_, err = io.WriteString(out, value)

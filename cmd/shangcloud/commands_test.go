@@ -315,7 +315,8 @@ func TestTokenManyProcesses(t *testing.T) {
 	assert.True(t, valid)
 }
 
-// Ctrl-C while the command waits for standard input, for a person, or for the platform.
+// TestInterrupt interrupts a command while it waits for standard input, for a person, or
+// for the platform.
 func TestInterrupt(t *testing.T) {
 	t.Run("standard input", func(t *testing.T) {
 		s := newPlatform(t)

@@ -78,7 +78,7 @@ func (d *devPlatform) after(r *http.Request, answer *recordedAnswer) {
 			UserCode string `json:"user_code"`
 		}
 		if d.approver != 0 && json.Unmarshal(answer.head.Bytes(), &device) == nil && device.UserCode != "" {
-			_ = d.platform.ApproveDevice(device.UserCode, d.approver) // fails if a page was faster
+			_ = d.platform.ApproveDevice(device.UserCode, d.approver) // fails if the user has already answered on the page
 		}
 	case faultPaths["variables"]:
 		if d.data == nil {
@@ -134,7 +134,7 @@ func parameters(r *http.Request, body []byte) string {
 
 func jsonParameters(body []byte) url.Values {
 	var object map[string]any
-	_ = json.Unmarshal(body, &object) // whatever it is, the platform judges it
+	_ = json.Unmarshal(body, &object) // a malformed body is the platform's business
 	all := make(url.Values)
 	for name, value := range object {
 		all.Set(name, fmt.Sprint(value))
@@ -202,7 +202,7 @@ func (a *recordedAnswer) result() string {
 	if location, err := url.Parse(a.Header().Get("Location")); err == nil {
 		refusal.Error, refusal.Description = location.Query().Get("error"), location.Query().Get("error_description")
 	}
-	_ = json.Unmarshal(a.head.Bytes(), &refusal) // pages are no JSON
+	_ = json.Unmarshal(a.head.Bytes(), &refusal) // HTML pages are not JSON
 	for _, text := range []string{refusal.Error, refusal.Description} {
 		if text != "" {
 			result += ", " + text

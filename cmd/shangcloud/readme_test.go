@@ -53,7 +53,7 @@ func TestReadme(t *testing.T) {
 	assert.Greater(t, commands, 5)
 }
 
-// shown is output as it stands in the README.
+// shown returns output as the README prints it.
 func (tr *transcript) shown(output string) string {
 	if output != "" && !strings.HasSuffix(output, "\n") {
 		output += "\n" // as at a terminal

@@ -54,7 +54,7 @@ type known struct {
 	Scopes      []string `json:"scopes"`
 }
 
-// addTo adds the flags of every command.
+// addTo adds the flags of all commands except dev.
 func (s *settings) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&s.flags.BaseURL, "base-url", "", "the deployment ($SHANGCLOUD_BASE_URL; default "+shangcloud.DefaultBaseURL+")")
 	flags.StringVar(&s.flags.ClientID, "client-id", "", "the application's client ID ($SHANGCLOUD_CLIENT_ID)")

@@ -173,7 +173,7 @@ func (b *tab) status(ctx context.Context, before int) int {
 	status, err := chromedp.Run(ctx, chromedp.Evaluate[int](
 		`document.readyState === "complete" ? performance.getEntriesByType("navigation")[0].responseStatus : 0`))
 	if err != nil {
-		return 0 // The page is being replaced. The next one has events of its own.
+		return 0 // The page is being replaced. Events of the next page will follow.
 	}
 	return status
 }

@@ -127,7 +127,8 @@ func (b *browser) stay(url string) answer {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// form returns the hidden fields of a page's forms, and more fields.
+// form returns the hidden fields of a page's forms, and the fields in more: names and
+// values in turn.
 func (a answer) form(more ...string) url.Values {
 	form := make(url.Values)
 	for _, field := range hiddenField.FindAllStringSubmatch(a.body, -1) {
@@ -769,8 +770,8 @@ func TestReturnsAfterLogin(t *testing.T) {
 	assert.Contains(t, page.body, "next=%2faccount%3fa%3db")
 }
 
-// TestRequestsOfNobody: link previews and prefetches neither start a login nor use one
-// up.
+// TestRequestsOfNobody: link previews and prefetches neither start a login nor use up a
+// pending login.
 func TestRequestsOfNobody(t *testing.T) {
 	s, b := newSite(t, nil), newBrowser(t)
 	callback := b.answerConsent(b.get(s.url+"/login/github"), 0)

@@ -81,7 +81,7 @@ func table() []*provider {
 			ID: "shangcloud", Name: "ShangCloud",
 			Config:  oauth2.Config{Endpoint: shangcloud.Endpoint, Scopes: []string{shangcloud.ScopeUserBasic}},
 			API:     shangcloud.DefaultBaseURL,
-			Options: []oauth2login.ProviderOption{oauth2login.WithRawBasicAuth(), oauth2login.WithAssumedLifetime(time.Hour)}, // as shangcloud.New has it
+			Options: []oauth2login.ProviderOption{oauth2login.WithRawBasicAuth(), oauth2login.WithAssumedLifetime(time.Hour)}, // the same options as in shangcloud.New
 			User: func(ctx context.Context, hc *http.Client, api string) (user, error) {
 				u, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(api)).UserInfo(ctx)
 				if err != nil {

@@ -108,7 +108,7 @@ func startStandIn(p *provider) (io.Closer, error) {
 	return server, nil
 }
 
-// put returns a new page, code or token for g.
+// put stores g, and returns the name of a new page, code or token for it.
 func (s *standIn) put(kind string, g grant, lifetime time.Duration) string {
 	value, _ := json.Marshal(g)
 	name := rand.Text()

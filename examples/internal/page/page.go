@@ -81,7 +81,7 @@ const langCookie = "lang"
 
 // Language returns one of the languages. It prefers the language that the user chose by a
 // link, in this request (see LanguageURL) or an earlier one. Next comes the browser's
-// preferred language, and then the first one.
+// preferred language, and then the first of languages.
 func Language(r *http.Request, languages ...string) string {
 	if lang := r.URL.Query().Get("lang"); slices.Contains(languages, lang) {
 		return lang

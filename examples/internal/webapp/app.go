@@ -76,7 +76,7 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 
 var callbackPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
 
-// checkCallback makes sure that the callback's path is not that of another page.
+// checkCallback makes sure that no other page has the path of the callback.
 func checkCallback(u *url.URL) error {
 	taken := []string{"/login", "/logout", "/variable", "/variable/delete", "/style.css", "/favicon.svg"}
 	path := u.EscapedPath()

@@ -140,7 +140,8 @@ func (b *browser) stay() {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// form returns the hidden fields of a page's form, and more fields.
+// form returns the hidden fields of a page's form, and the fields in more: names and
+// values in turn.
 func (a answer) form(more ...string) url.Values {
 	form := make(url.Values)
 	for _, field := range hiddenField.FindAllStringSubmatch(a.body, -1) {

@@ -196,8 +196,8 @@ func (a *app) me(w http.ResponseWriter, r *http.Request, api *shangcloud.API) {
 	answer(w, http.StatusOK, map[string]any{"id": user.ID, "nickname": user.Nickname, "theme": cmp.Or(theme, "light")})
 }
 
-// variable returns "" if the variable does not exist, whichever way the platform reports
-// that.
+// variable returns "" if the variable does not exist. The platform may report that in
+// different ways.
 func variable(ctx context.Context, api *shangcloud.API, key string) (string, error) {
 	value, err := api.Variable(ctx, key)
 	var refused *shangcloud.APIError

@@ -27,9 +27,9 @@ type Page struct {
 	Status   int
 	Header   http.Header
 	Body     string
-	Address  *url.URL       // of the page
+	Address  *url.URL       // the page's URL
 	Location string         // the redirect's target, if the browser stopped at a redirect
-	Cookies  []*http.Cookie // that the page sets
+	Cookies  []*http.Cookie // the cookies that the page sets
 }
 
 // New returns a browser without cookies. If transport is nil, the browser uses
