@@ -37,17 +37,17 @@ const (
 //
 // It calls open once with an address on this machine. open asks the system to open the
 // address, or shows it to the user, and may wait. The first browser that opens the
-// address is redirected to the provider, and only that browser can finish the login. Web
-// pages and other programs can send requests to the port. Such requests do not end the
-// login. Another user of this machine can list processes and open the address first. Then
-// the login is for that person's account, and the user's browser shows an error page. So
-// tell the user which account was logged in.
+// address is redirected to the provider, and only that browser can finish the login.
+// Web pages and other programs can send requests to the port. Such requests do not end
+// the login. Another user of this machine who lists processes, and opens the address
+// before the user does, can log in with an account of their own; the user's browser then
+// shows an error page. So tell the user which account was logged in.
 //
 // The login ends when ctx ends, and after Options.LoginLifetime. Errors:
-// [ErrAccessDenied]; [ErrLoginExpired]; the error of open, unless a browser has opened
-// the address; the errors of [Provider.FinishLogin] for the exchange; the error of ctx.
-// If the code was already sent to the provider, LocalLogin waits for the answer. Each
-// call starts a new login.
+// [ErrAccessDenied]; [ErrLoginExpired]; the error of open, unless a browser has come; the
+// errors of [Provider.FinishLogin] for the exchange; the error of ctx. If the code was
+// already sent to the provider, LocalLogin waits for the answer. Each call starts a new
+// login.
 func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
 	begun := time.Now()
 	login, err := p.localLogin(ctx, open)

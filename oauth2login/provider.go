@@ -84,7 +84,7 @@ func (o Options) Format(f fmt.State, verb rune) {
 	quiet.Format(f, verb, fmt.Sprintf("oauth2login.Options{LoginLifetime:%v Timeout:%v EarlyRefresh:%v}", o.LoginLifetime, o.Timeout, o.EarlyRefresh))
 }
 
-// MarshalJSON writes o without its keys and without the fields that are code.
+// MarshalJSON writes the durations of o, and nothing else.
 func (o Options) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"LoginLifetime": o.LoginLifetime, "Timeout": o.Timeout, "EarlyRefresh": o.EarlyRefresh})
 }

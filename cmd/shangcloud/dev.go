@@ -173,7 +173,7 @@ func reachable(a *net.TCPAddr) string {
 	return a.String()
 }
 
-// introduce prints what to paste into an application.
+// introduce prints the settings to paste into an application.
 func (o *devOptions) introduce(cmd *cobra.Command, d *devPlatform, base string) error {
 	secret := devSecret
 	if o.secretFile != "" {

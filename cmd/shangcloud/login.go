@@ -50,7 +50,7 @@ display. Later commands use the same deployment and client ID.`,
 
 func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
-	// Check the store before the user logs in, and not only after that.
+	// A store that can't be used is better known before the user has logged in.
 	if _, err := s.store.LoadToken(ctx); err != nil {
 		return err
 	}
@@ -77,8 +77,8 @@ func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	return printLine(cmd, "Logged in to %s%s.", s.BaseURL, who(ctx, s.provider.API(s.login)))
 }
 
-// who names the user for a message. If the name can't be found out, the login is still
-// valid.
+// who returns the user's name for a message, or "". The login is valid even without the
+// name.
 func who(ctx context.Context, api *shangcloud.API) string {
 	user, err := api.UserInfo(ctx)
 	if err != nil {

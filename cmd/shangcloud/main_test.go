@@ -80,8 +80,7 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	return s
 }
 
-// logIn stores a login of the test's user for the current settings. The login is valid
-// until expiry.
+// logIn keeps a login of the test's user as the present settings have it, good until expiry.
 func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...string) (access, refresh string) {
 	t.Helper()
 	if len(scopes) == 0 {

@@ -20,7 +20,7 @@ var (
 	prompt       = regexp.MustCompile(`(?m)^\$ `)
 )
 
-// transcript runs the README's sessions on a free port.
+// transcript is the README's sessions, as they happen on a free port.
 type transcript struct {
 	t       *testing.T
 	address string // where dev listens, instead of 127.0.0.1:8787
@@ -28,7 +28,7 @@ type transcript struct {
 	code    int    // of the last command
 }
 
-// The commands in the README print what the README shows.
+// The README's sessions print what they show.
 func TestReadme(t *testing.T) {
 	english, err := os.ReadFile("README.md")
 	require.NoError(t, err)
@@ -53,7 +53,7 @@ func TestReadme(t *testing.T) {
 	assert.Greater(t, commands, 5)
 }
 
-// shown returns output as the README prints it.
+// shown is output as it stands in the README.
 func (tr *transcript) shown(output string) string {
 	if output != "" && !strings.HasSuffix(output, "\n") {
 		output += "\n" // as at a terminal

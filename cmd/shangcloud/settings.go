@@ -180,8 +180,8 @@ func clientSecret(file string) (string, error) {
 	return string(secret), nil
 }
 
-// openStore selects where the token is kept. Each deployment and client has its own
-// entry, so changing a setting never sends a token to a deployment that did not issue it.
+// openStore picks where the token is kept. Each deployment and client has an entry of its
+// own: no setting can send a token to where it is not from.
 func openStore(dir string, k known) (store oauth2login.TokenStore, where string, err error) {
 	sum := sha256.Sum256([]byte(k.BaseURL + "\n" + k.ClientID))
 	path := filepath.Join(dir, "token-"+hex.EncodeToString(sum[:8])+".json")

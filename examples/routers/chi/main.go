@@ -35,7 +35,7 @@ func routes(p *shangcloud.Provider) http.Handler {
 	})
 	router.Get("/callback", func(w http.ResponseWriter, r *http.Request) {
 		if login, err := p.FinishLogin(w, r); err == nil {
-			// Start your session here. p.API(p.TokenSource(login.Token)).UserInfo says who it is.
+			// Start your session. p.API(p.TokenSource(login.Token)).UserInfo says who the user is.
 			http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 		} else if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)

@@ -35,7 +35,7 @@ func routes(p *shangcloud.Provider) http.Handler {
 	})
 	router.GET("/callback", func(c *gin.Context) {
 		if login, err := p.FinishLogin(c.Writer, c.Request); err == nil {
-			// Start your session here. p.API(p.TokenSource(login.Token)).UserInfo says who it is.
+			// Start your session. p.API(p.TokenSource(login.Token)).UserInfo says who the user is.
 			c.Redirect(http.StatusSeeOther, login.ReturnTo)
 		} else if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 			c.String(http.StatusServiceUnavailable, "please try again in a minute")
