@@ -161,8 +161,9 @@ type pendingCookies struct {
 	staying     int                    // the total size of the cookies with these names
 }
 
-// pendingCookies ignores cookies that are older than any login can be, and cookies whose
-// start time is in the future. The names of these cookies count as free.
+// pendingCookies returns the login cookies of r, the newest first. It ignores cookies that
+// are older than any login can be, and cookies whose start time is in the future. A new
+// login may use the names of ignored cookies again.
 func (p *Provider) pendingCookies(r *http.Request, now time.Time) *pendingCookies {
 	b := &pendingCookies{newestFirst: slices.DeleteFunc(p.loginCookies(r), func(c loginCookie) bool {
 		age := now.Sub(time.UnixMilli(c.started))

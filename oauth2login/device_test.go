@@ -88,8 +88,9 @@ func TestDeviceLoginEnds(t *testing.T) {
 	assert.ErrorContains(t, err, "prompt")
 }
 
-// deviceServer is a provider in a bubble. It answers the device request with the text
-// device. It answers each poll with the next element of polls, and repeats the last one.
+// deviceServer is a provider in a bubble. Its answer to the device authorization request
+// is the body in the parameter device. Each poll gets the next element of polls, and the
+// last element again once all were used. times collects when each poll arrived.
 func deviceServer(t *testing.T, device string, polls ...func(*http.Request) (*http.Response, error)) (p *oauth2login.Provider, times *[]time.Duration) {
 	c := valid("https://api.yearnstudio.cn")
 	times = new([]time.Duration)

@@ -1008,8 +1008,8 @@ func TestShutdownUnsavedTokenIsOvertaken(t *testing.T) {
 	})
 }
 
-// The unsaved token has expired, and another process has stored a good one: nobody waits
-// for the lock.
+// The unsaved token has expired, and another process has stored a good token. Callers get
+// the stored token without waiting for the lock.
 func TestTokenSourceUnsavedTokenIsOvertakenWhileLocked(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())

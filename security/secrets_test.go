@@ -37,9 +37,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// wrapping is a format with %w. It is a variable, because go vet rejects such a constant
-// for a value that is not an error. For such a value, package fmt calls no method and
-// prints the fields.
+// wrapping is a format with %w. It is a variable, because go vet rejects a constant with %w
+// if the argument is not an error. Then package fmt calls no method of the argument, and
+// prints its fields.
 var wrapping = "wrapped: %w"
 
 // plainData lists the types whose own fields contain secrets, so %w prints the secrets.

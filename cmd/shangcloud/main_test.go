@@ -63,8 +63,8 @@ const (
 	testSecret = "s3cret of the client"
 )
 
-// newPlatform starts a platform and points the program's settings to it: as the public
-// client "cli", with an empty store.
+// newPlatform starts a platform, and sets the program's settings so that the program uses
+// this platform. The program is the public client "cli", and its store is empty.
 func newPlatform(t *testing.T) *shangcloudtest.Server {
 	t.Helper()
 	s := shangcloudtest.NewServer(t)

@@ -20,7 +20,8 @@ var (
 	prompt       = regexp.MustCompile(`(?m)^\$ `)
 )
 
-// transcript is the README's sessions, as they happen on a free port.
+// transcript runs the terminal sessions that the README shows. Its address and directories
+// differ from the README's.
 type transcript struct {
 	t       *testing.T
 	address string // where dev listens, instead of 127.0.0.1:8787

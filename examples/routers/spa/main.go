@@ -240,8 +240,8 @@ func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// loginRequired tells the page's script the login address. The script adds the parameter
-// next, because only the script knows the page's address.
+// loginRequired tells the page's script the login address. The script adds the query
+// parameter "next", the page to return to, because only the script knows that address.
 func loginRequired(w http.ResponseWriter) {
 	answer(w, http.StatusUnauthorized, map[string]any{"error": "login_required", "login": "/login"})
 }
