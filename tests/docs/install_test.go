@@ -56,11 +56,8 @@ func TestInstall(t *testing.T) {
 		publish(t, proxy, command[1], command[2])
 		commands += command[0] + "\n"
 	}
-	for _, b := range blocksOf(t, page, "go") {
-		if b.isFile() {
-			write(t, filepath.Join(app, b.name()), b.code)
-		}
-	}
+	write(t, filepath.Join(app, "main.go"), wholeFile(t, page, "main.go"))
+	write(t, filepath.Join(app, "main_test.go"), wholeTest(t, page))
 	known, err := goTool(".", "env", "GOMODCACHE", "GOPROXY")
 	require.NoError(t, err)
 	modcache, upstream, _ := strings.Cut(strings.TrimSpace(known), "\n")
