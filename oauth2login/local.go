@@ -30,24 +30,18 @@ const (
 
 // LocalLogin logs a user in through the browser of this machine, for a program without a
 // web server (RFC 8252, section 7.3). Until it returns, it listens at the first redirect
-// URL that is plain http on 127.0.0.1, [::1] or localhost. Port 0 takes any free port:
-// "The authorization server MUST allow any port to be specified at the time of the
-// request for loopback IP redirect URIs". If a provider does not allow that, name the
-// registered port. If the port is in use, the error names it.
+// URL that is plain http on 127.0.0.1, [::1] or localhost. Port 0 takes any free port. If a
+// provider does not allow that, name the registered port.
 //
 // It calls open once with an address on this machine. open asks the system to open the
-// address, or shows it to the user, and may wait. The first browser that opens the
-// address is redirected to the provider, and only that browser can finish the login.
-// Web pages and other programs can send requests to the port. Such requests do not end
-// the login. Another user of this machine who lists processes, and opens the address
-// before the user does, can log in with an account of their own; the user's browser then
-// shows an error page. So tell the user which account was logged in.
+// address, or shows it to the user, and may wait. Only the first browser that opens the
+// address can finish the login. Tell the user which account was logged in:
+// docs/ways.md says why.
 //
 // The login ends when ctx ends, and after Options.LoginLifetime. Errors:
 // [ErrAccessDenied]; [ErrLoginExpired]; the error of open, unless a browser has come; the
 // errors of [Provider.FinishLogin] for the exchange; the error of ctx. If the code was
-// already sent to the provider, LocalLogin waits for the answer. Each call starts a new
-// login.
+// already sent to the provider, LocalLogin waits for the answer.
 func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
 	begun := time.Now()
 	login, err := p.localLogin(ctx, open)
