@@ -50,9 +50,12 @@ var (
 )
 
 // pages are the READMEs and docs/*.md.
-func pages(t *testing.T) (names []string) {
+func pages(t *testing.T) []string { return matching(t, "README*.md", "docs/*.md") }
+
+// matching returns the files whose names match the patterns, relative to root.
+func matching(t *testing.T, patterns ...string) (names []string) {
 	t.Helper()
-	for _, pattern := range []string{"README*.md", "docs/*.md"} {
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
 		require.NotEmpty(t, found)
@@ -313,7 +316,7 @@ func anchors(text string) (all []string) {
 
 // Links within the repository lead to existing files and headings.
 func TestLinks(t *testing.T) {
-	for _, page := range pages(t) {
+	for _, page := range matching(t, "*.md", "docs/*.md", "cmd/*/*.md") {
 		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
 			target := found[1] + found[3]
 			if strings.HasPrefix(target, "/") {
