@@ -314,7 +314,7 @@ func anchors(text string) (all []string) {
 	return all
 }
 
-// Links within the repository lead to existing files and headings.
+// TestLinks checks that links within the repository lead to existing files and headings.
 func TestLinks(t *testing.T) {
 	for _, page := range matching(t, "*.md", "docs/*.md", "cmd/*/*.md") {
 		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
