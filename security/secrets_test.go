@@ -116,12 +116,14 @@ func packages(t *testing.T) (dirs []string) {
 // elsewhere lists types of other modules. For each type it names the test in that module
 // that checks the type.
 var elsewhere = map[string]struct{ dir, test string }{
-	"redisstore.States":       {"redisstore", "TestStores_print_no_secret"},
-	"redisstore.Tokens":       {"redisstore", "TestStores_print_no_secret"},
-	"redisstore.UserTokens":   {"redisstore", "TestStores_print_no_secret"},
-	"redisstore.Option":       {}, // a function
-	"gothshangcloud.Provider": {"integrations/goth", "TestNothingSecretIsPrinted"},
-	"gothshangcloud.Session":  {"integrations/goth", "TestNothingSecretIsPrinted"},
+	"redisstore.States":        {"redisstore", "TestStores_print_no_secret"},
+	"redisstore.Tokens":        {"redisstore", "TestStores_print_no_secret"},
+	"redisstore.UserTokens":    {"redisstore", "TestStores_print_no_secret"},
+	"redisstore.Option":        {}, // a function
+	"keyring.Store":            {"tokenstore/keyring", "TestStore"},
+	"keyring.UnavailableError": {"tokenstore/keyring", "TestCheck_unavailable"},
+	"gothshangcloud.Provider":  {"integrations/goth", "TestNothingSecretIsPrinted"},
+	"gothshangcloud.Session":   {"integrations/goth", "TestNothingSecretIsPrinted"},
 }
 
 // No value of valuesWithSecrets prints a secret. An exported type without a value in

@@ -111,6 +111,7 @@ var packages = map[string]string{
 	"gothshangcloud": "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth",
 	"http":           "net/http",
 	"json":           "encoding/json",
+	"keyring":        "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring",
 	"log":            "log",
 	"oauth2":         "golang.org/x/oauth2",
 	"oauth2login":    "github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login",

@@ -13,7 +13,7 @@ import (
 // answer. A program can keep the token in a file instead. The error holds no secret.
 type UnavailableError struct {
 	Reason string // for people
-	Err    error  // the cause; may be nil, or the context's error
+	Err    error  // the context's error, or errors.ErrUnsupported; otherwise nil
 }
 
 func (e *UnavailableError) Error() string { return "tokenstore/keyring: " + e.SafeText() }
@@ -21,7 +21,7 @@ func (e *UnavailableError) Error() string { return "tokenstore/keyring: " + e.Sa
 // SafeText lets package oauth2login print the text.
 func (e *UnavailableError) SafeText() string { return "the keyring can't be used: " + e.Reason }
 
-// Unwrap returns the cause.
+// Unwrap returns Err.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
 // mismatchError reports a file that the key does not open.
@@ -94,7 +94,11 @@ func contained(do func() (string, error)) (text string, err error) {
 	if err == nil || errors.Is(err, keyring.ErrNotFound) {
 		return text, nil
 	}
-	return "", &UnavailableError{reason(err), err}
+	unavailable := &UnavailableError{Reason: reason(err)}
+	if errors.Is(err, keyring.ErrUnsupportedPlatform) {
+		unavailable.Err = errors.ErrUnsupported
+	}
+	return "", unavailable
 }
 
 func ended(err error) error {

@@ -14,7 +14,7 @@ import (
 func reachable() error {
 	conn, err := dbus.SessionBusPrivateNoAutoStartup()
 	if err != nil {
-		return &UnavailableError{"there is no session bus (D-Bus), as in a container or over SSH", err}
+		return &UnavailableError{Reason: "there is no session bus (D-Bus), as in a container or over SSH"}
 	}
 	_ = conn.Close()
 	return nil
