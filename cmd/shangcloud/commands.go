@@ -22,7 +22,7 @@ func newCommand(use, short string, args cobra.PositionalArgs, work func(cmd *cob
 	var s settings
 	cmd := &cobra.Command{Use: use, Short: short, Args: usage(args)}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.run(cmd.Context(), func(session *session) error { return work(cmd, session, args, s.jsonOutput) })
+		return s.run(cmd, false, func(session *session) error { return work(cmd, session, args, s.jsonOutput) })
 	}
 	s.addTo(cmd.Flags())
 	return cmd
@@ -31,6 +31,9 @@ func newCommand(use, short string, args cobra.PositionalArgs, work func(cmd *cob
 func newLogout() *cobra.Command {
 	return newCommand("logout", "Forget the login", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
 		if err := s.login.Delete(cmd.Context()); err != nil {
+			return err
+		}
+		if err := s.clearOther(cmd.Context()); err != nil {
 			return err
 		}
 		if jsonOutput {
@@ -92,6 +95,7 @@ type statusReport struct {
 	BaseURL     string    `json:"base_url"`
 	ClientID    string    `json:"client_id"`
 	Store       string    `json:"store"`
+	Path        string    `json:"path"`
 	LoggedIn    bool      `json:"logged_in"`
 	Scopes      string    `json:"scopes,omitempty"`
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
@@ -104,7 +108,7 @@ func newStatus() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r := statusReport{BaseURL: s.BaseURL, ClientID: s.ClientID, Store: s.where}
+		r := statusReport{BaseURL: s.BaseURL, ClientID: s.ClientID, Store: s.Store, Path: s.path(s.Store)}
 		if tok != nil {
 			r.Scopes, _ = tok.Extra("scope").(string)
 			r.ExpiresAt, r.Refreshable = tok.Expiry.UTC(), tok.RefreshToken != ""
@@ -113,7 +117,7 @@ func newStatus() *cobra.Command {
 		if err := r.print(cmd, jsonOutput); err != nil || r.LoggedIn {
 			return err
 		}
-		return fmt.Errorf("not logged in to %s: %w", s.BaseURL, oauth2login.ErrLoginRequired)
+		return oauth2login.ErrLoginRequired
 	})
 }
 
@@ -125,6 +129,7 @@ func (r *statusReport) print(cmd *cobra.Command, jsonOutput bool) error {
 		printLine(cmd, "Deployment  %s", r.BaseURL),
 		printLine(cmd, "Client ID   %s", r.ClientID),
 		printLine(cmd, "Store       %s", r.Store),
+		printLine(cmd, "File        %s", r.Path),
 		printLine(cmd, "Login       %s", r.validity(time.Now())),
 	)
 }
@@ -133,15 +138,15 @@ func (r *statusReport) print(cmd *cobra.Command, jsonOutput bool) error {
 func (r *statusReport) validity(now time.Time) string {
 	switch {
 	case r.ExpiresAt.IsZero() && r.LoggedIn:
-		return "the access token does not expire"
+		return "valid, without an end"
 	case !r.LoggedIn && r.ExpiresAt.IsZero():
 		return "none"
 	case !r.LoggedIn:
 		return "expired at " + r.ExpiresAt.Format(time.RFC3339)
 	case now.After(r.ExpiresAt):
-		return "the access token has expired; the next command refreshes it"
+		return "expired; the next command refreshes it"
 	case r.Refreshable:
-		return "the access token is valid until " + r.ExpiresAt.Format(time.RFC3339) + ", then it is refreshed"
+		return "valid until " + r.ExpiresAt.Format(time.RFC3339) + ", then it is refreshed"
 	default:
 		return "valid until " + r.ExpiresAt.Format(time.RFC3339)
 	}

@@ -21,7 +21,7 @@ func pointAt(t *testing.T, d *devRun) {
 	t.Helper()
 	t.Setenv("SHANGCLOUD_BASE_URL", d.URL)
 	t.Setenv("SHANGCLOUD_CLIENT_ID", devPublic)
-	t.Setenv("SHANGCLOUD_STORE", filepath.Join(t.TempDir(), "store"))
+	useFile(t)
 }
 
 // TestDev logs in, sets a variable, and reads the same variable after a restart.

@@ -28,6 +28,12 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
+// silent is an error that is known by errors.Is, and has no text.
+type silent struct{ error }
+
+func (silent) Error() string   { return "" }
+func (s silent) Unwrap() error { return s.error }
+
 // report prints err in one line and returns the exit code.
 func report(ctx context.Context, stderr io.Writer, err error) int {
 	if err == nil {
@@ -40,8 +46,6 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		text = "interrupted"
 	case exitUsage:
 		text += " (see shangcloud --help)"
-	case exitLoginRequired:
-		text += " (log in with: shangcloud login)"
 	}
 	_, _ = fmt.Fprintf(stderr, "shangcloud: %s\n", oneLine(text))
 	return code

@@ -37,7 +37,7 @@ display. Later commands use the same deployment and client ID.`,
 		if device && local {
 			return usagef("--device and --browser exclude each other")
 		}
-		return s.run(cmd.Context(), func(session *session) error {
+		return s.run(cmd, true, func(session *session) error {
 			return login(cmd, session, !device && (local || hasDisplay()), s.jsonOutput)
 		})
 	}
@@ -50,10 +50,6 @@ display. Later commands use the same deployment and client ID.`,
 
 func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
-	// A store that can't be used is better known before the user has logged in.
-	if _, err := s.store.LoadToken(ctx); err != nil {
-		return err
-	}
 	var login *oauth2login.Login
 	var err error
 	if local {
@@ -70,6 +66,9 @@ func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	}
 	if err := remember(s.dir, s.known); err != nil {
 		return fmt.Errorf("the login is saved, its settings are not: %w", err)
+	}
+	if err := s.clearOther(ctx); err != nil {
+		return fmt.Errorf("logged in, but an older login is left: %w", err)
 	}
 	if jsonOutput {
 		return printJSON(cmd, map[string]any{"base_url": s.BaseURL, "client_id": s.ClientID, "scopes": login.Scopes})

@@ -76,8 +76,26 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	s.Configure(func(set *shangcloudtest.Settings) { set.DeviceInterval = time.Second })
 	t.Setenv("SHANGCLOUD_BASE_URL", s.URL)
 	t.Setenv("SHANGCLOUD_CLIENT_ID", "cli")
-	t.Setenv("SHANGCLOUD_STORE", filepath.Join(t.TempDir(), "store"))
+	useFile(t)
 	return s
+}
+
+// useFile points the program to an empty folder, and to a file as the store.
+func useFile(t *testing.T) {
+	t.Helper()
+	t.Setenv("SHANGCLOUD_CONFIG_DIR", filepath.Join(t.TempDir(), "config"))
+	t.Setenv("SHANGCLOUD_STORE", inFile)
+}
+
+// profileDir is the folder of the login.
+func profileDir() string { return filepath.Join(os.Getenv("SHANGCLOUD_CONFIG_DIR"), "default") }
+
+// openSession opens a session with the present settings.
+func openSession(t *testing.T) *session {
+	t.Helper()
+	session, err := new(settings).open(t.Context(), &prompter{to: io.Discard}, true)
+	require.NoError(t, err)
+	return session
 }
 
 // logIn keeps a login of the test's user as the present settings have it, good until expiry.
@@ -86,8 +104,7 @@ func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...s
 	if len(scopes) == 0 {
 		scopes = []string{"user:basic", "var:io"}
 	}
-	session, err := new(settings).open()
-	require.NoError(t, err)
+	session := openSession(t)
 	access, refresh = s.Issue(session.ClientID, testUser, scopes...)
 	require.NoError(t, session.login.SetToken(t.Context(), &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: expiry}))
 	require.NoError(t, remember(session.dir, session.known))
@@ -125,7 +142,7 @@ func succeed(t *testing.T, args ...string) string {
 // process runs the program in a process of its own.
 func process(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 

@@ -84,7 +84,7 @@ func call(ctx context.Context, do func() (string, error)) (string, error) {
 func contained(do func() (string, error)) (text string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
-			err = &UnavailableError{Reason: "it gives answers that no keyring gives"}
+			err = &UnavailableError{Reason: "its answers are not those of a keyring"}
 		}
 	}()
 	if err := reachable(); err != nil {
@@ -103,7 +103,7 @@ func contained(do func() (string, error)) (text string, err error) {
 
 func ended(err error) error {
 	if errors.Is(err, context.DeadlineExceeded) {
-		return &UnavailableError{"it does not answer in time; if it is locked, unlock it", err}
+		return &UnavailableError{"it does not answer in time; it may be locked", err}
 	}
 	return fmt.Errorf("tokenstore/keyring: %w", err)
 }

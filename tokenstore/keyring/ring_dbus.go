@@ -14,7 +14,7 @@ import (
 func reachable() error {
 	conn, err := dbus.SessionBusPrivateNoAutoStartup()
 	if err != nil {
-		return &UnavailableError{Reason: "there is no session bus (D-Bus), as in a container or over SSH"}
+		return &UnavailableError{Reason: "there is no D-Bus session"}
 	}
 	_ = conn.Close()
 	return nil
@@ -25,14 +25,14 @@ func reason(err error) string {
 	if e, ok := errors.AsType[dbus.Error](err); ok {
 		switch e.Name {
 		case "org.freedesktop.DBus.Error.ServiceUnknown", "org.freedesktop.DBus.Error.NameHasNoOwner":
-			return "there is no Secret Service, such as GNOME Keyring, KWallet or KeePassXC"
+			return "there is no Secret Service"
 		case "org.freedesktop.Secret.Error.IsLocked":
 			return "it is locked"
 		}
 		return e.Name
 	}
 	if strings.HasPrefix(err.Error(), "failed to unlock") {
-		return "it is locked, or has no collection yet; unlock it"
+		return "it is locked, or has no collection yet"
 	}
 	return err.Error()
 }
