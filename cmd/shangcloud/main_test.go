@@ -229,3 +229,12 @@ func (o *interruptAfter) run(t *testing.T, args []string) int {
 	o.cancel = cancel
 	return run(ctx, args, strings.NewReader(""), o, io.Discard)
 }
+
+// skip skips a test that cannot run here. If skipping is forbidden, it fails the test.
+func skip(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
+		t.Fatalf("SHANGCLOUD_NO_SKIP=1 forbids to skip: %s", reason)
+	}
+	t.Skip(reason)
+}

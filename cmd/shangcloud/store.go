@@ -27,6 +27,9 @@ const (
 	// unlockTimeout is enough for somebody to unlock the keyring.
 	unlockTimeout = time.Minute
 
+	// clearTimeout is enough for a keyring that answers.
+	clearTimeout = 3 * time.Second
+
 	// unlockHint is when the user is told what the program waits for.
 	unlockHint = 2 * time.Second
 
@@ -131,9 +134,13 @@ func (s *session) clearOther(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, unlockTimeout)
+	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()
-	return store.DeleteToken(ctx)
+	err = store.DeleteToken(ctx)
+	if _, unavailable := errors.AsType[*keyring.UnavailableError](err); unavailable {
+		return nil // the file is gone: the key that is left opens nothing
+	}
+	return err
 }
 
 // withMinimumLife is a store whose tokens count as expired early: minimumLife before they do,
