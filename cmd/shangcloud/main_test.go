@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		main()
 	default:
 		for _, variable := range os.Environ() { // the developer's own login stays out of this
-			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SHANGCLOUD_") && name != "SHANGCLOUD_NO_SKIP" {
+			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SHANGCLOUD_") && name != "SHANGCLOUD_NO_SKIP" && name != "SHANGCLOUD_LONG_TESTS" {
 				_ = os.Unsetenv(name)
 			}
 		}
