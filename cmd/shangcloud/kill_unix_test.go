@@ -114,7 +114,7 @@ func TestKilled(t *testing.T) {
 		require.NoError(t, session.store.SaveToken(t.Context(), &expired))
 
 		k := &killer{platform: s}
-		ended := killedIn(t, &present, k, session.path(inFile)+".tmp", i%5)
+		ended := killedIn(t, &present, k, session.path(inFile), i%6)
 		taken, refused := k.end()
 		unlock, err := session.store.LockToken(t.Context(), time.Minute)
 		require.NoError(t, err, "the lock ends with its holder")
@@ -154,7 +154,7 @@ func TestKilled(t *testing.T) {
 
 // killedIn runs "token" and kills it at a moment of its refresh. It reports whether the
 // program had ended before.
-func killedIn(t *testing.T, present *atomic.Pointer[killer], k *killer, tmp string, moment int) (ended bool) {
+func killedIn(t *testing.T, present *atomic.Pointer[killer], k *killer, path string, moment int) (ended bool) {
 	t.Helper()
 	cmd := process(t.Context(), "token")
 	var stderr bytes.Buffer
@@ -170,31 +170,43 @@ func killedIn(t *testing.T, present *atomic.Pointer[killer], k *killer, tmp stri
 		k.arrived = kill
 	case 2: // the answer is under way, judged, or being saved
 		k.answered = func() { time.Sleep(soon); kill() }
-	case 3: // the save has begun
+	case 3, 4: // the save has begun; it is done, and the program has not ended
 		k.answered = func() { close(saving) }
-	case 4: // the program starts, reads the login, takes the lock, sends the request
+	case 5: // the program starts, reads the login, takes the lock, sends the request
 	}
 	present.Store(k)
 	require.NoError(t, cmd.Start())
 	close(started)
 	over := make(chan struct{})
 	var watching sync.WaitGroup
+	before, err := os.Lstat(path)
+	require.NoError(t, err)
+	reached := map[int]func() bool{
+		3: func() bool {
+			_, err := os.Lstat(path + ".tmp")
+			return err == nil
+		},
+		4: func() bool {
+			now, err := os.Lstat(path)
+			return err == nil && !os.SameFile(before, now)
+		},
+	}
 	switch moment {
-	case 3:
+	case 3, 4:
 		watching.Go(func() {
 			select {
 			case <-saving:
-				killWhenThere(cmd, tmp, over, soon/4)
+				killWhen(cmd, reached[moment], over, soon/4)
 			case <-over:
 			}
 		})
-	case 4:
+	case 5:
 		watching.Go(func() {
 			time.Sleep(4 * soon) // up to 40 ms
 			kill()
 		})
 	}
-	err := cmd.Wait()
+	err = cmd.Wait()
 	close(over)
 	watching.Wait()
 	if err != nil {
@@ -203,16 +215,13 @@ func killedIn(t *testing.T, present *atomic.Pointer[killer], k *killer, tmp stri
 	return err == nil
 }
 
-// killWhenThere kills a program soon after a file has come.
-func killWhenThere(cmd *exec.Cmd, path string, over <-chan struct{}, soon time.Duration) {
-	for {
+// killWhen kills a program soon after reached returns true.
+func killWhen(cmd *exec.Cmd, reached func() bool, over <-chan struct{}, soon time.Duration) {
+	for !reached() {
 		select {
 		case <-over:
 			return
 		default:
-		}
-		if _, err := os.Lstat(path); err == nil {
-			break
 		}
 	}
 	time.Sleep(soon)

@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,8 +37,9 @@ func TestMain(m *testing.M) {
 	case os.Getenv(asProgram) != "":
 		main()
 	default:
+		ours := []string{"SHANGCLOUD_NO_SKIP", "SHANGCLOUD_LONG_TESTS", "SHANGCLOUD_TEST_CLIENTS"}
 		for _, variable := range os.Environ() { // the developer's own login stays out of this
-			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SHANGCLOUD_") && name != "SHANGCLOUD_NO_SKIP" && name != "SHANGCLOUD_LONG_TESTS" {
+			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SHANGCLOUD_") && !slices.Contains(ours, name) {
 				_ = os.Unsetenv(name)
 			}
 		}
