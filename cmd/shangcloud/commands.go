@@ -82,11 +82,15 @@ func newToken() *cobra.Command {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), tok.AccessToken)
 			return err
 		}
+		expiry := tok.Expiry
+		if saved, err := s.store.LoadToken(cmd.Context()); err == nil && saved != nil && saved.AccessToken == tok.AccessToken {
+			expiry = saved.Expiry // the true one: see withMinimumLife
+		}
 		return printJSON(cmd, struct {
 			AccessToken string    `json:"access_token"`
 			TokenType   string    `json:"token_type"`
 			ExpiresAt   time.Time `json:"expires_at,omitzero"`
-		}{tok.AccessToken, tok.Type(), tok.Expiry.UTC()})
+		}{tok.AccessToken, tok.Type(), expiry.UTC()})
 	})
 }
 

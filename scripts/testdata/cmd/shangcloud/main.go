@@ -58,7 +58,7 @@ func use(ctx context.Context, platform *exec.Cmd, store string) error {
 		{[]string{"var", "get", "theme"}, "dark"},
 		{[]string{"logout"}, "Logged out of " + settings.BaseURL + ".\n"},
 	} {
-		cmd := exec.CommandContext(ctx, "shangcloud", append(step.args, "--store", store)...)
+		cmd := exec.CommandContext(ctx, "shangcloud", append(step.args, "--config-dir", store, "--store", "file")...)
 		cmd.Stderr = os.Stderr
 		got, err := cmd.Output()
 		if err != nil {
