@@ -45,7 +45,7 @@ func TestStoreKeyring(t *testing.T) {
 		require.NoError(t, err)
 		for _, e := range entries {
 			if strings.HasPrefix(e.Name(), "token-") && !strings.HasSuffix(e.Name(), ".lock") {
-				names = append(names, strings.TrimLeft(e.Name(), "token-0123456789abcdef"))
+				names = append(names, filepath.Ext(e.Name()))
 			}
 		}
 		return strings.Join(names, " ")

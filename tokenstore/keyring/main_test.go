@@ -9,7 +9,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -160,13 +159,6 @@ func needPrograms(t *testing.T, names ...string) {
 			t.Fatalf("SHANGCLOUD_NO_SKIP=1 forbids to skip: %s", reason)
 		}
 		t.Skip(reason)
-	}
-}
-
-func needDBus(t *testing.T) {
-	t.Helper()
-	if runtime.GOOS == "windows" || runtime.GOOS == "darwin" {
-		t.Skip("this system's keyring is not on D-Bus")
 	}
 }
 
