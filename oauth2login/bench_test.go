@@ -90,7 +90,7 @@ func benchLogins(b *testing.B, conns *atomic.Int64, login func() error) {
 	b.ReportMetric(float64(conns.Load())/float64(b.N), "conns/login")
 }
 
-// header is a ResponseWriter that costs next to nothing.
+// header is a ResponseWriter that does almost no work.
 type header http.Header
 
 func (h header) Header() http.Header         { return http.Header(h) }
@@ -120,7 +120,8 @@ func loginWithProvider(p *oauth2login.Provider, baseURL string) error {
 	return askUser(p.Client(p.TokenSource(login.Token)), baseURL, "")
 }
 
-// loginByHand is the same login, written as two handlers without a library.
+// loginByHand runs the same login as loginWithProvider, with handlers that use no
+// library.
 func loginByHand(states *sync.Map, baseURL string) error {
 	r, err := http.NewRequest(http.MethodGet, "/login", nil)
 	if err != nil {
@@ -180,8 +181,9 @@ func callAndDecode(hc *http.Client, req *http.Request, v any) error {
 	return json.Unmarshal(body, v)
 }
 
-// BenchmarkToken measures how long it takes to get a valid token. It compares this with
-// x/oauth2's source, and with the minimum: read the clock and compare.
+// BenchmarkToken measures how long it takes to get a valid token. It compares this
+// package with x/oauth2's source, and with the least possible work: one look at the
+// clock.
 func BenchmarkToken(b *testing.B) {
 	p := valid("https://provider.example").provider(b)
 	tok := &oauth2.Token{AccessToken: "at-1", RefreshToken: "rt-1", Expiry: time.Now().Add(24 * time.Hour)}

@@ -8,7 +8,7 @@ import (
 )
 
 // Limits of a callback. Authorization codes are opaque and of unknown length (RFC 6749,
-// section 4.1.2); the longest known ones have about 2 KB.
+// section 4.1.2); the longest known codes have about 2 KB.
 const (
 	maxQuery = 16 << 10
 	maxParam = 4 << 10
@@ -82,9 +82,9 @@ func (p *Provider) parseCallback(q url.Values) (callback, error) {
 	return cb, nil
 }
 
-// plainOrEmpty returns s, or "" if s is too long or not plain text. It is for optional
-// parameters that nothing depends on. Azure sends line breaks in its error descriptions,
-// and other providers send GBK.
+// plainOrEmpty returns s, or "" if s is too long or not plain text. It is for parameters
+// that are only passed on, such as error_description. Azure sends line breaks in its
+// error descriptions, and other providers send GBK.
 func plainOrEmpty(s string) string {
 	if len(s) > maxParam || !isPlainText(s) {
 		return ""

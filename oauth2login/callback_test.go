@@ -131,8 +131,8 @@ func TestCallbackMalformed(t *testing.T) {
 }
 
 // TestCallbackPosted delivers the answer as a form (response_mode=form_post, which this
-// package does not offer). It does so with and without the cookies, which browsers omit
-// from such requests.
+// package does not offer). The browser sends the form with and without the cookies.
+// Browsers omit the cookies from such requests.
 func TestCallbackPosted(t *testing.T) { storedAndSealed(t, testCallbackPosted) }
 
 func testCallbackPosted(t *testing.T, kind func(*setup)) {
@@ -158,7 +158,8 @@ func testCallbackPosted(t *testing.T, kind func(*setup)) {
 	assert.NoError(t, err, "the state has not been redeemed")
 }
 
-// TestIssuer confuses the answers of two providers (RFC 9207).
+// TestIssuer sends callbacks with a right, wrong, missing or repeated parameter iss (RFC
+// 9207).
 func TestIssuer(t *testing.T) {
 	const issuer = "https://api.example"
 	s, b := newSite(t, func(c *setup) { c.row = append(c.row, oauth2login.WithIssuer(issuer)) }), newBrowser(t)

@@ -10,9 +10,9 @@ import (
 
 // Client returns an HTTP client that adds the token of src to its requests. It sends
 // requests only to origins. An origin is a scheme and a host, such as
-// "https://api.github.com". Without origins, the only one is the origin of the token
-// endpoint. A request to any other origin fails. So does a request whose Host header
-// names another origin. Redirects are not followed.
+// "https://api.github.com". Without the argument origins, it sends requests only to the
+// origin of the token endpoint. A request to any other origin fails. So does a request
+// whose Host header names another origin. Redirects are not followed.
 //
 // The client asks for uncompressed answers: a request without Accept-Encoding gets
 // "identity".
@@ -21,8 +21,8 @@ import (
 // refresh. A request that is answered with 401 is repeated once with a new token, if its
 // body can be sent again ([http.Request.GetBody]).
 //
-// An origin must be https or on a loopback host, like the URLs of [New]. Requests to an
-// origin that is neither fail, unless [WithPlainHTTP] allows them.
+// Requests must go to https or to a loopback host, like the URLs of [New]. Other requests
+// fail, unless [WithPlainHTTP] allows them.
 func (p *Provider) Client(src oauth2.TokenSource, origins ...string) *http.Client {
 	bearer := &wire.Bearer{
 		Base: wire.Transport(p.http), Limit: p.opts.Timeout, Where: p.where,

@@ -88,8 +88,8 @@ func TestClientPlainHTTP(t *testing.T) {
 	assert.Equal(t, 1, sent)
 }
 
-// A request may go to the right host but name another host in its Host header or its URL.
-// A proxy would forward it there.
+// A request may go to the right host, but name another host in its Host header or its
+// URL. A proxy would forward the request to that other host.
 func TestClientForeignHost(t *testing.T) {
 	s := newSite(t)
 	platform := mustParse(s.platform.URL)
@@ -153,7 +153,7 @@ func issueExpired(platform *shangcloudtest.Server) *oauth2.Token {
 	return tok
 }
 
-// A cookie jar would be shared by all users.
+// The cookie jar of Options.HTTPClient is not used, because all users would share it.
 func TestClientJar(t *testing.T) {
 	s := newSite(t)
 	jar, err := cookiejar.New(nil)
@@ -189,8 +189,8 @@ func TestClientRepeatsAfter401(t *testing.T) {
 	assert.NotEqual(t, old.AccessToken, next.AccessToken)
 }
 
-// If the new token gets a 401 too, the caller gets that answer. Further requests do not
-// start a refresh each.
+// If the API rejects the new token too, the caller gets the second 401. The requests that
+// follow start no further refresh.
 func TestClientSecond401(t *testing.T) {
 	s := newSite(t)
 	src := s.TokenSource(issue(s.platform))
@@ -204,7 +204,8 @@ func TestClientSecond401(t *testing.T) {
 	assert.Len(t, s.platform.Requests("/api/user/info"), 6)
 }
 
-// The platform accepts each token first and ends it early. So each one is replaced.
+// The platform accepts each new token at first, and rejects it before its expiry. The
+// client replaces each of these tokens.
 func TestClientTokensEndEarly(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		src := s.TokenSource(issue(s.platform))

@@ -52,8 +52,8 @@ func TestMoment(t *testing.T) {
 	assert.True(t, m.reached(start.Add(time.Minute)), "a wall clock revives no token")
 }
 
-// A login may end by another clock than the one it began by. It may be the clock of
-// another machine, or a clock that was set or that stood still while the machine was
+// The clock at the end of a login may differ from the clock at the start. The login may
+// end on another machine. Or the clock was set, or stood still while the machine was
 // suspended.
 func TestUnderWay(t *testing.T) {
 	const lifetime = 5 * time.Minute
@@ -96,8 +96,9 @@ func TestNotUnderWay(t *testing.T) {
 	}
 }
 
-// An expired sealed login does not become valid again when the clock is set back, whether
-// it was used or not. The process knows its age by the monotonic clock.
+// An expired sealed login stays expired when the wall clock is set back, whether the
+// login was used or not. The process that sealed the login measures its age with the
+// monotonic clock.
 func TestSealedClockSetBack(t *testing.T) {
 	const lifetime = 5 * time.Minute
 	keys, err := seal.New([][]byte{{31: 1}})
@@ -106,7 +107,8 @@ func TestSealedClockSetBack(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			s, other := newSealedLogins(keys, lifetime), newSealedLogins(keys, lifetime)
 			time.Sleep(time.Hour)
-			// The start's time as it will be after the clock is set back.
+			// Expires is later by back. So after time.Sleep(back), the wall clock seems
+			// to have been set back by this duration.
 			l := &pendingLogin{Verifier: "v", Expires: time.Now().Add(back + lifetime).UnixMilli()}
 			sealed, err := s.keep(t.Context(), place{key: "key"}, l)
 			require.NoError(t, err)
@@ -148,9 +150,9 @@ func TestReturnToIsCheckedOnTheWayOut(t *testing.T) {
 }
 
 // TestRedeemedFlood finishes more logins than a process remembers. Anybody can do that
-// without the platform. No state works twice all the same: if the process can't know
-// whether a state was used, it refuses it. The long run does this with whole logins in
-// TestRedeemedFlood_logins.
+// without the platform. Still, no state works twice: the process refuses a state if it
+// can't know whether the state was used. TestRedeemedFlood_logins, a long test, does the
+// same with whole logins.
 func TestRedeemedFlood(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const lifetime = 5 * time.Minute

@@ -22,9 +22,9 @@ const (
 	//
 	// A cookie of s bytes gets one of the first maxPendingBytes/s names. So cookies of
 	// the same size stay within maxPendingBytes, even if their logins start at the same
-	// time. Cookies of mixed sizes may reach 14 KB, until the next start deletes the
-	// surplus: name n, counted from 0, holds at most maxPendingBytes/(n+1) bytes. A name
-	// that holds the newest login of another provider is skipped. So each further
+	// time. Cookies of mixed sizes may reach 14 KB, because name n (counted from 0) holds
+	// up to maxPendingBytes/(n+1) bytes. The next start deletes the surplus. No login
+	// takes a name that holds the newest login of another provider. So each further
 	// provider adds at most one cookie.
 	maxPendingBytes = 4 << 10
 
@@ -49,8 +49,8 @@ type loginCookie struct {
 	size int // how many bytes it adds to a Cookie header
 
 	// provider and started prove nothing. They decide which login is dropped if there are
-	// too many. The order of the cookies can't decide that: it is the order in which
-	// their names were first used (RFC 6265, section 5.3, step 11.3).
+	// too many. The order of the cookies in a request does not help: it tells when their
+	// names were first used (RFC 6265, section 5.3, step 11.3).
 	provider string
 	started  int64 // Unix milliseconds
 
@@ -65,7 +65,8 @@ func (c loginCookie) value() string {
 	return value
 }
 
-// parseLoginCookie is the reverse of value. It does not check carry: redeem does.
+// parseLoginCookie parses the result of loginCookie.value. It does not check carry:
+// redeem does.
 func parseLoginCookie(value string) (c loginCookie, ok bool) {
 	provider, rest, _ := strings.Cut(value, ".")
 	started, rest, _ := strings.Cut(rest, ".")
@@ -81,8 +82,8 @@ const shortID = 8
 func (p *Provider) shortID() string { return p.id[:shortID] }
 
 // loginCookies returns the login cookies of r, of all providers. Several cookies may have
-// the same name. A program on another port of the host can set them for other paths and
-// domains. Without https, a sibling subdomain can do so too.
+// the same name, because a program on another port of the host can set cookies for other
+// paths and domains. Without https, a sibling subdomain can do so too.
 func (p *Provider) loginCookies(r *http.Request) (found []loginCookie) {
 	for _, cookie := range r.Cookies() {
 		slot, isOurs := p.slotOf(cookie.Name)
@@ -104,7 +105,7 @@ func (p *Provider) cookieLife() time.Duration { return p.opts.LoginLifetime + co
 
 func (p *Provider) cookiePrefix() string {
 	if p.secureCookies() {
-		return "__Host-" + cookieName // a sibling subdomain can't set it, nor can plain http
+		return "__Host-" + cookieName // browsers accept it neither from a sibling subdomain nor over plain http
 	}
 	return cookieName
 }
@@ -151,8 +152,8 @@ func (p *Provider) deleteCookie(w http.ResponseWriter, slot int) {
 	http.SetCookie(w, p.cookie(p.cookieName(slot), "", -1))
 }
 
-// pendingCookies are the cookies of the browser's pending logins, as a new login finds
-// them.
+// pendingCookies are the cookies of the browser's pending logins at the start of a new
+// login.
 type pendingCookies struct {
 	newestFirst []loginCookie
 	taken       [maxPendingLogins]bool // the names in use
@@ -160,8 +161,9 @@ type pendingCookies struct {
 	staying     int                    // the total size of the cookies with these names
 }
 
-// pendingCookies ignores cookies that are older than any login can be, and cookies from
-// the future. Their names count as free.
+// pendingCookies returns the login cookies of r, the newest first. It ignores cookies that
+// are older than any login can be, and cookies whose start time is in the future. A new
+// login may use the names of ignored cookies again.
 func (p *Provider) pendingCookies(r *http.Request, now time.Time) *pendingCookies {
 	b := &pendingCookies{newestFirst: slices.DeleteFunc(p.loginCookies(r), func(c loginCookie) bool {
 		age := now.Sub(time.UnixMilli(c.started))
@@ -196,8 +198,8 @@ func (b *pendingCookies) next(now time.Time) int64 {
 // names, because several logins may start at the same time and see the same cookies. If
 // no name is free, it takes the name of the oldest login.
 func (b *pendingCookies) choose(size int) (slot int) {
-	// There is at least one name. A cookie that is too large for the limit replaces all
-	// others, except those that stay.
+	// There is at least one usable name. A cookie that is too large for the limit
+	// replaces all other cookies, except those that stay.
 	names := max(1, (maxPendingBytes-b.staying)/size)
 	var usable, free []int
 	for slot := range maxPendingLogins {
@@ -220,7 +222,8 @@ func (b *pendingCookies) choose(size int) (slot int) {
 	return slot
 }
 
-// surplus returns the slots of the oldest logins that do not fit together with a new one.
+// surplus returns the slots of the oldest logins. Without these logins, the other cookies
+// and the new one fit into maxPendingBytes.
 func (b *pendingCookies) surplus(chosen, size int) (slots []int) {
 	size += b.staying
 	for _, c := range b.newestFirst {

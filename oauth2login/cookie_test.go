@@ -83,9 +83,10 @@ func TestAbandonedLogins(t *testing.T) {
 	assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
 }
 
-// startsAtOnce lets b start n logins. Up to open starts are pending at a time, so they do
-// not see each other's cookies. The answers arrive in random order, or in the order of
-// the starts if random is nil. check runs after each answer.
+// startsAtOnce lets b start n logins. The parameter open limits how many starts wait for
+// their answers at a time; these do not see each other's cookies. The answers arrive in
+// random order, or in the order of the starts if random is nil. check runs after each
+// answer.
 func (b *browser) startsAtOnce(t *testing.T, random *rand.Rand, n, open int, start func(w http.ResponseWriter, r *http.Request) error, check func()) {
 	t.Helper()
 	var answers []*httptest.ResponseRecorder
@@ -117,7 +118,7 @@ func (b *browser) cookies() (count, size int) {
 var lengths = []struct {
 	name string
 	kind func(*setup)
-	path int // its length
+	path int // the length of its return path
 }{
 	{"stored", func(*setup) {}, 1900},
 	{"sealed", sealedWith("1"), 1},
@@ -158,8 +159,8 @@ func (b *browser) assertLogsIn(t *testing.T, s *site, opts ...oauth2login.LoginO
 	assert.ErrorIs(t, err, oauth2login.ErrAccessDenied)
 }
 
-// Logins of different lengths that start at once may take more than 4 KB together. The
-// worst case is an order from short to long. The next start deletes the surplus, and its
+// Logins of different lengths that start at once may take more than 4 KB together. They
+// take most if the short ones start first. The next start deletes the surplus, and its
 // headers take less than 8 KB.
 func TestStartsAtOnce_mixed(t *testing.T) {
 	for _, c := range []struct {
@@ -210,7 +211,8 @@ func TestStartsAtOnce_mixed(t *testing.T) {
 	}
 }
 
-// The newest login of each provider stays, even if the three together take more than 4 KB.
+// The newest login of each of three providers stays, even if their cookies take more than
+// 4 KB together.
 func TestStartsAtOnce_providers(t *testing.T) {
 	for _, c := range lengths {
 		t.Run(c.name, func(t *testing.T) {
@@ -231,7 +233,7 @@ func TestStartsAtOnce_providers(t *testing.T) {
 					require.LessOrEqual(t, count, 20)
 					require.LessOrEqual(t, size, max(4096, 3*longest))
 				})
-				var callbacks []string // from here on one after another
+				var callbacks []string // from here on, the logins start one after another
 				for _, s := range sites {
 					callbacks = append(callbacks, s.redirect+"?error=access_denied&state="+queryOf(t, b.start(t, s, pathOf(c.path))).Get("state"))
 				}
@@ -308,7 +310,7 @@ func TestClocksOfStarts(t *testing.T) {
 	}
 }
 
-// shifted returns a login cookie's value with its start time moved by by.
+// shifted adds the duration by to the start time in the value of a login cookie.
 func shifted(t *testing.T, value string, by time.Duration) string {
 	t.Helper()
 	parts := strings.Split(value, ".")
@@ -399,8 +401,8 @@ func testLoginCookieMalformed(t *testing.T, kind func(*setup)) {
 }
 
 // TestPlantedCookies puts an attacker's cookies in front of the browser's own. A sibling
-// subdomain can do that on plain http, and so can a program on another port. Logins work
-// at once all the same.
+// subdomain can do that on plain http, and so can a program on another port. The user's
+// next login still works.
 func TestPlantedCookies(t *testing.T) { storedAndSealed(t, testPlantedCookies) }
 
 func testPlantedCookies(t *testing.T, kind func(*setup)) {

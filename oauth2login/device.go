@@ -17,8 +17,8 @@ import (
 )
 
 const (
-	// "expires_in (900 where absent), interval (5 where absent)": ShangCloud's game
-	// clients. RFC 8628, section 3.2 has the same interval.
+	// ShangCloud's game clients use "expires_in (900 where absent), interval (5 where
+	// absent)". RFC 8628, section 3.2 has the same interval.
 	assumedDeviceLifetime = 15 * time.Minute
 	maxDeviceLifetime     = time.Hour
 	assumedPollInterval   = 5 * time.Second
@@ -180,9 +180,9 @@ func (p *Provider) pollDevice(ctx context.Context, device *oauth2.DeviceAuthResp
 	}
 }
 
-// isFinal reports whether a poll that failed without an answer ends the login. There are
-// three such cases: the unusable answer may have contained a token, the server's
-// certificate is wrong, or the provider is shutting down.
+// isFinal reports whether a failed poll without an OAuth error code ends the login. It
+// does in three cases: the answer is unusable and may have contained a token, the
+// server's certificate is wrong, or Shutdown was called.
 func isFinal(err error) bool {
 	_, impostor := errors.AsType[*tls.CertificateVerificationError](err)
 	return impostor || errors.Is(err, wire.ErrUnusable) || errors.Is(err, errShuttingDown)
@@ -192,9 +192,10 @@ func isOverloaded(status int) bool {
 	return status >= 500 || status == http.StatusTooManyRequests || status == http.StatusRequestTimeout
 }
 
-// pollOnce asks for the token once. It uses package clientcredentials because that package
-// of x/oauth2 sends a single request with any grant type. The end of ctx does not cancel
-// the request, because its answer may contain the token. Only the time-out does.
+// pollOnce asks for the token once. It uses package clientcredentials because that
+// package of x/oauth2 sends a single request with any grant type. The end of ctx does not
+// cancel the request, because its answer may contain the token. Only the time-out cancels
+// it.
 func (p *Provider) pollOnce(ctx context.Context, deviceCode, verifier string) (*oauth2.Token, error) {
 	conf := p.OAuth2()
 	grant := clientcredentials.Config{
@@ -216,7 +217,7 @@ func (p *Provider) pollOnce(ctx context.Context, deviceCode, verifier string) (*
 		return nil, err
 	}
 	if lifetime, ok := tok.Extra("expires_in").(float64); ok {
-		tok.ExpiresIn = int64(lifetime) // package clientcredentials leaves it out
+		tok.ExpiresIn = int64(lifetime) // package clientcredentials does not set ExpiresIn
 	}
 	return tok, nil
 }
@@ -232,7 +233,7 @@ func (p *Provider) judgeDevice(a *wire.Answer) ([]byte, error) {
 		DeviceCode              string          `json:"device_code"`
 		UserCode                string          `json:"user_code"`
 		VerificationURI         string          `json:"verification_uri"`
-		VerificationURL         string          `json:"verification_url"` // Google
+		VerificationURL         string          `json:"verification_url"` // Google's name for verification_uri
 		VerificationURIComplete string          `json:"verification_uri_complete"`
 		ExpiresIn               json.RawMessage `json:"expires_in"`
 		Interval                json.RawMessage `json:"interval"`

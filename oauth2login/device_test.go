@@ -88,8 +88,9 @@ func TestDeviceLoginEnds(t *testing.T) {
 	assert.ErrorContains(t, err, "prompt")
 }
 
-// deviceServer is a provider in a bubble. It answers the device request with one text,
-// and each poll with the next of the given answers. The last one is repeated.
+// deviceServer is a provider in a bubble. Its answer to the device authorization request
+// is the body in the parameter device. Each poll gets the next element of polls, and the
+// last element again once all were used. times collects when each poll arrived.
 func deviceServer(t *testing.T, device string, polls ...func(*http.Request) (*http.Response, error)) (p *oauth2login.Provider, times *[]time.Duration) {
 	c := valid("https://api.yearnstudio.cn")
 	times = new([]time.Duration)
@@ -189,8 +190,8 @@ func TestDevicePolls(t *testing.T) {
 	}
 }
 
-// assertDeviceError checks that err matches is and as, unless they are nil, and that it
-// does not print the device code.
+// assertDeviceError checks err with errors.Is and errors.As. A check whose argument is
+// nil is skipped. assertDeviceError also checks that err does not print the device code.
 func assertDeviceError(t *testing.T, err, is error, as any) {
 	t.Helper()
 	require.Error(t, err)
@@ -231,7 +232,7 @@ func TestDeviceWithoutPKCE(t *testing.T) {
 	}, func(c *setup) { c.row = append(c.row, oauth2login.WithoutPKCE()) })
 }
 
-// The platform is unavailable until the device login expires. The error reports both.
+// Shutdown ends a device login that waits for the user.
 func TestDeviceLoginEndsWithShutdown(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {
 		s.platform.AutoApprove(0)
@@ -243,6 +244,7 @@ func TestDeviceLoginEndsWithShutdown(t *testing.T) {
 	})
 }
 
+// The platform is unavailable until the device login expires. The error reports both.
 func TestDevicePlatformGone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		p, times := deviceServer(t, aDevice, fail(io.ErrUnexpectedEOF))
@@ -331,7 +333,8 @@ func TestDeviceAnswers(t *testing.T) {
 	}
 }
 
-// The context, the time limit and the redirects of the device authorization request.
+// TestDeviceRequest lets the device authorization request fail or hang, redirects it, and
+// cancels it.
 func TestDeviceRequest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		asked := 0

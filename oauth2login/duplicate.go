@@ -57,9 +57,9 @@ type result struct {
 	waiting  []*waiting // the callbacks that wait for the result, the newest last
 }
 
-// waiting is a repeated callback that waits for the first one. If many are still waiting
-// at the end, only the newest get the result: a browser shows the answer to its last
-// request, and has often cancelled the earlier ones.
+// waiting is a repeated callback that waits for the first callback. If many are still
+// waiting at the end, only the newest get the result: a browser shows the answer to its
+// last request, and has often cancelled the earlier requests.
 type waiting struct{ served bool }
 
 // do runs finish for the first callback with a key. A repeated callback waits for that
@@ -83,7 +83,7 @@ func (s *results) do(ctx context.Context, key resultKey, finish func() (login *L
 func (s *results) first(key resultKey, r *result, finish func() (*Login, bool, error)) (login *Login, err error) {
 	redeemed := false
 	r.err = errors.New("oauth2login: the callback that came first did not end")
-	defer func() { // also if the application's transport panics
+	defer func() { // runs even if the application's transport panics
 		s.serve(r)
 		if !redeemed {
 			s.forget(key)
@@ -93,7 +93,7 @@ func (s *results) first(key resultKey, r *result, finish func() (*Login, bool, e
 	}()
 	login, redeemed, r.err = finish()
 	if r.err == nil {
-		r.login = cloneLogin(login) // the caller may change its own
+		r.login = cloneLogin(login) // the caller may change its copy
 	}
 	return login, r.err
 }

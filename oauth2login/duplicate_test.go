@@ -249,8 +249,8 @@ func testRepeatedCallbackOverHTTP(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, 1, s.tokenRequests())
 }
 
-// Three of five callbacks, the newest, are cancelled before the exchange ends. The others
-// get its result.
+// Five callbacks arrive. The newest three are cancelled before the exchange ends, and the
+// other two get its result.
 func TestRepeatedCallbackCancelled(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
@@ -342,8 +342,8 @@ func (s lostStore) Take(ctx context.Context, _ string) ([]byte, bool, error) {
 	return hangingStore{}.Take(ctx, "")
 }
 
-// The store fails. The cookie stays, so that the user can try again. A repeated
-// callback's answer keeps it too.
+// The store fails. The answers to the callback and to a repeated callback keep the
+// cookie, so that the user can try again.
 func TestRepeatedCallbackStoreDown(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := valid("https://provider.example")

@@ -11,8 +11,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// Errors that callers distinguish with errors.Is. The errors of this package wrap them.
-// Their text begins with the provider's host and quotes no secret.
+// Callers distinguish these errors with errors.Is. The errors that this package returns
+// wrap them. The text of a returned error begins with the provider's host and quotes no
+// secret.
 var (
 	// ErrUnavailable means that the provider could not be reached, did not answer in
 	// time, failed (status 429, 500 and above), redirected, or gave an unusable
@@ -42,7 +43,7 @@ var (
 	// of the same origin.
 	ErrCrossSite = errors.New("oauth2login: the request does not come from a page of this site")
 
-	// ErrAccessDenied means that the user said no.
+	// ErrAccessDenied means that the user denied access.
 	ErrAccessDenied = errors.New("oauth2login: the user denied access")
 
 	// ErrLoginExpired means that the user did not finish a device or local login in time.
@@ -51,14 +52,14 @@ var (
 	// ErrStateStore means that the state store failed. The login is refused: answer 503.
 	ErrStateStore = errors.New("oauth2login: the state store failed")
 
-	// ErrTokenStore means that the token store failed. A call for a token returns it only
-	// if no valid token is at hand. After SetToken and Delete, the change is in force in
-	// this process all the same.
+	// ErrTokenStore means that the token store failed. A call for a token returns
+	// ErrTokenStore only if there is no valid token. If SetToken or Delete returns it,
+	// the change still applies in this process.
 	ErrTokenStore = errors.New("oauth2login: the token store failed")
 
 	// ErrLoginRequired means that the user has to log in again: no token is stored, the
 	// token has expired and has no refresh token, or the provider refused the refresh
-	// token. In the last case the [*oauth2.RetrieveError] is in the chain.
+	// token. If the provider refused, [errors.As] finds its [*oauth2.RetrieveError].
 	ErrLoginRequired = errors.New("oauth2login: the user has to log in again")
 
 	// ErrClientCredentials means that the provider refused the client ID or the client
@@ -67,8 +68,8 @@ var (
 )
 
 // CallbackError is the error that the provider sent in the callback, instead of a code.
-// It matches [ErrAccessDenied] if the user said no, and [ErrUnavailable] if the provider
-// reports a failure of its own.
+// It matches [ErrAccessDenied] if the user denied access, and [ErrUnavailable] if the
+// provider reports that it failed.
 //
 // Anyone can send a browser to the callback with any text, so escape these texts if you
 // show them. Package fmt prints them if a CallbackError is in an unexported field of a
@@ -79,7 +80,8 @@ type CallbackError struct {
 	URI         string // error_uri; may be empty
 }
 
-// Error gives the code if it is a known one, and no other text of the callback.
+// Error returns a text with the code, if the code is a known one. It quotes no other text
+// of the callback.
 func (e *CallbackError) Error() string {
 	code := quiet.Code(e.Code)
 	if code == "" {
@@ -103,14 +105,14 @@ func (e *CallbackError) Is(target error) bool {
 // Format prints the text of Error for every verb.
 func (e CallbackError) Format(f fmt.State, verb rune) { quiet.Format(f, verb, e.Error()) }
 
-// MarshalJSON writes the code if it is a known one.
+// MarshalJSON writes the code if it is a known one, and nothing else.
 func (e CallbackError) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{"Code": quiet.Code(e.Code)})
 }
 
 // LoginError is the error of a login that failed after its state was redeemed. For
-// example, the user said no, or the provider refused the code. It has the return path and
-// the value of the login.
+// example, the user denied access, or the provider refused the code. It has the return
+// path and the value of the login.
 //
 // LoginError prints without Value. But package fmt prints all fields if a LoginError is
 // in an unexported field of a struct.
@@ -147,8 +149,8 @@ func isRefusal(err error) (*oauth2.RetrieveError, bool) {
 	return re, ok && !errors.Is(err, ErrUnavailable)
 }
 
-// refusesClient reports whether an answer refuses the client's credentials. Some providers
-// have a code of their own for that, and status 401.
+// refusesClient reports whether an answer refuses the client's credentials. Some
+// providers send status 401 with an error code of their own.
 func refusesClient(status int, code string) bool {
 	switch code {
 	case "invalid_client", "incorrect_client_credentials", "unauthorized_client":
@@ -157,9 +159,10 @@ func refusesClient(status int, code string) bool {
 	return status == http.StatusUnauthorized && quiet.Code(code) == ""
 }
 
-// mayRefuseStyle reports whether a refusal may be due to the place of the credentials,
-// HTTP Basic or the form. A provider that reads only the form may miss the client ID.
-// LinkedIn calls that invalid_request. Facebook and Twitch have no code for it.
+// mayRefuseStyle reports whether the provider may have refused because of where the
+// credentials were sent: in HTTP Basic or in the form. A provider that reads only the
+// form may miss the client ID. LinkedIn then answers invalid_request. Facebook and Twitch
+// send no error code for this.
 func mayRefuseStyle(status int, code string) bool {
 	return refusesClient(status, code) ||
 		status == http.StatusBadRequest && (code == "invalid_request" || quiet.Code(code) == "")

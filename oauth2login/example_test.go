@@ -18,8 +18,8 @@ import (
 	"golang.org/x/oauth2/endpoints"
 )
 
-// exampleProvider starts a platform in this process. It returns the platform and a
-// provider. The platform knows the client by this secret.
+// exampleProvider starts a platform in this process, where secret is the client's secret.
+// It returns the platform and a provider whose secret is "hush-hush".
 func exampleProvider(secret string) (*shangcloudtest.Server, *oauth2login.Provider) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {
@@ -77,8 +77,8 @@ func ExampleNew() {
 	// 404
 }
 
-// An account is signed in, and the login links a provider to it. The value names the
-// account. The browser can neither read nor change it.
+// An account is signed in, and a login links a provider to this account. The value names
+// the account. The browser can neither read nor change the value.
 func ExampleWithValue() {
 	platform, provider := exampleProvider("hush-hush")
 	defer platform.Close()

@@ -35,7 +35,7 @@ const (
 )
 
 // redeemCode exchanges a code, once. The end of ctx does not cancel the request. Only the
-// time-out does.
+// time-out cancels it.
 func (p *Provider) redeemCode(ctx context.Context, code string, l *pendingLogin) (*oauth2.Token, error) {
 	conf := p.configFor(l)
 	var opts []oauth2.AuthCodeOption
@@ -89,9 +89,9 @@ func (p *Provider) callFailed(ctx context.Context, op string, err error) error {
 	return err
 }
 
-// mayBeStyle reports whether a refusal may be due to the place of the credentials. As
-// long as p does not know the provider's style, such a refusal says nothing about the
-// code or the token.
+// mayBeStyle reports whether the provider may have refused because of where the
+// credentials were sent. While p does not know which place the provider reads, such a
+// refusal says nothing about the code or the token.
 func (p *Provider) mayBeStyle(re *oauth2.RetrieveError) bool {
 	return p.conf.Endpoint.AuthStyle == oauth2.AuthStyleAutoDetect && *p.secret.Load() != "" &&
 		!p.style.proven.Load() && re.Response != nil && mayRefuseStyle(re.Response.StatusCode, re.ErrorCode)
@@ -147,8 +147,8 @@ func errorCode(a *wire.Answer) string {
 }
 
 // guard is the transport between x/oauth2 and the provider's OAuth endpoints. It passes
-// on only answers that x/oauth2 can't misunderstand. Requests to other addresses only get
-// a time-out.
+// on only answers that x/oauth2 can't misunderstand. To requests for other addresses it
+// only adds a time-out.
 type guard struct {
 	p    *Provider
 	base http.RoundTripper
@@ -173,7 +173,7 @@ func (g *guard) RoundTrip(req *http.Request) (*http.Response, error) {
 	defer cancel()
 	out := req.WithContext(ctx)
 	out.Header = req.Header.Clone()
-	out.Header.Set("Accept", "application/json") // GitHub answers with a form otherwise
+	out.Header.Set("Accept", "application/json") // otherwise GitHub answers with a form
 	out.Header.Set("Accept-Encoding", "identity")
 	_, _, inHeader := out.BasicAuth()
 	if g.p.row.rawBasic {
@@ -228,7 +228,7 @@ func respond(req *http.Request, a *wire.Answer, judge func(*wire.Answer) ([]byte
 		Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: header, Body: io.NopCloser(bytes.NewReader(body)), ContentLength: int64(len(body)),
 		// The response may end up in an *oauth2.RetrieveError, and the error in a log. So
-		// its Request does not contain the credentials.
+		// this Request does not contain the credentials.
 		Request: &http.Request{Method: req.Method, URL: req.URL},
 	}, nil
 }

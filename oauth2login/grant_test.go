@@ -95,7 +95,7 @@ func gzipped(body string) string {
 	return compressed(body, func(w io.Writer) io.WriteCloser { return gzip.NewWriter(w) })
 }
 
-// The client asks for uncompressed answers. A proxy may compress them all the same.
+// The client asks for uncompressed answers. A proxy may still compress them.
 func TestCompressedAnswers(t *testing.T) {
 	const good, bad = `{"access_token":"t","token_type":"Bearer"}`, `{"error":"invalid_grant"}`
 	deflated := compressed(good, func(w io.Writer) io.WriteCloser { return zlib.NewWriter(w) })
@@ -294,7 +294,8 @@ func TestPlatformOutOfReach(t *testing.T) {
 	assert.NotContains(t, err.Error(), queryOf(t, callbackURL).Get("code"))
 }
 
-// An authorization code is not sent if it must not be sent or can't be sent safely.
+// An authorization code is not sent after Shutdown. It is also not sent if the request
+// would have neither a PKCE verifier nor a client secret.
 func TestExchangeNotSent(t *testing.T) {
 	t.Run("shutting down", func(t *testing.T) {
 		s, b := newSite(t), newBrowser(t)

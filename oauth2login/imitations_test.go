@@ -149,8 +149,8 @@ func imitateGitHubApp(t *testing.T) *imitation {
 }
 
 // imitateGoogle sends iss in its callback. It issues a refresh token only at the first
-// consent, and only with access_type=offline. It spells the device login's
-// verification_uri verification_url.
+// consent, and only with access_type=offline. In device logins, it sends verification_url
+// instead of verification_uri.
 func imitateGoogle(t *testing.T) *imitation {
 	p := newImitation(t, endpoints.Google)
 	p.callbackIssuer = "https://accounts.google.com"

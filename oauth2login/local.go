@@ -30,24 +30,18 @@ const (
 
 // LocalLogin logs a user in through the browser of this machine, for a program without a
 // web server (RFC 8252, section 7.3). Until it returns, it listens at the first redirect
-// URL that is plain http on 127.0.0.1, [::1] or localhost. Port 0 takes any free port:
-// "The authorization server MUST allow any port to be specified at the time of the
-// request for loopback IP redirect URIs". If a provider does not allow that, name the
-// registered port. If the port is in use, the error names it.
+// URL that is plain http on 127.0.0.1, [::1] or localhost. Port 0 takes any free port. If a
+// provider does not allow that, name the registered port.
 //
 // It calls open once with an address on this machine. open asks the system to open the
-// address, or shows it to the user, and may wait. The first browser that opens the
-// address is redirected to the provider, and only that browser can finish the login.
-// Web pages and other programs can send requests to the port. Such requests do not end
-// the login. Another user of this machine who lists processes, and opens the address
-// before the user does, can log in with an account of their own; the user's browser then
-// shows an error page. So tell the user which account was logged in.
+// address, or shows it to the user, and may wait. Only the first browser that opens the
+// address can finish the login. Tell the user which account was logged in:
+// docs/ways.md says why.
 //
 // The login ends when ctx ends, and after Options.LoginLifetime. Errors:
 // [ErrAccessDenied]; [ErrLoginExpired]; the error of open, unless a browser has come; the
 // errors of [Provider.FinishLogin] for the exchange; the error of ctx. If the code was
-// already sent to the provider, LocalLogin waits for the answer. Each call starts a new
-// login.
+// already sent to the provider, LocalLogin waits for the answer.
 func (p *Provider) LocalLogin(ctx context.Context, open func(address string) error) (*Login, error) {
 	begun := time.Now()
 	login, err := p.localLogin(ctx, open)
@@ -66,7 +60,7 @@ func (p *Provider) localLogin(ctx context.Context, open func(address string) err
 	ctx, cancel := context.WithTimeoutCause(ctx, p.opts.LoginLifetime, ErrLoginExpired)
 	defer cancel()
 	if ctx.Err() != nil {
-		return nil, p.localGivenUp(ctx) // no browser opens for that
+		return nil, p.localGivenUp(ctx) // do not open a browser
 	}
 	listeners, err := p.listen(ctx, redirect)
 	if err != nil {
@@ -115,7 +109,7 @@ func (p *Provider) localRedirect() *url.URL {
 }
 
 // listen listens at the host and port of u. If the port is 0, it sets the port of u to a
-// free one. For localhost a browser may use 127.0.0.1 or ::1. If this machine has both,
+// free port. For localhost a browser may use 127.0.0.1 or ::1. If this machine has both,
 // the port has to be free on both. Otherwise another program could listen at one of them
 // and get the code.
 func (p *Provider) listen(ctx context.Context, u *url.URL) (listeners []net.Listener, err error) {
@@ -140,11 +134,12 @@ func (p *Provider) listen(ctx context.Context, u *url.URL) (listeners []net.List
 }
 
 func portOf(l net.Listener) string {
-	_, port, _ := net.SplitHostPort(l.Addr().String()) // a listener's address has one
+	_, port, _ := net.SplitHostPort(l.Addr().String()) // the address of a listener always has a port
 	return port
 }
 
-// listenAt listens on all hosts that this machine has, at one port.
+// listenAt listens at the same port of all hosts. If there are several hosts, it skips
+// those that this machine does not have.
 func listenAt(ctx context.Context, hosts []string, port string) (listeners []net.Listener, err error) {
 	if port == "" {
 		port = "80"
@@ -178,11 +173,11 @@ func canListen(ctx context.Context, host string) bool {
 	return err == nil
 }
 
-// localLogin is one login on this machine. It serves two addresses: a start address,
-// which binds the login to a browser and redirects it to the provider, and the redirect
-// URL. A list of processes can show only the start address. So it reveals neither the
-// state nor the code challenge. Someone with both, and a code of their own, could make
-// this program log in as them.
+// localLogin is one login on this machine. It serves two addresses. The start address
+// binds the login to a browser and redirects this browser to the provider. The other
+// address is the redirect URL. A list of processes can show only the start address, which
+// contains neither the state nor the code challenge. With these two, an attacker could
+// log this program in to the attacker's account.
 type localLogin struct {
 	p        *Provider
 	redirect *url.URL
@@ -193,7 +188,7 @@ type localLogin struct {
 
 	mu    sync.Mutex
 	bound bool // a browser has the cookie
-	taken bool // the callback came, or the login was given up
+	taken bool // the callback has come, or the login was given up
 
 	done   chan struct{} // closed when result and err are set
 	result *Login
@@ -221,8 +216,9 @@ func (l *localLogin) take() bool {
 	return first
 }
 
-// hasBrowser reports whether a browser has opened the start address. Then an error of open
-// does not matter: some programs that open browsers fail although the browser is there.
+// hasBrowser reports whether a browser has opened the start address. If it has, an error
+// of open does not matter: some programs that open browsers fail although the browser has
+// started.
 func (l *localLogin) hasBrowser() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -237,7 +233,7 @@ func (l *localLogin) giveUp(err error) {
 	}
 }
 
-// serve answers requests until end is called. end waits for the last page. When it
+// serve answers requests until end is called. end waits for the last page. When end
 // returns, the ports are closed and the goroutines have ended.
 func (l *localLogin) serve(listeners []net.Listener) (end func()) {
 	server := &http.Server{
@@ -245,7 +241,7 @@ func (l *localLogin) serve(listeners []net.Listener) (end func()) {
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       5 * time.Second,
 		MaxHeaderBytes:    maxQuery + 32<<10,
-		ErrorLog:          log.New(io.Discard, "", 0), // any program could fill the log
+		ErrorLog:          log.New(io.Discard, "", 0), // otherwise any program could fill the log
 	}
 	server.SetKeepAlivesEnabled(false)
 	var serving sync.WaitGroup
@@ -271,7 +267,8 @@ func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("X-Content-Type-Options", "nosniff")
 	switch {
 	case !strings.EqualFold(strings.TrimSuffix(r.Host, ":80"), strings.TrimSuffix(l.redirect.Host, ":80")):
-		// A foreign host name that resolves to this machine (DNS rebinding).
+		// The Host header has a foreign name that resolves to this machine (DNS
+		// rebinding).
 		http.Error(w, "This is another host.", http.StatusMisdirectedRequest)
 	case r.URL.Path == l.start:
 		l.bind(w, r)
@@ -282,7 +279,8 @@ func (l *localLogin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// bind redirects the first browser that comes to the provider, and binds the login to it.
+// bind binds the login to the first browser that opens the start address, and redirects
+// this browser to the provider.
 func (l *localLogin) bind(w http.ResponseWriter, r *http.Request) {
 	if status := notNavigation(r); status != 0 {
 		answerShortly(w, status)
@@ -335,7 +333,8 @@ func (l *localLogin) callback(w http.ResponseWriter, r *http.Request) {
 		l.result, l.err = wire.Await(context.Background(), func() (*Login, error) { return l.p.finish(r.Context(), cb, l.pending) }, nil)
 		close(l.done)
 	}
-	// Options.Timeout ends the wait. r.Context() does not: ReadTimeout ends that.
+	// Wait for the exchange, which Options.Timeout limits. The end of r.Context() does
+	// not end the wait, because the server's ReadTimeout may end that context earlier.
 	<-l.done
 	l.setCookie(w, "", -1)
 	switch {

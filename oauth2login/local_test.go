@@ -291,9 +291,9 @@ func attack(t *testing.T, address, state string, times int) {
 	wg.Wait()
 }
 
-// TestLocalLoginUnderFire runs three logins at once, each with a port. A thousand foreign
-// requests reach each port before the browser comes back, and while it is at the
-// provider.
+// TestLocalLoginUnderFire runs three logins at once, each on its own port. Foreign
+// requests reach each port before the browser opens the address, and again while the
+// browser is at the provider.
 func TestLocalLoginUnderFire(t *testing.T) {
 	s := newSite(t, atLoopback)
 	s.platform.AutoApprove(0)

@@ -65,7 +65,7 @@ type LoginOption func(*pendingLogin)
 
 // WithReturnTo sets the local path to send the user to after the login. It comes back in
 // [Login.ReturnTo]. You can pass it from the request unchecked: if [LocalPath] refuses
-// it, it becomes "/".
+// the path, "/" is used.
 func WithReturnTo(localPath string) LoginOption {
 	return func(l *pendingLogin) { l.ReturnTo = LocalPath(localPath, "/") }
 }
@@ -89,8 +89,8 @@ func WithRedirectURL(url string) LoginOption {
 	return func(l *pendingLogin) { l.Redirect = url }
 }
 
-// WithAuthCodeOptions adds parameters to the authorization URL. It can't change state,
-// redirect_uri, code_challenge and the other parameters that this package sets.
+// WithAuthCodeOptions adds parameters to the authorization URL. The options can't change
+// the parameters that this package sets, such as state, redirect_uri and code_challenge.
 func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 	return func(l *pendingLogin) { l.params = append(l.params, opts...) }
 }
@@ -101,12 +101,12 @@ func WithAuthCodeOptions(opts ...oauth2.AuthCodeOption) LoginOption {
 // Serve it on the host of the redirect URL: a browser does not send the cookie to another
 // host. Behind a proxy, the request may name another host. One browser can have 20
 // pending logins on a host, with cookies of 4 KB in total. Beyond that, a new login drops
-// the oldest ones, but never another provider's newest. If several logins start at once,
-// one may replace another. A request that is not a navigation gets a short answer and
-// starts no login: see [NavigationsOnly].
+// the oldest logins, but never the newest login of another provider. If several logins
+// start at once, one may replace another. A request that is not a navigation gets a short
+// answer and starts no login: see [NavigationsOnly].
 //
-// On an error nothing was written to w. [ErrStateStore]: answer 503. Any other error is
-// a wrong option. StartLogin is safe for concurrent use.
+// On an error nothing was written to w. [ErrStateStore]: answer 503. Any other error is a
+// wrong option. StartLogin is safe for concurrent use.
 func (p *Provider) StartLogin(w http.ResponseWriter, r *http.Request, opts ...LoginOption) error {
 	if status := notNavigation(r); status != 0 {
 		answerShortly(w, status)
@@ -168,7 +168,7 @@ func (p *Provider) warnOtherHost(r *http.Request) {
 	})
 }
 
-// The kinds of logins, whose states are redeemed under different conditions.
+// The two kinds of logins. They differ in what a callback needs to redeem the state.
 const (
 	browserLogin = "browser" // the cookie must match
 	unboundLogin = "unbound" // the state alone is enough
@@ -190,8 +190,8 @@ func (p *Provider) placeOf(kind, state, secret string) statePlace {
 	return statePlace{place{p.id, kind, p.hash(kind, state), secret}, state}
 }
 
-// placed adds the provider to an error of package-level functions. key is the key of the
-// login.
+// placed adds the provider's host and an explanation to an error of redeem. key is the
+// key of the login.
 func (p *Provider) placed(err error, key string) error {
 	switch {
 	case !errors.Is(err, ErrStateNotFound):
@@ -261,7 +261,8 @@ func (p *Provider) authURL(stateParam string, l *pendingLogin) string {
 	conf := p.configFor(l)
 	params := slices.Concat(p.row.params, l.params)
 	if len(params) > 0 {
-		// x/oauth2 lets parameters replace its own. Ours come last and win.
+		// x/oauth2 lets these parameters replace its own. So the parameters that this
+		// package sets come last and replace all others.
 		params = append(params,
 			oauth2.SetAuthURLParam("response_type", "code"),
 			oauth2.SetAuthURLParam("client_id", conf.ClientID),
@@ -295,23 +296,23 @@ func (p *Provider) configFor(l *pendingLogin) *oauth2.Config {
 // then exchanges the code for a token. Both happen once. It sets headers of w, for
 // example to delete the login's cookie. The caller writes the answer.
 //
-// Only the browser that StartLogin answered can redeem the state, and only for its
-// provider. After that, the exchange goes on even if the browser disconnects. It takes at
-// most Options.Timeout. If the same browser repeats its callback during the exchange, or
-// in the 5 seconds after it, it gets the same result, with Login.Repeated set, three
-// times at most.
+// Only the browser that StartLogin answered can redeem the state, and only for the
+// provider of the login. After that, the exchange goes on even if the browser
+// disconnects. It takes at most Options.Timeout. The browser may repeat its callback
+// during the exchange and in the 5 seconds after the exchange. It then gets the same
+// result with Login.Repeated set, three times at most.
 //
 // The error tells what to say to the user:
 //
-//   - [ErrAccessDenied]: the user said no. [*CallbackError] has every error that came
-//     back in the callback.
+//   - [ErrAccessDenied]: the user denied access. [*CallbackError] has every error that
+//     came back in the callback.
 //   - [ErrStateNotFound], [ErrWrongBrowser], [ErrNoCookies]: start again.
 //   - [ErrBadCallback]: the request is not a callback.
 //   - [ErrUnavailable], [ErrStateStore]: answer 503.
 //   - [ErrClientCredentials], [*oauth2.RetrieveError]: the token endpoint refused.
 //
-// After the state was redeemed, every error is a [*LoginError], which has the return
-// path and the value of the login.
+// After the state was redeemed, every error is a [*LoginError], which has the return path
+// and the value of the login.
 func (p *Provider) FinishLogin(w http.ResponseWriter, r *http.Request) (*Login, error) {
 	begun := time.Now()
 	login, err := p.finishLogin(w, r)
@@ -341,9 +342,9 @@ func (p *Provider) finishLogin(w http.ResponseWriter, r *http.Request) (*Login, 
 		return login, true, err
 	})
 	if !errors.Is(err, ErrStateStore) { // otherwise the state may still be there
-		// A login that started in the meantime normally has a cookie of another name. If
-		// it had to use this name, its cookie is deleted as well, and it has to start
-		// again.
+		// Another login that started in the meantime normally has a cookie with another
+		// name. If it had to use this name, its cookie is deleted as well, and the user
+		// has to start that login again.
 		p.deleteCookie(w, cookie.slot)
 	}
 	return login, err
@@ -413,9 +414,9 @@ func (p *Provider) startedHere(r *http.Request, state string) (at statePlace, c 
 		p.hostHint(r), p.cookieLife()), ErrNoCookies)
 }
 
-// hostHint explains a missing cookie if r came to a host of no redirect URL. For cookies,
-// localhost and 127.0.0.1 are different hosts, and ports do not matter. It is only a hint:
-// behind a proxy, r.Host may differ for a good reason.
+// hostHint explains a missing cookie if no redirect URL names the host that r came to.
+// For cookies, localhost and 127.0.0.1 are different hosts, and ports do not matter. This
+// is only a hint: behind a proxy, r.Host may differ for a good reason.
 func (p *Provider) hostHint(r *http.Request) string {
 	hostname := func(host string) string { return strings.ToLower((&url.URL{Host: host}).Hostname()) }
 	if r.Host == "" || slices.ContainsFunc(p.redirectHosts, func(host string) bool { return hostname(host) == hostname(r.Host) }) {

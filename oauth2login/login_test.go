@@ -45,8 +45,9 @@ func testLogin(t *testing.T, kind func(*setup)) {
 	assert.False(t, login.Repeated)
 }
 
-// A common mistake: the login starts on another host than that of the redirect URL. The
-// log reports it before the callback fails. Behind a proxy the hosts may differ.
+// A common mistake: the login starts on another host than that of the redirect URL. A
+// line in the log reports the mistake before the callback fails. Behind a proxy the hosts
+// may differ.
 func TestStartLoginOtherHost(t *testing.T) {
 	for _, c := range []struct {
 		redirect, host string
@@ -103,9 +104,9 @@ func TestStatesAreRandom(t *testing.T) {
 		assert.False(t, seen[v])
 		seen[v] = true
 	}
-	// 50 draws from 32 characters give 25 different ones on average, and from 64
-	// characters 34. That holds for each of the 26 or 43 positions. Only the last
-	// position of 43 has 16 possible characters.
+	// 50 random characters from an alphabet of 32 contain 25 different ones on average,
+	// and from an alphabet of 64 they contain 34. A secret has 26 positions, a state 43.
+	// At the last position of a state, only 16 characters are possible.
 	assert.Greater(t, len(places), 43*20+26*15)
 }
 
@@ -195,7 +196,7 @@ func testStateWorksOnce(t *testing.T, kind func(*setup)) {
 	}, kind)
 }
 
-// TestStateExpires lets the browser return after a while.
+// TestStateExpires lets the browser return before and after the state expires.
 func TestStateExpires(t *testing.T) {
 	for after, ok := range map[time.Duration]bool{5*time.Minute - time.Second: true, 5 * time.Minute: false, 24 * time.Hour: false} {
 		inBubble(t, func(t *testing.T, s *site) {
@@ -272,8 +273,8 @@ func testCodeInjection(t *testing.T, kind func(*setup)) {
 	assert.Equal(t, "invalid_grant", refused.ErrorCode)
 }
 
-// TestProvidersOfOneText: two providers whose settings are equal when they are joined
-// into one text are still different providers.
+// TestProvidersOfOneText: the settings of two providers differ, but are the same text if
+// they are joined without separators. The providers are still different.
 func TestProvidersOfOneText(t *testing.T) {
 	store := state.NewMemory(0)
 	var sites []*oauth2login.Provider
@@ -311,7 +312,8 @@ func TestTwoProvidersOnOneStore(t *testing.T) {
 			before := other.tokenRequests()
 			_, err := b.finish(other, callbackURL)
 			assert.ErrorIs(t, err, oauth2login.ErrWrongBrowser)
-			// The secret is in a cookie of the other provider.
+			// Put the secret of each provider's login into the cookie of the other
+			// provider's login.
 			r := httptest.NewRequest("GET", callbackURL, nil)
 			for _, c := range b.jar.Cookies(mustParse(live.redirect)) {
 				for _, d := range b.jar.Cookies(mustParse(live.redirect)) {
@@ -377,8 +379,8 @@ func TestBrowserWithoutCookies(t *testing.T) {
 	assert.NotErrorIs(t, err, oauth2login.ErrNoCookies)
 }
 
-// The error text names the cause. It checks for a late callback, a reload and another
-// host before it blames the cookies.
+// The error text names the cause. FinishLogin checks for a late callback, a reload and
+// another host before it blames the cookies.
 func TestCallbackCauses(t *testing.T) { storedAndSealed(t, testCallbackCauses) }
 
 func testCallbackCauses(t *testing.T, kind func(*setup)) {
@@ -476,7 +478,7 @@ func withoutCookies(r *http.Request) { r.Header.Del("Cookie") }
 
 func withOtherCookies(r *http.Request) { r.Header.Set("Cookie", "session=1") }
 
-// Options.LoginLifetime is an hour at most. The cookie outlives it.
+// Options.LoginLifetime is an hour at most. The cookie outlives the login.
 func TestLoginLifetime(t *testing.T) { storedAndSealed(t, testLoginLifetime) }
 
 func testLoginLifetime(t *testing.T, kind func(*setup)) {

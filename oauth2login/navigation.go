@@ -16,8 +16,9 @@ import (
 //
 //   - 403 to images, frames, scripts and fetches of any page (Sec-Fetch-Dest,
 //     Sec-Fetch-Mode), to WebSockets, and to other methods than GET and POST
-//   - 503 to prefetches and prerenders; a browser does not reuse it for the click
-//   - 204 to HEAD, as link previews send it
+//   - 503 to prefetches and prerenders; when the user clicks, browsers do not use this
+//     answer but ask again
+//   - 204 to HEAD requests, which link previews send
 //
 // Browsers that send none of these headers are let through.
 func NavigationsOnly(next http.Handler) http.Handler {
@@ -49,14 +50,14 @@ func notNavigation(r *http.Request) int {
 	case r.Method == http.MethodHead:
 		return http.StatusNoContent
 	case r.Method != http.MethodGet && r.Method != http.MethodPost:
-		return http.StatusForbidden // for example what Chromium asks before it sends reports
+		return http.StatusForbidden // for example an OPTIONS request, which Chromium sends before a report
 	}
 	return 0
 }
 
 // isWebSocket recognizes the handshake of a WebSocket, which any page can open. Chromium
-// sends it without Sec-Fetch-… headers. "The request MUST include a header field with the
-// name Sec-WebSocket-Version" (RFC 6455, section 4.1).
+// sends the handshake without Sec-Fetch-… headers. "The request MUST include a header
+// field with the name Sec-WebSocket-Version" (RFC 6455, section 4.1).
 func isWebSocket(h http.Header) bool { return h.Get("Sec-WebSocket-Version") != "" }
 
 // isOrEmpty reports whether a header is missing or has only the value want.
@@ -67,9 +68,10 @@ func isOrEmpty(h http.Header, name, want string) bool {
 // isSpeculative recognizes requests that a browser or a script makes ahead of a click.
 //
 // Sec-Purpose is the standard (https://wicg.github.io/nav-speculation/prefetch.html).
-// Older browsers send Purpose, X-Purpose and X-Moz. Turbo sends X-Sec-Purpose, htmx's
-// preload extension HX-Preloaded, Next.js Next-Router-Prefetch and X-Middleware-Prefetch.
-// instant.page uses <link rel=prefetch>, and so Sec-Purpose.
+// Older browsers send Purpose, X-Purpose and X-Moz. Turbo sends X-Sec-Purpose. The
+// preload extension of htmx sends HX-Preloaded. Next.js sends Next-Router-Prefetch and
+// X-Middleware-Prefetch. instant.page uses <link rel=prefetch>, for which browsers send
+// Sec-Purpose.
 func isSpeculative(h http.Header) bool {
 	for _, name := range []string{"Sec-Purpose", "Purpose", "X-Purpose", "X-Moz", "X-Sec-Purpose"} {
 		for _, value := range h.Values(name) {
@@ -96,9 +98,9 @@ const maxReturnTo = 2 << 10
 // returns its second argument. s may come from the request unchecked. A valid s has at
 // most 2048 bytes and is a path that begins with "/". It may have a query and a fragment.
 //
-// A path with "//" or a backslash is refused if it begins with them or has dot segments:
-// some servers and browsers turn it into another host. [http.Redirect] replaces "//" by
-// one slash.
+// LocalPath refuses a path that begins with "//" or a backslash. It also refuses a path
+// that contains one of these and has dot segments: some servers and browsers turn such a
+// path into another host. [http.Redirect] replaces "//" by one slash.
 func LocalPath(s, otherwise string) string {
 	if isLocalPath(s) {
 		return s

@@ -31,9 +31,9 @@ type pendingLogin struct {
 	params []oauth2.AuthCodeOption
 }
 
-// underWay reports whether l has begun and not expired. The clock of another machine may
-// have set l.Expires. This clock may be behind that one, or ahead of it, by the durations
-// given.
+// underWay reports whether l has begun and has not expired. Another machine may have set
+// l.Expires by its own clock. The parameter behind is how far this machine's clock may be
+// behind that clock, and ahead is how far it may be ahead.
 func (l *pendingLogin) underWay(now time.Time, lifetime, behind, ahead time.Duration) bool {
 	left := time.UnixMilli(l.Expires).Sub(now)
 	return left > -ahead && left <= lifetime+behind
@@ -77,9 +77,10 @@ var (
 )
 
 const (
-	// storeSkew is how far a store's clock and this machine's clock may differ. If they
-	// differ by more, this machine ends a login itself. A store's clock may be set back,
-	// and a store may keep entries for too long.
+	// storeSkew is how far a store's clock and this machine's clock may differ. This
+	// machine refuses a login that expired more than storeSkew ago, even if the store
+	// still has the login: the store's clock may have been set back, or the store may
+	// keep entries for too long.
 	storeSkew = 5 * time.Minute
 
 	// sealedSkew is how far the clocks of two machines may be apart.
@@ -91,9 +92,9 @@ const (
 	maxSealed = 3 << 10
 )
 
-// storedLogins keeps logins in a [state.Store]. An entry is encrypted with a key from the
-// secret in the browser's cookie. Someone who reads the store learns nothing. Someone who
-// writes to the store can forge nothing.
+// storedLogins keeps logins in a [state.Store]. An entry is encrypted with a key that is
+// derived from the secret in the browser's cookie. Someone who reads the store learns
+// nothing. Someone who writes to the store can forge nothing.
 type storedLogins struct {
 	store    state.Store
 	lifetime time.Duration
@@ -250,7 +251,8 @@ const maxRedeemed = 100_000
 
 // redeemed remembers the states that this process has redeemed, so that each works only
 // once. When it is full, it forgets the logins that expire first. From then on it refuses
-// all logins that expire as early, because it can't know which of them were redeemed.
+// all logins that expire as early as those, because it can't know which of them were
+// redeemed.
 type redeemed struct {
 	keep  time.Duration
 	start time.Time
@@ -292,8 +294,8 @@ func (r *redeemed) has(key string) bool {
 	return ok
 }
 
-// makeRoom forgets the expired entries. If they are less than a sixteenth, it also
-// forgets the sixteenth that expires first.
+// makeRoom forgets the expired entries. If these are less than a sixteenth of all
+// entries, makeRoom also forgets the sixteenth that expires first.
 func (r *redeemed) makeRoom(now time.Duration) {
 	live := make([]int64, 0, len(r.byKey))
 	for key, entry := range r.byKey {
@@ -316,7 +318,8 @@ func (r *redeemed) makeRoom(now time.Duration) {
 }
 
 // hash returns a hash of s that is specific to the provider and the purpose. It has 43
-// letters, digits, '-' and '_'. No argument contains a NUL.
+// letters, digits, '-' and '_'. The parts of the input are separated by NUL bytes, so no
+// part may contain one.
 func (p *Provider) hash(purpose, s string) string {
 	var buf [128]byte // large enough to avoid an allocation, unless a cookie is forged
 	b := append(append(append(buf[:0], p.id...), 0), purpose...)

@@ -316,8 +316,9 @@ func (s *writableStore) Take(_ context.Context, key string) ([]byte, bool, error
 	return entry, found, nil // the entry is not removed
 }
 
-// An attacker who can write to the store replays the entry of another login: one of the
-// same provider, of the same browser, or of the other kind.
+// An attacker who can write to the store replays the entry of another login. The other
+// login was started in the attacker's browser, or in the same browser, or without a
+// browser.
 func TestStoredEntryOfAnotherLogin(t *testing.T) {
 	for name, other := range map[string]func(t *testing.T, s *site, victim *browser){
 		"of the attacker's browser": func(t *testing.T, s *site, _ *browser) {
@@ -350,8 +351,8 @@ func TestStoredEntryOfAnotherLogin(t *testing.T) {
 	}
 }
 
-// An attacker puts an entry back after its login. This process does not redeem it again,
-// not even for the right browser.
+// After a login, an attacker puts its entry back into the store. This process does not
+// redeem the entry again, not even for the right browser.
 func TestStoredEntryPutBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		platform := shangcloudtest.New()
@@ -377,8 +378,9 @@ func TestStoredEntryPutBack(t *testing.T) {
 	})
 }
 
-// Anybody can make a flood of finished logins without the platform. It must not make a
-// state work twice: if the process can't know whether a state was used, it refuses it.
+// Anybody can make a flood of finished logins without the platform. No state must work
+// twice because of the flood: the process refuses a state if it can't know whether the
+// state was used.
 func TestRedeemedFlood_logins(t *testing.T) {
 	if os.Getenv("SHANGCLOUD_LONG_TESTS") != "1" {
 		t.Skip("110,000 logins: set SHANGCLOUD_LONG_TESTS=1")

@@ -19,8 +19,8 @@ func plainSource(ctx context.Context, s *site, tok *oauth2.Token) oauth2.TokenSo
 	return s.OAuth2().TokenSource(s.ClientContext(ctx), tok)
 }
 
-// TestRefreshedTokenOutlivesTheProcess restarts after a refresh, with the saved token.
-// x/oauth2 does not report the new refresh token, which is the only valid one
+// TestRefreshedTokenOutlivesTheProcess refreshes a token and then restarts with the saved
+// token. x/oauth2 does not report the new refresh token, which is the only valid one
 // (golang/oauth2#84, golang/go#77502).
 func TestRefreshedTokenOutlivesTheProcess(t *testing.T) {
 	inBubble(t, func(t *testing.T, s *site) {

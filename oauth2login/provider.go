@@ -84,7 +84,7 @@ func (o Options) Format(f fmt.State, verb rune) {
 	quiet.Format(f, verb, fmt.Sprintf("oauth2login.Options{LoginLifetime:%v Timeout:%v EarlyRefresh:%v}", o.LoginLifetime, o.Timeout, o.EarlyRefresh))
 }
 
-// MarshalJSON writes o without its keys and without the fields that are code.
+// MarshalJSON writes the durations of o, and nothing else.
 func (o Options) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]any{"LoginLifetime": o.LoginLifetime, "Timeout": o.Timeout, "EarlyRefresh": o.EarlyRefresh})
 }
@@ -150,20 +150,20 @@ type Provider struct {
 	where  string // begins the text of errors: "oauth2login: github.com"
 
 	id            string   // distinguishes providers that share a host or a store; the same on all machines
-	redirects     []string // the first is that of conf
-	redirectHosts []string // their hosts
+	redirects     []string // the first one is the RedirectURL of conf
+	redirectHosts []string // the hosts of redirects
 	plainHTTP     bool     // the redirect URLs use http, so cookies are not Secure
 
 	pending             pendingLogins
 	sessions            sessions
 	sending             sending
 	results             results
-	readOnly            sync.Once // the warning of a store that cannot be written
-	otherHost           sync.Once // the warning of a login on another host
+	readOnly            sync.Once // for the warning that the token store can't be written
+	otherHost           sync.Once // for the warning that a login started on another host
 	style               styleMemory
 	tokenURL, deviceURL *url.URL
 	http                *http.Client // for API calls
-	auth                *http.Client // for x/oauth2: the same, with a guard
+	auth                *http.Client // for x/oauth2: like http, but with a guard
 }
 
 // New makes a Provider from the application's own oauth2.Config, which it copies. shared
@@ -171,8 +171,9 @@ type Provider struct {
 //
 // Client ID, redirect URL, AuthURL and TokenURL are required. All URLs must be absolute,
 // and https or on a loopback host. If Endpoint.AuthStyle is 0, credentials are sent in
-// HTTP Basic. If the provider refuses that, the next request sends them in the form.
-// x/oauth2 sends a code twice to find out the style. A Provider never does.
+// HTTP Basic. If the provider refuses that, the next request sends them in the form. To
+// find out which way works, x/oauth2 sends a code twice. A Provider never sends a code
+// twice.
 func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Provider, error) {
 	if conf == nil {
 		return nil, errors.New("oauth2login: the oauth2.Config is nil")
@@ -195,7 +196,7 @@ func New(conf *oauth2.Config, shared *Options, options ...ProviderOption) (*Prov
 	p.http = wire.Client(p.opts.HTTPClient)
 	auth := *p.http
 	auth.Transport = &guard{p: p, base: wire.Transport(p.http)}
-	auth.Timeout = 0 // Options.Timeout counts
+	auth.Timeout = 0 // Options.Timeout limits these requests
 	p.auth = &auth
 	return p, nil
 }
@@ -213,7 +214,7 @@ func (p *Provider) checkClient() error {
 		return errors.New("Endpoint.AuthStyle is unknown")
 	}
 	if err := checkScopes(p.conf.Scopes); err != nil {
-		return fmt.Errorf("%s: %w", "Scopes", err) // ST1005 takes the field for a word
+		return fmt.Errorf("%s: %w", "Scopes", err) // linter rule ST1005 would report "Scopes: %w"
 	}
 	return p.storeSecret(p.conf.ClientSecret)
 }
@@ -221,7 +222,7 @@ func (p *Provider) checkClient() error {
 // storeSecret checks the client secret and stores it. New and SetClientSecret share it.
 func (p *Provider) storeSecret(secret string) error {
 	switch {
-	case hasControl(secret): // a line end, from a file or the environment
+	case hasControl(secret): // for example a line end, from a file or the environment
 		return errors.New("ClientSecret contains a control character")
 	case secret == "" && p.row.noPKCE:
 		return errors.New("WithoutPKCE: ClientSecret is empty, and nothing would bind a code to this application")
@@ -273,7 +274,7 @@ func (p *Provider) checkRedirects() error {
 	for _, redirect := range p.row.redirects {
 		u, err := p.parseRedirect(redirect)
 		if err == nil && p.plainHTTP != (u.Scheme == "http") {
-			err = errors.New("mixes http and https") // cookies are secure for all or for none
+			err = errors.New("mixes http and https") // either all cookies are Secure, or none is
 		}
 		if err != nil {
 			return fmt.Errorf("WithRedirectURLs: %w", err)
@@ -384,7 +385,7 @@ func providerID(c oauth2.Config) string {
 // contains the current client secret. Call x/oauth2 with a context of
 // [Provider.ClientContext]: x/oauth2's own client has no time-out and follows redirects.
 //
-// Its AuthStyle is never 0, because then x/oauth2 may send a code twice.
+// The AuthStyle of the copy is never 0: with 0, x/oauth2 may send a code twice.
 func (p *Provider) OAuth2() *oauth2.Config {
 	conf := p.conf
 	conf.Scopes = slices.Clone(conf.Scopes)
@@ -400,8 +401,8 @@ func (p *Provider) OAuth2() *oauth2.Config {
 
 // ClientContext returns a context for calls of x/oauth2. With it, x/oauth2 follows no
 // redirects, Options.Timeout applies if ctx has no deadline, and the answers of the
-// provider's endpoints are checked. It does not limit where requests go. For requests
-// with a token use [Provider.Client].
+// provider's endpoints are checked. This context does not limit where requests go. For
+// requests with a token use [Provider.Client].
 //
 //	tok, err := p.OAuth2().Exchange(p.ClientContext(ctx), code, oauth2.VerifierOption(v))
 //

@@ -16,7 +16,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Where nothing can be locked or written, a refresh goes on without, and is logged once.
+// If the store can neither be locked nor written, a refresh goes on without a lock and a
+// save. The log reports that once.
 func TestTokenSourceReadOnlyStore(t *testing.T) {
 	var log bytes.Buffer
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {

@@ -15,8 +15,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// fly runs a flight for all callers that wait for it. None of them can cancel it.
-// Application code in it may panic, or end its goroutine. Both count as ordinary errors.
+// fly runs a flight for all callers that wait for it. No caller can cancel the flight.
+// The application's code may panic in it, or end its goroutine. Both are reported as
+// ordinary errors.
 func (f *flight) fly() {
 	var next *held
 	err := f.source.p.errorf("token: code of the application ended the goroutine that called it", ErrUnavailable)
@@ -35,7 +36,7 @@ func (f *flight) fly() {
 
 func (f *flight) land(next *held, err error) {
 	f.err = err
-	defer f.arrive(next) // also if the log's handler ends the goroutine
+	defer f.arrive(next) // runs even if the log handler ends the goroutine
 	f.log()
 }
 
@@ -43,7 +44,7 @@ func (f *flight) arrive(next *held) {
 	f.shared.landed(f, next, f.err)
 	f.result.Store(next)
 	if next == nil && f.isReady {
-		f.result.Store(f.seen) // it was handed out and is still good
+		f.result.Store(f.seen) // f.seen was handed out and is still good
 	}
 	if !f.isReady {
 		close(f.ready)
@@ -61,7 +62,7 @@ func (f *flight) log() {
 }
 
 // publish hands out h before the flight ends, if h has not expired yet. Then waiting
-// callers can go on with h. It does nothing if the API rejected the token.
+// callers can go on with h. publish does nothing if the API rejected the token.
 func (f *flight) publish(h *held) {
 	f.seen = h
 	if f.isReady || f.forced || h.isExpired(time.Now()) {
@@ -101,8 +102,8 @@ func (f *flight) update() (*held, error) {
 			return nil, err
 		}
 	}
-	// If the lock is too old when the request could begin, it is released and taken
-	// again.
+	// If the lock is already too old when the refresh request could begin, the lock is
+	// released and taken again.
 	for deadline := time.Now().Add(2 * f.source.p.hold()); ; {
 		next, again, err := f.updateLocked(h)
 		if !again || time.Now().After(deadline) {
@@ -165,7 +166,7 @@ func (f *flight) settle(h *held) (next *held, settled bool, err error) {
 
 // unlessOvertaken reads the store for h, a refreshed token that could not be saved. If
 // the store still contains the token that h replaces, or can't be read, it returns h. If
-// the store contains another token, it returns that one: another process has saved a
+// the store contains another token, it returns that token: another process has saved a
 // newer token, or a save that timed out has succeeded after all. If the user has logged
 // out, it returns no token and the error.
 func (f *flight) unlessOvertaken(h *held) (*held, error) {
@@ -179,9 +180,10 @@ func (f *flight) unlessOvertaken(h *held) (*held, error) {
 	return seen, nil
 }
 
-// lock waits for the lock, which it got at since. Meanwhile it reads the store from time to
-// time: newer is a token that another process has stored. On a read-only file system there
-// is no lock, and the refresh goes on without it.
+// lock waits for the store's lock. since is the time when it got the lock. While it
+// waits, it reads the store from time to time. If another process has stored a good
+// token, lock returns this token as newer and stops waiting. On a read-only file system
+// there is no lock, and the refresh goes on without one.
 func (f *flight) lock(h *held) (unlock func(), since time.Time, newer *held, err error) {
 	locker, ok := f.source.store.(TokenLocker)
 	if !ok {
@@ -199,7 +201,7 @@ func (f *flight) lock(h *held) (unlock func(), since time.Time, newer *held, err
 			return unlock, r.at, nil, err
 		case <-look.C:
 			if len(locked) > 0 {
-				continue // the lock is there, and ages
+				continue // the lock was granted, and its age counts
 			}
 			if seen := f.stored(h); seen != nil {
 				go f.giveBack(locked)
@@ -229,17 +231,17 @@ func callLock(ctx context.Context, locker TokenLocker, hold time.Duration) <-cha
 	return locked
 }
 
-// giveBack releases a lock that comes too late.
+// giveBack releases a lock that is granted too late.
 func (f *flight) giveBack(locked <-chan lockResult) {
 	if r := <-locked; r.err == nil {
 		f.unlock(r.unlock)
 	}
 }
 
-// unlockAfterSaves releases the lock. If a save that timed out still runs, it waits for
-// that save first, at most until the lock expires. Otherwise another process would load
-// the old token, and send a refresh token that was used already. A disk can stall for
-// longer than a save may take.
+// unlockAfterSaves releases the lock. A disk can stall for longer than a save may take,
+// so a save that timed out may still be running. unlockAfterSaves waits for this save
+// first, at most until the lock expires. Otherwise another process would load the old
+// token, and send a refresh token that was used already.
 func (f *flight) unlockAfterSaves(unlock func(), since time.Time) {
 	if f.saves.Load() == 0 {
 		unlock()
@@ -278,8 +280,9 @@ func (f *flight) locked(r lockResult) (unlock func(), err error) {
 	return nil, f.source.storeFailed("lock", r.err)
 }
 
-// stored returns a good token that another process has stored, or nil. A login that is not
-// saved yet is newer than any.
+// stored returns a good token that another process has stored, or nil. It returns nil if
+// h is a login or a logout that is not saved yet, because h is newer than any stored
+// token.
 func (f *flight) stored(h *held) *held {
 	if h.unsaved && h.over == nil {
 		return nil
@@ -354,7 +357,7 @@ func (p *Provider) refreshFailed(ctx context.Context, err error) error {
 	}
 	// An OAuth server refuses with status 400 or 401 (RFC 6749, section 5.2). An answer
 	// with another status and without an error code is from a firewall or another
-	// program. Some of these programs name the status as the error.
+	// program. Some of these programs send the text of the status as the error code.
 	if re.Response != nil && re.Response.StatusCode != http.StatusBadRequest &&
 		(re.ErrorCode == "" || re.ErrorCode == http.StatusText(re.Response.StatusCode)) {
 		return p.errorf(fmt.Sprintf("refresh: the answer, status %d, is none of OAuth", re.Response.StatusCode), ErrUnavailable, err)
@@ -401,7 +404,7 @@ func (f *flight) load(h *held) (*held, error) {
 	stored := s.hold(tok)
 	stored.saved = true
 	if h.tok != nil && stored.isDue(time.Now()) && tok.Expiry.Before(h.tok.Expiry) {
-		return h, nil // a replica that lags behind: its refresh token was used
+		return h, nil // the store is a replica that lags behind: its token was refreshed already
 	}
 	if stored.is(h) {
 		stored.tok, stored.forced = h.tok, h.forced // callers compare tokens by their address
@@ -411,8 +414,8 @@ func (f *flight) load(h *held) (*held, error) {
 
 const (
 	// Without a lock, another process may have used the refresh token and not saved its
-	// answer yet. So the store is read again, rereads times. The pause before each read
-	// doubles: 1.5 seconds in all.
+	// answer yet. So the store is read again, at most rereads times. The pause before
+	// each read doubles. The pauses add up to 1.5 seconds.
 	rereads     = 4
 	firstReread = 100 * time.Millisecond
 )

@@ -20,8 +20,9 @@ const (
 	// storeLimit is how long a store may take for one call.
 	storeLimit = 3 * time.Second
 
-	// maxLockAge is how old a lock may be when a request begins. A lock may be older
-	// because loading was slow or the machine slept. Then it is released.
+	// maxLockAge is how old a lock may be when a refresh request begins. A lock gets
+	// older if loading is slow or the machine sleeps. Then it is released and taken
+	// again.
 	maxLockAge = 4 * time.Second
 
 	// saveLimit is how long saving is tried under the lock. The pause between two tries
@@ -64,10 +65,10 @@ func (p *Provider) waitLimit() time.Duration { return p.opts.Timeout + waitMargi
 // is pending: a flight, a token to be saved, a pause or a refusal.
 type session struct {
 	key  any // in sessions.byStore
-	refs int // guarded by sessions.mu; to lock mu, be counted here or hold sessions.mu
+	refs int // guarded by sessions.mu; a caller that locks mu must be counted here or hold sessions.mu
 
 	mu      sync.Mutex   // guards the fields below
-	source  *TokenSource // the one that started the newest flight
+	source  *TokenSource // the source that started the newest flight
 	flight  *flight      // the newest refresh or save under way, or nil
 	unsaved *held        // newer than the stored token; a held without a token is a logout
 	pause   pause
@@ -95,7 +96,7 @@ type refusal struct {
 type sessions struct {
 	mu      sync.Mutex
 	byStore map[any]*session
-	sweepAt int // number of sessions
+	sweepAt int // the number of sessions at which sweep runs
 }
 
 // acquire returns the session of s. The session exists at least until release.
@@ -198,9 +199,9 @@ type flight struct {
 	base   *held // the token to refresh or save
 	after  *flight
 	forced bool  // the API rejected base
-	look   error // not nil: only read the store; the error to return if that does not help
+	look   error // if not nil, only read the store; the error if there is no good token
 
-	saveOnly bool // base is new: save it, even if it is due
+	saveOnly bool // base is new: the flight saves it, even if it is due
 
 	saves atomic.Int32 // running saves and deletions, including those that timed out
 
@@ -227,8 +228,9 @@ func (f *flight) wait(ctx context.Context, event <-chan struct{}) error {
 	}
 }
 
-// current returns the current token of s. s may hold a token as unsaved that another
-// source has saved or replaced meanwhile. The caller holds shared.mu.
+// current returns the current token of s. s may still mark a token as unsaved that
+// another source has saved or replaced meanwhile. current corrects this. The caller holds
+// shared.mu.
 func (shared *session) current(s *TokenSource) *held {
 	h := s.cur.Load()
 	switch {
@@ -313,8 +315,9 @@ func (s *TokenSource) usable(h *held, err error) (*held, *flight, error) {
 	return h, nil, nil
 }
 
-// replace makes h the current token and starts a flight that saves it. This flight begins
-// when the present one has ended, so that the present one can't overwrite h in the store.
+// replace makes h the current token and starts a flight that saves it. The new flight
+// begins when the running flight has ended. Otherwise the running flight could overwrite
+// h in the store.
 func (shared *session) replace(s *TokenSource, h *held) *flight {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -348,7 +351,7 @@ func (s *TokenSource) retain(shared *session) {
 	shared.refs++
 }
 
-// landed records the result of f. Only the newest flight counts.
+// landed records the result of f. If a newer flight has started, it ignores the result.
 func (shared *session) landed(f *flight, next *held, err error) {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()
@@ -415,8 +418,8 @@ func (shared *session) refusedLocked(h *held) error {
 	return nil
 }
 
-// saving returns the running flight if a token is not saved yet. If no flight is running,
-// it starts one if start is true.
+// saving returns the running flight if a token is not saved yet. If no flight is running
+// and start is true, saving starts one.
 func (shared *session) saving(start bool) *flight {
 	shared.mu.Lock()
 	defer shared.mu.Unlock()

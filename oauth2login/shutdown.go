@@ -11,7 +11,7 @@ type sending struct {
 	mu     sync.Mutex
 	closed bool
 	count  int
-	idle   chan struct{} // closed when closed and count is 0; nil until closed
+	idle   chan struct{} // closed once closed is true and count is 0; nil before Shutdown
 }
 
 // begin reports whether a one-time credential may still be sent.
@@ -48,7 +48,7 @@ func (s *sending) close() <-chan struct{} {
 	return s.idle
 }
 
-// errShuttingDown is in the chain of an error after Shutdown.
+// errShuttingDown is wrapped by the errors of calls that come after Shutdown.
 var errShuttingDown = errors.New("oauth2login: shutting down")
 
 func (p *Provider) shuttingDown(op string) error {
@@ -91,7 +91,7 @@ func (p *Provider) awaitSaves(ctx context.Context, all []*session, start bool) (
 	}
 	for _, f := range flights {
 		err := f.wait(ctx, f.done)
-		if err == nil && !errors.Is(f.err, ErrLoginRequired) { // after that error nothing is left to be saved
+		if err == nil && !errors.Is(f.err, ErrLoginRequired) { // after ErrLoginRequired nothing is left to save
 			err = f.err
 		}
 		if first == nil {

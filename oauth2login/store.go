@@ -34,7 +34,7 @@ type TokenStore interface {
 type TokenLocker interface {
 	// LockToken waits for the lock on the stored token, at most until ctx is done. It
 	// returns the function that releases the lock. The lock does not end with ctx. It is
-	// valid for the duration hold, but ends earlier if its holder dies. This duration
-	// counts from the return of LockToken, or from at most 2 seconds before.
+	// valid for the duration hold, but ends earlier if its holder dies. The duration
+	// begins when LockToken returns, or at most 2 seconds before that.
 	LockToken(ctx context.Context, hold time.Duration) (unlock func(), err error)
 }

@@ -25,9 +25,9 @@ var errNoRefreshToken = errors.New("oauth2login: no refresh token")
 // from 1 to 30 seconds. With Retry-After, the provider can ask for up to 5 minutes.
 // During the pause, callers of an expired token get the same error at once.
 //
-// A refreshed token is saved in the store before it is handed out. If that fails, it is
-// handed out all the same, kept in this process, and saved later. docs/tokens.md has the
-// details.
+// A refreshed token is saved in the store before it is handed out. If the save fails, the
+// token is still handed out. It is kept in this process and saved later. docs/tokens.md
+// has the details.
 type TokenSource struct {
 	p     *Provider
 	store TokenStore // nil: in memory
@@ -81,9 +81,9 @@ func (s *TokenSource) TokenContext(ctx context.Context) (*oauth2.Token, error) {
 	return s.renew(ctx, nil)
 }
 
-// SetToken replaces the token by that of a new login and saves it now, under the lock. If
-// the save fails, the error matches [ErrTokenStore]. This process uses the new token all
-// the same, and saves it later.
+// SetToken replaces the token with the token of a new login and saves it now, under the
+// lock. If the save fails, the error matches [ErrTokenStore]. Even then this process uses
+// the new token, and saves it later.
 func (s *TokenSource) SetToken(ctx context.Context, tok *oauth2.Token) error {
 	if tok == nil || tok.AccessToken == "" {
 		return s.p.errorf("token: SetToken needs a token; Delete logs out")
@@ -92,8 +92,8 @@ func (s *TokenSource) SetToken(ctx context.Context, tok *oauth2.Token) error {
 }
 
 // Delete logs the user out: it removes the token from the store and from this source. If
-// the store fails, the error matches [ErrTokenStore]. In this process the user is logged
-// out all the same, and the token is removed from the store later.
+// the store fails, the error matches [ErrTokenStore]. Even then the user is logged out in
+// this process, and the token is removed from the store later.
 func (s *TokenSource) Delete(ctx context.Context) error { return s.replace(ctx, new(held)) }
 
 func (s *TokenSource) replace(ctx context.Context, h *held) error {
@@ -112,9 +112,9 @@ func (s *TokenSource) replace(ctx context.Context, h *held) error {
 	return f.err
 }
 
-// renew returns a token for a caller whose token is due, is unsaved or, if rejected is
-// not nil, was rejected by the API. It may return the rejected token if another refresh
-// would not help.
+// renew returns a token for a caller whose token is due or unsaved. If rejected is not
+// nil, the API has rejected this token. renew may return the rejected token if another
+// refresh would not help.
 func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth2.Token, error) {
 	shared := s.acquire()
 	defer s.release(shared)
@@ -139,8 +139,9 @@ func (s *TokenSource) renew(ctx context.Context, rejected *oauth2.Token) (*oauth
 }
 
 // await waits for the token of flight f, which replaces before. again means that the
-// caller has to try again. Either the token has already expired, because it lives for
-// seconds only or the machine is busy. Or the flight only saved the rejected token.
+// caller has to try again. This happens if the new token has already expired, because it
+// lives for seconds only or the machine is busy. It also happens if the flight only saved
+// the rejected token.
 func (s *TokenSource) await(ctx context.Context, before *held, f *flight, rejected *oauth2.Token) (tok *oauth2.Token, again bool, err error) {
 	if rejected == nil { // the token that is ready may be the rejected one
 		if err := f.wait(ctx, f.ready); err != nil {
@@ -194,12 +195,12 @@ func (s *TokenSource) accepted(tok *oauth2.Token) {
 // held is a token with its times and its state. It is never changed, only replaced.
 type held struct {
 	tok     *oauth2.Token // nil: none
-	due     moment        // refresh from here on
-	expiry  moment        // invalid from here on
-	forced  bool          // it replaced a rejected token and was not accepted yet
-	saved   bool          // it is, or was, in the store
-	unsaved bool          // it is newer than what is in the store
-	over    *held         // what the store held when this one was refreshed; nil: a login or a logout
+	due     moment        // the time from which the token is refreshed
+	expiry  moment        // the time from which the token is invalid
+	forced  bool          // the token replaced a rejected one, and the API has not accepted it yet
+	saved   bool          // the token is or was in the store
+	unsaved bool          // the token is newer than the stored token
+	over    *held         // the stored token that this token replaces; nil for a login or a logout
 }
 
 // hold returns tok with the times when it is due and when it expires.
@@ -229,8 +230,8 @@ func (h *held) is(other *held) bool {
 	return h.tok != nil && other.tok != nil && h.tok.AccessToken == other.tok.AccessToken && h.tok.RefreshToken == other.tok.RefreshToken
 }
 
-// supersedes reports whether other is the stored token that h, which is not saved yet, was
-// refreshed from.
+// supersedes reports whether h was refreshed from other, a stored token, and h is not
+// saved yet.
 func (h *held) supersedes(other *held) bool { return h.over != nil && other.is(h.over) }
 
 func (h *held) refreshToken() string {
@@ -242,7 +243,7 @@ func (h *held) refreshToken() string {
 
 // moment is a time on the wall clock and on the monotonic clock. It is reached when one
 // of the two clocks reaches it. The wall clock may be set back, and the monotonic clock
-// stands still while a machine is suspended. In neither case does an expired token become
+// stands still while a machine is suspended. Neither of these makes an expired token
 // valid again. The zero moment is always reached.
 type moment struct {
 	wall int64 // Unix nanoseconds
@@ -254,7 +255,7 @@ var never = moment{wall: 1<<63 - 1}
 // momentAt returns t as a time on both clocks. A t from a store has no monotonic part.
 func momentAt(t, now time.Time) moment {
 	m := moment{wall: t.UnixNano(), mono: now.Add(t.Sub(now))}
-	if t.Year() > 2261 { // beyond what nanoseconds can count
+	if t.Year() > 2261 { // int64 can't count the nanoseconds until then
 		m.wall = never.wall
 	}
 	return m

@@ -85,7 +85,7 @@ type fakeStore struct {
 	tok              *oauth2.Token
 	loads, saves     int
 	loadErr, saveErr error
-	failSaves        int // the next saves that fail
+	failSaves        int // how many of the next saves fail
 	loading, saving  time.Duration
 }
 
@@ -239,8 +239,8 @@ func TestTokenSourceShortLife(t *testing.T) {
 	})
 }
 
-// A stored token claims a lifetime that a time.Duration cannot hold. It is refreshed on
-// time all the same.
+// A stored token claims a lifetime that a time.Duration cannot hold. The token is still
+// refreshed on time.
 func TestTokenSourceImpossibleLife(t *testing.T) {
 	for _, seconds := range []int64{math.MaxInt64, math.MaxInt64/int64(time.Second) + 1, 1 << 40, -1, math.MinInt64} {
 		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
@@ -259,8 +259,8 @@ func TestTokenSourceImpossibleLife(t *testing.T) {
 	}
 }
 
-// The platform's own JSON has expires_in but no expiry, so it is unknown when that time
-// began.
+// A token in the platform's own JSON has expires_in but no expiry. So it is unknown when
+// the token expires.
 func TestTokenSourceOfUnclearAge(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		old := &oauth2.Token{AccessToken: "of last week", RefreshToken: s.issued().RefreshToken, ExpiresIn: 3600}
@@ -339,7 +339,7 @@ func TestTokenSourceWaitEnds(t *testing.T) {
 	for _, timeout := range []time.Duration{0, 20 * time.Second, time.Minute} {
 		inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 			store := newLockingStore(s.expired())
-			store.lock <- struct{}{} // another process holds the lock and has stopped
+			store.lock <- struct{}{} // another process holds the lock, and does not run
 			start := time.Now()
 			_, err := s.StoredTokens(store).Token()
 			assert.ErrorIs(t, err, context.DeadlineExceeded)
@@ -389,8 +389,8 @@ func TestTokenSourceTimeoutIsAdjustable(t *testing.T) {
 	}, func(o *oauth2login.Options) { o.Timeout = 20 * time.Second })
 }
 
-// A slow store has answered only when the lock is already old. Then the source releases
-// the lock and tries again.
+// A slow store answers so late that the lock is already too old for a refresh. The source
+// releases the lock and tries again.
 func TestTokenSourceOldLock(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())
@@ -738,7 +738,7 @@ func TestTokenSourceLookWhileLocked(t *testing.T) {
 	})
 }
 
-// A store may hang. Loading and saving have limits of their own.
+// A store may hang. Loading and saving have separate time limits.
 func TestTokenSourceSlowStore(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: 9900 * time.Millisecond})
@@ -858,8 +858,8 @@ type safeError string
 func (e safeError) Error() string    { return "redisstore: " + string(e) }
 func (e safeError) SafeText() string { return string(e) }
 
-// A token that could not be saved becomes due. It is refreshed, not the older token in
-// the store.
+// A token that could not be saved becomes due. Then the source refreshes this token, and
+// not the older token in the store.
 func TestTokenSourceUnsavedTokenIsDue(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		first := s.expired()
@@ -878,8 +878,8 @@ func TestTokenSourceUnsavedTokenIsDue(t *testing.T) {
 	})
 }
 
-// A refreshed token could not be saved. When the store works again, it does not replace a
-// token that others have stored in the meantime.
+// A refreshed token could not be saved. When the store works again, this token does not
+// replace a token that was stored in the meantime.
 func TestTokenSourceUnsavedTokenIsOvertaken(t *testing.T) {
 	for name, c := range map[string]struct {
 		meanwhile func(s *tokenSite, store *lockingStore, unsaved *oauth2.Token) (stored *oauth2.Token)
@@ -950,7 +950,7 @@ func (d stalledStore) SaveToken(_ context.Context, tok *oauth2.Token) error {
 }
 
 // A source gives up on a save that continues in the background. Another process must wait
-// for its result, because the refresh token in the store has been used.
+// for the result of this save, because the refresh token in the store has been used.
 func TestTokenSourceSaveComesLate(t *testing.T) {
 	for _, stall := range []time.Duration{2 * time.Second, 10 * time.Second, 20 * time.Second} {
 		t.Run(stall.String(), func(t *testing.T) {
@@ -989,7 +989,8 @@ func TestTokenSourceSaveComesLate(t *testing.T) {
 	}
 }
 
-// What is stored instead of the unsaved token is due: nothing is left to be saved.
+// A token is unsaved. Meanwhile another process has stored a newer token, which is due.
+// So Shutdown has nothing to save.
 func TestShutdownUnsavedTokenIsOvertaken(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())
@@ -1007,8 +1008,8 @@ func TestShutdownUnsavedTokenIsOvertaken(t *testing.T) {
 	})
 }
 
-// The unsaved token has expired, and another process has stored a good one: nobody waits
-// for the lock.
+// The unsaved token has expired, and another process has stored a good token. Callers get
+// the stored token without waiting for the lock.
 func TestTokenSourceUnsavedTokenIsOvertakenWhileLocked(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())
@@ -1057,7 +1058,7 @@ func TestRejectedTokenStaysOut(t *testing.T) {
 	})
 }
 
-// timedStore notes when its lock was had.
+// timedStore records when its lock was granted.
 type timedStore struct {
 	*lockingStore
 	had time.Time
@@ -1069,7 +1070,8 @@ func (d *timedStore) LockToken(ctx context.Context, hold time.Duration) (func(),
 	return unlock, err
 }
 
-// The lock is had while the store is read: it counts from then on.
+// The store grants its lock while the source reads the store. The age of the lock counts
+// from the grant, not from the end of the read.
 func TestTokenSourceLockDuringALook(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := &timedStore{lockingStore: newLockingStore(s.expired())}
@@ -1103,7 +1105,8 @@ func TestTokenSourceAnotherProcessHasRefreshed(t *testing.T) {
 	})
 }
 
-// crowd runs 10 processes with 10 callers each. All use the token of one store for a while.
+// crowd runs 10 processes with 10 callers each. All callers use the token of one store
+// for a while.
 func crowd(t *testing.T, s *tokenSite, store oauth2login.TokenStore) {
 	var wg sync.WaitGroup
 	for range 10 {
@@ -1140,7 +1143,8 @@ func TestTokenSourceManyProcesses(t *testing.T) {
 }
 
 // There is no lock, and the platform refuses a used refresh token without ending the
-// login. A process that is refused then finds the token of the process that was not.
+// login. The first process to refresh succeeds. The others are refused, and then find its
+// new token in the store.
 func TestTokenSourceManyProcessesWithoutALock(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		var mu sync.Mutex
@@ -1167,7 +1171,8 @@ func TestTokenSourceManyProcessesWithoutALock(t *testing.T) {
 	})
 }
 
-// Another process may have used the refresh token and saves the new token a moment later.
+// Another process may have used the refresh token already, and save the new token a
+// moment later.
 func TestTokenSourceRefusedWithoutALock(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		old := &oauth2.Token{AccessToken: "old", RefreshToken: "used", Expiry: time.Now().Add(-time.Hour)}
@@ -1262,7 +1267,7 @@ func TestSetToken(t *testing.T) {
 		require.NoError(t, err)
 		assert.Same(t, first, tok)
 
-		// A new login during a refresh of the old one.
+		// The user logs in again while the old token is being refreshed.
 		time.Sleep(2 * time.Hour)
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Delay: time.Second})
 		go src.Token()
@@ -1326,7 +1331,7 @@ func TestSetTokenInMemoryDuringManyCalls(t *testing.T) {
 }
 
 // Two sources on one store have an unsaved token. Once the first source has deleted or
-// replaced it, the second source does not save it any more.
+// replaced this token, the second source no longer saves it.
 func TestUnsavedTokenOfTwoSources(t *testing.T) {
 	for name, change := range map[string]func(ctx context.Context, src *oauth2login.TokenSource, next *oauth2.Token) error{
 		"logged out": func(ctx context.Context, src *oauth2login.TokenSource, _ *oauth2.Token) error { return src.Delete(ctx) },
@@ -1435,7 +1440,7 @@ func TestRejectedTokens(t *testing.T) {
 	})
 }
 
-// A token could not be saved, and the API rejects it. It is refreshed.
+// A token could not be saved, and the API rejects it. The client refreshes this token.
 func TestRejectedTokenIsUnsaved(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		store := newLockingStore(s.expired())
@@ -1511,7 +1516,7 @@ func TestTokenSourceForeignCode(t *testing.T) {
 	}
 }
 
-// foreignStore calls functions of the test in its methods. They may misbehave.
+// The methods of foreignStore call functions of the test, which may misbehave.
 type foreignStore struct {
 	fakeStore
 	load, save, lock func()
@@ -1731,7 +1736,8 @@ type endingHandler struct{ slog.Handler }
 
 func (endingHandler) Handle(context.Context, slog.Record) error { runtime.Goexit(); return nil }
 
-// A log handler that ends its goroutine, as a test's may, wedges nobody.
+// A log handler may end its goroutine, as t.FailNow does in a test. Callers still get
+// their answers.
 func TestLoggerEndsItsGoroutine(t *testing.T) {
 	inTokenBubble(t, func(t *testing.T, s *tokenSite) {
 		s.platform.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Status: 503})

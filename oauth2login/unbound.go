@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// StartUnbound starts a login that is not bound to a browser. Whoever opens the URL can
-// log in. Whoever comes back with the state is taken for that user. In a web application
-// use [Provider.StartLogin].
+// StartUnbound starts a login that is not bound to a browser. Anybody who has the URL can
+// log in. Anybody who comes back with the state is taken for the user. In a web
+// application use [Provider.StartLogin].
 //
-// Use it for a URL that the user gets by mail or chat. It remembers a new state for
-// Options.LoginLifetime. Someone who has both the URL and the state store can read the
-// data of the login. Errors are those of StartLogin. With Options.StateKeys it always
-// fails, because there is no cookie to keep the login in.
+// Use it for a URL that the user gets by mail or chat. StartUnbound remembers a new state
+// for Options.LoginLifetime. Someone who has both the URL and the state store can read
+// the data of the login. Errors are those of StartLogin. With Options.StateKeys,
+// StartUnbound always fails, because there is no cookie to keep the login in.
 func (p *Provider) StartUnbound(ctx context.Context, opts ...LoginOption) (string, error) {
 	if p.opts.States == nil {
 		return "", p.errorf("StartUnbound needs Options.States: with StateKeys a login is kept in its browser's cookie")

@@ -37,9 +37,9 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// wrapping is a format with %w. It is a variable, because go vet rejects such a constant
-// for a value that is not an error. For such a value, package fmt calls no method and
-// prints the fields.
+// wrapping is a format with %w. It is a variable, because go vet rejects a constant with %w
+// if the argument is not an error. Then package fmt calls no method of the argument, and
+// prints its fields.
 var wrapping = "wrapped: %w"
 
 // plainData lists the types whose own fields contain secrets, so %w prints the secrets.
@@ -116,12 +116,14 @@ func packages(t *testing.T) (dirs []string) {
 // elsewhere lists types of other modules. For each type it names the test in that module
 // that checks the type.
 var elsewhere = map[string]struct{ dir, test string }{
-	"redisstore.States":       {"redisstore", "TestStores_print_no_secret"},
-	"redisstore.Tokens":       {"redisstore", "TestStores_print_no_secret"},
-	"redisstore.UserTokens":   {"redisstore", "TestStores_print_no_secret"},
-	"redisstore.Option":       {}, // a function
-	"gothshangcloud.Provider": {"integrations/goth", "TestNothingSecretIsPrinted"},
-	"gothshangcloud.Session":  {"integrations/goth", "TestNothingSecretIsPrinted"},
+	"redisstore.States":        {"redisstore", "TestStores_print_no_secret"},
+	"redisstore.Tokens":        {"redisstore", "TestStores_print_no_secret"},
+	"redisstore.UserTokens":    {"redisstore", "TestStores_print_no_secret"},
+	"redisstore.Option":        {}, // a function
+	"keyring.Store":            {"tokenstore/keyring", "TestStore"},
+	"keyring.UnavailableError": {"tokenstore/keyring", "TestCheck_unavailable"},
+	"gothshangcloud.Provider":  {"integrations/goth", "TestNothingSecretIsPrinted"},
+	"gothshangcloud.Session":   {"integrations/goth", "TestNothingSecretIsPrinted"},
 }
 
 // No value of valuesWithSecrets prints a secret. An exported type without a value in

@@ -128,7 +128,8 @@ func (s *Server) noIcon(w http.ResponseWriter, _ *http.Request, _ []byte) {
 	w.WriteHeader(http.StatusNoContent)
 }
 
-// base returns the URL of a request without the platform's own path.
+// base returns the URL below which the server runs, for example https://host/staging. It is
+// the URL of r without path at its end.
 func base(r *http.Request, path string) string {
 	scheme := "http"
 	if r.TLS != nil {

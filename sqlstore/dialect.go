@@ -19,7 +19,7 @@ const (
 	// not see the locks of that node.
 	MySQL
 
-	// SQLite is version 3.35 and newer, in a file on a local disk.
+	// SQLite is version 3.35 and newer. The database is a file on a local disk.
 	SQLite
 
 	// MariaDB is version 10.5 and newer. For clusters see [MySQL].

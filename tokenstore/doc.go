@@ -3,6 +3,8 @@
 //
 //   - [File] is for a command-line program: a file that only its owner can read.
 //   - [Memory] is for tests and demos.
+//   - Package tokenstore/keyring, a module of its own, is [File] with a key in the
+//     system's keyring.
 //   - [Encrypted] encrypts the tokens of any other store.
 //
 // Packages sqlstore and redisstore keep the tokens of a web application. If you write your

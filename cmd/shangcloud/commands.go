@@ -22,7 +22,7 @@ func newCommand(use, short string, args cobra.PositionalArgs, work func(cmd *cob
 	var s settings
 	cmd := &cobra.Command{Use: use, Short: short, Args: usage(args)}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.run(cmd.Context(), func(session *session) error { return work(cmd, session, args, s.jsonOutput) })
+		return s.run(cmd, false, func(session *session) error { return work(cmd, session, args, s.jsonOutput) })
 	}
 	s.addTo(cmd.Flags())
 	return cmd
@@ -31,6 +31,9 @@ func newCommand(use, short string, args cobra.PositionalArgs, work func(cmd *cob
 func newLogout() *cobra.Command {
 	return newCommand("logout", "Forget the login", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
 		if err := s.login.Delete(cmd.Context()); err != nil {
+			return err
+		}
+		if err := s.clearOther(cmd.Context()); err != nil {
 			return err
 		}
 		if jsonOutput {
@@ -79,19 +82,24 @@ func newToken() *cobra.Command {
 			_, err := fmt.Fprintln(cmd.OutOrStdout(), tok.AccessToken)
 			return err
 		}
+		expiry := tok.Expiry
+		if saved, err := s.store.LoadToken(cmd.Context()); err == nil && saved != nil && saved.AccessToken == tok.AccessToken {
+			expiry = saved.Expiry // the true one: see withMinimumLife
+		}
 		return printJSON(cmd, struct {
 			AccessToken string    `json:"access_token"`
 			TokenType   string    `json:"token_type"`
 			ExpiresAt   time.Time `json:"expires_at,omitzero"`
-		}{tok.AccessToken, tok.Type(), tok.Expiry.UTC()})
+		}{tok.AccessToken, tok.Type(), expiry.UTC()})
 	})
 }
 
-// statusReport is what status tells. Nothing in it is secret.
+// statusReport is the output of the command status. It contains no secret.
 type statusReport struct {
 	BaseURL     string    `json:"base_url"`
 	ClientID    string    `json:"client_id"`
 	Store       string    `json:"store"`
+	Path        string    `json:"path"`
 	LoggedIn    bool      `json:"logged_in"`
 	Scopes      string    `json:"scopes,omitempty"`
 	ExpiresAt   time.Time `json:"expires_at,omitzero"`
@@ -104,7 +112,7 @@ func newStatus() *cobra.Command {
 		if err != nil {
 			return err
 		}
-		r := statusReport{BaseURL: s.BaseURL, ClientID: s.ClientID, Store: s.where}
+		r := statusReport{BaseURL: s.BaseURL, ClientID: s.ClientID, Store: s.Store, Path: s.path(s.Store)}
 		if tok != nil {
 			r.Scopes, _ = tok.Extra("scope").(string)
 			r.ExpiresAt, r.Refreshable = tok.Expiry.UTC(), tok.RefreshToken != ""
@@ -113,7 +121,7 @@ func newStatus() *cobra.Command {
 		if err := r.print(cmd, jsonOutput); err != nil || r.LoggedIn {
 			return err
 		}
-		return fmt.Errorf("not logged in to %s: %w", s.BaseURL, oauth2login.ErrLoginRequired)
+		return oauth2login.ErrLoginRequired
 	})
 }
 
@@ -125,23 +133,24 @@ func (r *statusReport) print(cmd *cobra.Command, jsonOutput bool) error {
 		printLine(cmd, "Deployment  %s", r.BaseURL),
 		printLine(cmd, "Client ID   %s", r.ClientID),
 		printLine(cmd, "Store       %s", r.Store),
+		printLine(cmd, "File        %s", r.Path),
 		printLine(cmd, "Login       %s", r.validity(time.Now())),
 	)
 }
 
-// validity says until when the login is good.
+// validity says how long the login is valid.
 func (r *statusReport) validity(now time.Time) string {
 	switch {
 	case r.ExpiresAt.IsZero() && r.LoggedIn:
-		return "the access token does not expire"
+		return "valid, without an end"
 	case !r.LoggedIn && r.ExpiresAt.IsZero():
 		return "none"
 	case !r.LoggedIn:
 		return "expired at " + r.ExpiresAt.Format(time.RFC3339)
 	case now.After(r.ExpiresAt):
-		return "the access token has expired; the next command refreshes it"
+		return "expired; the next command refreshes it"
 	case r.Refreshable:
-		return "the access token is valid until " + r.ExpiresAt.Format(time.RFC3339) + ", then it is refreshed"
+		return "valid until " + r.ExpiresAt.Format(time.RFC3339) + ", then it is refreshed"
 	default:
 		return "valid until " + r.ExpiresAt.Format(time.RFC3339)
 	}
@@ -176,7 +185,7 @@ func getVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bool)
 		}{args[0], value})
 	}
 	out := cmd.OutOrStdout()
-	if isTerminal(out) { // what follows begins a line of its own, and no value commands the terminal
+	if isTerminal(out) { // the next output begins a new line, and the value can't control the terminal
 		value = printable(strings.TrimSuffix(value, "\n"), "\n\t") + "\n"
 	}
 	_, err = io.WriteString(out, value)
@@ -195,7 +204,8 @@ func deleteVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bo
 	return changed(cmd, args[0], jsonOutput, s.provider.API(s.login).DeleteVariable(cmd.Context(), args[0]))
 }
 
-// changed prints nothing for people: no news is good news.
+// changed ends a command that has changed the variable key. Without jsonOutput it prints
+// nothing.
 func changed(cmd *cobra.Command, key string, jsonOutput bool, err error) error {
 	if err != nil || !jsonOutput {
 		return err
@@ -203,7 +213,8 @@ func changed(cmd *cobra.Command, key string, jsonOutput bool, err error) error {
 	return printJSON(cmd, map[string]string{"key": key})
 }
 
-// valueOf returns the value to write. JSON, and so the platform, holds UTF-8 only.
+// valueOf returns the value to write. The value must be UTF-8, because the platform
+// stores JSON.
 func valueOf(cmd *cobra.Command, arg string) (string, error) {
 	if arg == "-" {
 		data, err := readAll(cmd.Context(), cmd.InOrStdin())

@@ -102,15 +102,16 @@ func TestCommandsText(t *testing.T) {
 	assert.Empty(t, s.Variables(testUser))
 	assert.Regexp(t, `^Deployment  `+s.URL+`
 Client ID   cli
-Store       .*/store/token-[0-9a-f]{16}\.json
-Login       the access token is valid until \d{4}-\S+Z, then it is refreshed
+Store       file
+File        .*token-[0-9a-f]{16}\.json
+Login       valid until \d{4}-\S+Z, then it is refreshed
 $`, succeed(t, "status"))
 	assert.Equal(t, "Logged out of "+s.URL+".\n", succeed(t, "logout"))
 	assert.Equal(t, "Logged out of "+s.URL+".\n", succeed(t, "logout"), "a second time")
 	r := shangcloudRun(t, "status")
 	assert.Equal(t, exitLoginRequired, r.code)
 	assert.Contains(t, r.stdout, "Login       none\n")
-	assert.Equal(t, "shangcloud: not logged in to "+s.URL+": oauth2login: the user has to log in again (log in with: shangcloud login)\n", r.stderr)
+	assert.Equal(t, "shangcloud: not logged in to "+s.URL+"; run: shangcloud login\n", r.stderr)
 }
 
 func TestCommandsJSON(t *testing.T) {
@@ -124,7 +125,7 @@ func TestCommandsJSON(t *testing.T) {
 	assert.JSONEq(t, `{"key":"a<b"}`, succeed(t, "var", "delete", "a<b", "--json"))
 	var status statusReport
 	require.NoError(t, json.Unmarshal([]byte(succeed(t, "status", "--json")), &status))
-	assert.Equal(t, statusReport{BaseURL: s.URL, ClientID: "cli", Store: status.Store, LoggedIn: true, ExpiresAt: expiry, Refreshable: true}, status)
+	assert.Equal(t, statusReport{BaseURL: s.URL, ClientID: "cli", Store: inFile, Path: status.Path, LoggedIn: true, ExpiresAt: expiry, Refreshable: true}, status)
 	assert.JSONEq(t, `{"base_url":"`+s.URL+`","logged_in":false}`, succeed(t, "logout", "--json"))
 	r := shangcloudRun(t, "status", "--json")
 	assert.Equal(t, exitLoginRequired, r.code)
@@ -135,12 +136,12 @@ func TestStatusValidity(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	later, earlier := now.Add(time.Hour), now.Add(-time.Hour)
 	for want, r := range map[string]statusReport{
-		"none":                             {},
-		"the access token does not expire": {LoggedIn: true},
-		"expired at 2026-01-02T02:04:05Z":  {ExpiresAt: earlier},
-		"valid until 2026-01-02T04:04:05Z": {LoggedIn: true, ExpiresAt: later},
-		"the access token has expired; the next command refreshes it":                {LoggedIn: true, ExpiresAt: earlier, Refreshable: true},
-		"the access token is valid until 2026-01-02T04:04:05Z, then it is refreshed": {LoggedIn: true, ExpiresAt: later, Refreshable: true},
+		"none":                                                   {},
+		"valid, without an end":                                  {LoggedIn: true},
+		"expired at 2026-01-02T02:04:05Z":                        {ExpiresAt: earlier},
+		"valid until 2026-01-02T04:04:05Z":                       {LoggedIn: true, ExpiresAt: later},
+		"expired; the next command refreshes it":                 {LoggedIn: true, ExpiresAt: earlier, Refreshable: true},
+		"valid until 2026-01-02T04:04:05Z, then it is refreshed": {LoggedIn: true, ExpiresAt: later, Refreshable: true},
 	} {
 		assert.Equal(t, want, r.validity(now))
 	}
@@ -163,17 +164,18 @@ func TestExitCodes(t *testing.T) {
 		"too few arguments":              {[]string{"var", "set", "key"}, nil, exitUsage, `accepts 2 arg`},
 		"too many arguments":             {[]string{"token", "x"}, nil, exitUsage, `unknown command "x"`},
 		"both ways to log in":            {[]string{"login", "--device", "--browser"}, nil, exitUsage, `exclude each other`},
+		"wrong store":                    {[]string{"whoami", "--store", "/tmp"}, nil, exitUsage, `keyring or file`},
 		"wrong base URL":                 {[]string{"whoami", "--base-url", "http://shangcloud.example"}, nil, exitUsage, `http`},
 		"wrong redirect URL":             {[]string{"login", "--redirect-url", "callback"}, nil, exitUsage, `RedirectURL`},
 		"redirect URL of a web site":     {[]string{"login", "--browser", "--redirect-url", "https://app.example/callback"}, nil, exitFailed, `not plain http on 127.0.0.1`},
-		"wrong profile":                  {[]string{"whoami", "--profile", "../x"}, func(t *testing.T, _ *shangcloudtest.Server) { t.Setenv("SHANGCLOUD_STORE", "") }, exitUsage, `profile`},
+		"wrong profile":                  {[]string{"whoami", "--profile", "../x"}, nil, exitUsage, `profile`},
 		"no client ID":                   {[]string{"whoami"}, func(t *testing.T, _ *shangcloudtest.Server) { t.Setenv("SHANGCLOUD_CLIENT_ID", "") }, exitUsage, `client ID is missing`},
 		"secret's file is missing":       {[]string{"whoami", "--client-secret-file", "/nowhere"}, nil, exitUsage, `/nowhere`},
 		"secret's file is empty":         {[]string{"whoami", "--client-secret-file", os.DevNull}, nil, exitUsage, `empty`},
 		"secret's file is endless":       {[]string{"whoami", "--client-secret-file", "/dev/zero"}, nil, exitUsage, `too large`},
-		"not logged in":                  {[]string{"whoami"}, nil, exitLoginRequired, `log in with: shangcloud login`},
-		"revoked":                        {[]string{"token"}, revoked, exitLoginRequired, `log in with`},
-		"refused by the API":             {[]string{"whoami"}, func(t *testing.T, s *shangcloudtest.Server) { logIn(t, s, inAnHour()); s.Revoke(testUser) }, exitLoginRequired, `log in with`},
+		"not logged in":                  {[]string{"whoami"}, nil, exitLoginRequired, `; run: shangcloud login`},
+		"revoked":                        {[]string{"token"}, revoked, exitLoginRequired, `; run: shangcloud login`},
+		"refused by the API":             {[]string{"whoami"}, func(t *testing.T, s *shangcloudtest.Server) { logIn(t, s, inAnHour()); s.Revoke(testUser) }, exitLoginRequired, `; run: shangcloud login`},
 		"platform fails":                 {[]string{"whoami"}, failing("/api/user/info", shangcloudtest.Fault{Status: 503}), exitUnavailable, `503`},
 		"platform drops connections":     {[]string{"var", "get", "k"}, failing("/api/varibles", shangcloudtest.Fault{Drop: true}), exitUnavailable, `connection`},
 		"platform is overloaded":         {[]string{"var", "set", "k", "v"}, failing("/api/varibles", shangcloudtest.Fault{Status: 429}), exitUnavailable, `429`},
@@ -231,7 +233,7 @@ func openStoreDir(t *testing.T, s *shangcloudtest.Server) {
 		t.Skip("Windows has no modes")
 	}
 	logIn(t, s, inAnHour())
-	require.NoError(t, os.Chmod(os.Getenv("SHANGCLOUD_STORE"), 0o777))
+	require.NoError(t, os.Chmod(profileDir(), 0o777))
 }
 
 func TestOutputThatFails(t *testing.T) {
@@ -291,7 +293,7 @@ type broken struct{}
 
 func (broken) Read([]byte) (int, error) { return 0, errors.New("it broke") }
 
-// 20 processes find an expired token at once. One refreshes it for all.
+// 20 processes find an expired token at once. One process refreshes it for all of them.
 func TestTokenManyProcesses(t *testing.T) {
 	s := newPlatform(t)
 	old, _ := logIn(t, s, time.Now().Add(-time.Minute))
@@ -315,7 +317,8 @@ func TestTokenManyProcesses(t *testing.T) {
 	assert.True(t, valid)
 }
 
-// Ctrl-C while the command waits for standard input, for a person, or for the platform.
+// TestInterrupt interrupts a command while it waits for standard input, for a person, or
+// for the platform.
 func TestInterrupt(t *testing.T) {
 	t.Run("standard input", func(t *testing.T) {
 		s := newPlatform(t)
@@ -348,14 +351,13 @@ func TestInterrupt(t *testing.T) {
 		s := newPlatform(t)
 		old, _ := logIn(t, s, time.Now().Add(-time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
-		// By the time of the answer the command is interrupted, and the old refresh token is spent.
+		// When the answer arrives, the command has been interrupted, and the old refresh
+		// token has been used.
 		s.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) { cancel() }, Delay: 300 * time.Millisecond})
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, exitInterrupted, run(ctx, []string{"token"}, strings.NewReader(""), &stdout, &stderr))
 		assert.Empty(t, stdout.String())
-		session, err := new(settings).open()
-		require.NoError(t, err)
-		saved, err := session.store.LoadToken(t.Context())
+		saved, err := openSession(t).store.LoadToken(t.Context())
 		require.NoError(t, err)
 		assert.NotEqual(t, old, saved.AccessToken, "it is saved before the program ends")
 		assert.Contains(t, succeed(t, "whoami"), "小云")
@@ -363,7 +365,7 @@ func TestInterrupt(t *testing.T) {
 	})
 }
 
-// No command but token prints a secret, and none is in a command line.
+// The only command that prints a secret is token. No secret is in a command line.
 func TestSecretsStayOut(t *testing.T) {
 	s := newPlatform(t)
 	t.Setenv("SHANGCLOUD_CLIENT_ID", "app")
@@ -380,12 +382,12 @@ func TestSecretsStayOut(t *testing.T) {
 			}
 		}
 	}
-	settings, err := os.ReadFile(rememberedAt(os.Getenv("SHANGCLOUD_STORE")))
+	settings, err := os.ReadFile(rememberedAt(profileDir()))
 	require.NoError(t, err)
 	assert.NotContains(t, string(settings), testSecret)
 }
 
-// The text of the platform can't command the terminal, nor forge a second line.
+// Text from the platform can neither control the terminal nor forge a second line.
 func TestPlatformTextIsPrintable(t *testing.T) {
 	s := newPlatform(t)
 	logIn(t, s, inAnHour())

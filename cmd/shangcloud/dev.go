@@ -28,7 +28,7 @@ const (
 	devGrace = 2 * time.Second
 )
 
-// devUsers are there unless --user names others.
+// devUsers are the users unless --user names others.
 var devUsers = []string{"10001=小云", "10002=Ada"}
 
 // devOptions are the flags of dev.
@@ -149,7 +149,7 @@ func parseUser(text string) (shangcloudtest.User, error) {
 	return shangcloudtest.User{ID: id, Nickname: nickname, Email: fmt.Sprintf("user%d@example.com", id)}, nil
 }
 
-// listen refuses addresses of other machines' reach, unless they are asked for.
+// listen refuses an address that other machines can reach, unless --allow-remote is set.
 func (o *devOptions) listen() (net.Listener, error) {
 	host, _, err := net.SplitHostPort(o.addr)
 	if err != nil {
@@ -173,7 +173,7 @@ func reachable(a *net.TCPAddr) string {
 	return a.String()
 }
 
-// introduce prints what to paste into an application.
+// introduce prints the settings to paste into an application.
 func (o *devOptions) introduce(cmd *cobra.Command, d *devPlatform, base string) error {
 	secret := devSecret
 	if o.secretFile != "" {
@@ -217,7 +217,7 @@ func anyPort(uri string) string {
 	return ""
 }
 
-// serve ends with ctx, which is no error.
+// serve answers requests until ctx ends. The end of ctx is not an error.
 func serve(ctx context.Context, l net.Listener, h http.Handler, platform *shangcloudtest.Server) error {
 	server := &http.Server{Handler: h, ReadHeaderTimeout: 10 * time.Second, ErrorLog: log.New(io.Discard, "", 0)}
 	served := make(chan error, 1)

@@ -16,15 +16,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// pointAt has the program use a running dev, with an empty store.
+// pointAt makes the program use the running platform d and an empty store.
 func pointAt(t *testing.T, d *devRun) {
 	t.Helper()
 	t.Setenv("SHANGCLOUD_BASE_URL", d.URL)
 	t.Setenv("SHANGCLOUD_CLIENT_ID", devPublic)
-	t.Setenv("SHANGCLOUD_STORE", filepath.Join(t.TempDir(), "store"))
+	useFile(t)
 }
 
-// A login, a variable, and the same variable after a restart.
+// TestDev logs in, sets a variable, and reads the same variable after a restart.
 func TestDev(t *testing.T) {
 	data := filepath.Join(t.TempDir(), "variables.json")
 	require.NoError(t, os.WriteFile(data, []byte(`{"10009":{"of":"a user who is not there"}}`), 0o600))
@@ -177,7 +177,7 @@ func TestDevLogMasksSecrets(t *testing.T) {
 	assert.Equal(t, 5, strings.Count(log, "\n"))
 }
 
-// A web page of a stranger can't reach the platform through a name of its own.
+// A stranger's web page can't reach the platform through the stranger's host name.
 func TestDevOtherHosts(t *testing.T) {
 	status := func(d *devRun, host string) int {
 		r, err := http.NewRequestWithContext(t.Context(), "GET", d.URL+"/device", nil)
@@ -195,7 +195,8 @@ func TestDevOtherHosts(t *testing.T) {
 	assert.Equal(t, 200, status(startDev(t, "--allow-remote"), "box.example"))
 }
 
-// What a developer pastes works with plain requests, as other languages send them.
+// The printed settings work with plain HTTP requests, as programs in other languages send
+// them.
 func TestDevOtherLanguages(t *testing.T) {
 	d := startDev(t, "--auto-approve")
 	q := url.Values{"response_type": {"code"}, "client_id": {"app"}, "redirect_uri": {"http://127.0.0.1:5000/callback"}, "state": {"s"}, "scope": {"user:basic"}}
@@ -217,7 +218,7 @@ func TestDevOtherLanguages(t *testing.T) {
 	assert.Equal(t, 200, res.StatusCode)
 }
 
-// A file that can't be written any more is told, and ends nothing.
+// If the file can no longer be written, the log reports that and the platform continues.
 func TestDevDataThatFails(t *testing.T) {
 	folder := filepath.Join(t.TempDir(), "data")
 	require.NoError(t, os.Mkdir(folder, 0o700))

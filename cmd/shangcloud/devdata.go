@@ -22,7 +22,8 @@ type variablesFile struct {
 	uids  []int64
 }
 
-// loadVariables fills the platform with what the file at path holds. It need not exist.
+// loadVariables sets the variables that are stored in the file at path. The file need not
+// exist.
 func loadVariables(path string, platform *shangcloudtest.Server) (*variablesFile, error) {
 	v := &variablesFile{path: path, platform: platform}
 	data, err := os.ReadFile(path)
@@ -45,8 +46,8 @@ func loadVariables(path string, platform *shangcloudtest.Server) (*variablesFile
 	return v, nil
 }
 
-// save writes the file if a variable has changed. users are those that may have some;
-// variables of others, who were in the file, stay.
+// save writes the file if a variable has changed. The file gets the variables of users,
+// and of all users who were in the file before.
 func (v *variablesFile) save(users []shangcloudtest.User) error {
 	v.mu.Lock()
 	defer v.mu.Unlock()

@@ -28,8 +28,8 @@ var harmless = []string{
 	"grant_type", "key", "redirect_uri", "response_type", "scope",
 }
 
-// devPlatform is the platform with a log, a file for variables, and devices that are
-// answered without a page.
+// devPlatform is the platform with a log. It can keep variables in a file, and allow
+// device logins without a page.
 type devPlatform struct {
 	platform  *shangcloudtest.Server
 	users     []shangcloudtest.User
@@ -45,7 +45,8 @@ type devPlatform struct {
 func (d *devPlatform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	begun := time.Now()
 	if !d.anyHost && !isLoopback(r.Host) {
-		// A name of somebody else's that resolves to this machine (DNS rebinding).
+		// The Host header has a foreign name that resolves to this machine (DNS
+		// rebinding).
 		http.Error(w, "This is another host.", http.StatusMisdirectedRequest)
 		d.print(begun, r, "", "421, the Host header is not of this machine")
 		return
@@ -68,7 +69,8 @@ func (d *devPlatform) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	d.after(r, answer)
 }
 
-// after does what a request has to bring along.
+// after runs when the platform has answered a request. It allows a device login, or saves
+// the variables.
 func (d *devPlatform) after(r *http.Request, answer *recordedAnswer) {
 	switch r.URL.Path {
 	case "/oauth/device_authorization":
@@ -76,7 +78,7 @@ func (d *devPlatform) after(r *http.Request, answer *recordedAnswer) {
 			UserCode string `json:"user_code"`
 		}
 		if d.approver != 0 && json.Unmarshal(answer.head.Bytes(), &device) == nil && device.UserCode != "" {
-			_ = d.platform.ApproveDevice(device.UserCode, d.approver) // fails if a page was faster
+			_ = d.platform.ApproveDevice(device.UserCode, d.approver) // fails if the user has already answered on the page
 		}
 	case faultPaths["variables"]:
 		if d.data == nil {
@@ -108,7 +110,7 @@ func (d *devPlatform) printf(format string, args ...any) {
 	_, _ = fmt.Fprintln(d.log, line)
 }
 
-// parameters lists those of the query and of the body, with secrets masked.
+// parameters lists the parameters of the query and of the body, with secrets masked.
 func parameters(r *http.Request, body []byte) string {
 	all := r.URL.Query()
 	if strings.HasPrefix(r.Header.Get("Content-Type"), "application/json") {
@@ -132,7 +134,7 @@ func parameters(r *http.Request, body []byte) string {
 
 func jsonParameters(body []byte) url.Values {
 	var object map[string]any
-	_ = json.Unmarshal(body, &object) // whatever it is, the platform judges it
+	_ = json.Unmarshal(body, &object) // a malformed body is the platform's business
 	all := make(url.Values)
 	for name, value := range object {
 		all.Set(name, fmt.Sprint(value))
@@ -140,7 +142,8 @@ func jsonParameters(body []byte) url.Values {
 	return all
 }
 
-// plain quotes what could be mistaken for something else, and shortens what is long.
+// plain quotes a text that could be mistaken for something else, and shortens a long
+// text.
 func plain(s string) string {
 	const longest = 100
 	if r := []rune(s); len(r) > longest {
@@ -189,7 +192,7 @@ func (a *recordedAnswer) Write(p []byte) (int, error) {
 // Unwrap lets the platform flush (http.ResponseController).
 func (a *recordedAnswer) Unwrap() http.ResponseWriter { return a.ResponseWriter }
 
-// result is the status, and why the platform refused.
+// result returns the status and, if the platform refused, the reason.
 func (a *recordedAnswer) result() string {
 	result := strconv.Itoa(a.status)
 	var refusal struct {
@@ -199,7 +202,7 @@ func (a *recordedAnswer) result() string {
 	if location, err := url.Parse(a.Header().Get("Location")); err == nil {
 		refusal.Error, refusal.Description = location.Query().Get("error"), location.Query().Get("error_description")
 	}
-	_ = json.Unmarshal(a.head.Bytes(), &refusal) // pages are no JSON
+	_ = json.Unmarshal(a.head.Bytes(), &refusal) // HTML pages are not JSON
 	for _, text := range []string{refusal.Error, refusal.Description} {
 		if text != "" {
 			result += ", " + text

@@ -21,12 +21,18 @@ const (
 	exitInterrupted   = 130 // as shells report a program that SIGINT ended
 )
 
-// usageError is a command line or a setting that is wrong.
+// usageError reports a wrong command line or a wrong setting.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
+
+// silent is an error that is known by errors.Is, and has no text.
+type silent struct{ error }
+
+func (silent) Error() string   { return "" }
+func (s silent) Unwrap() error { return s.error }
 
 // report prints err in one line and returns the exit code.
 func report(ctx context.Context, stderr io.Writer, err error) int {
@@ -40,8 +46,6 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		text = "interrupted"
 	case exitUsage:
 		text += " (see shangcloud --help)"
-	case exitLoginRequired:
-		text += " (log in with: shangcloud login)"
 	}
 	_, _ = fmt.Fprintf(stderr, "shangcloud: %s\n", oneLine(text))
 	return code
@@ -62,7 +66,8 @@ func exitCode(ctx context.Context, err error) int {
 	}
 }
 
-// oneLine replaces control characters. Text of the platform could command the terminal.
+// oneLine replaces control characters, because text from the platform could control the
+// terminal.
 func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", "; "), "") }
 
 // printable replaces control characters other than those in keep.

@@ -37,7 +37,7 @@ display. Later commands use the same deployment and client ID.`,
 		if device && local {
 			return usagef("--device and --browser exclude each other")
 		}
-		return s.run(cmd.Context(), func(session *session) error {
+		return s.run(cmd, true, func(session *session) error {
 			return login(cmd, session, !device && (local || hasDisplay()), s.jsonOutput)
 		})
 	}
@@ -50,10 +50,6 @@ display. Later commands use the same deployment and client ID.`,
 
 func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
-	// A store that can't be used is better known before the user has logged in.
-	if _, err := s.store.LoadToken(ctx); err != nil {
-		return err
-	}
 	var login *oauth2login.Login
 	var err error
 	if local {
@@ -71,13 +67,17 @@ func login(cmd *cobra.Command, s *session, local, jsonOutput bool) error {
 	if err := remember(s.dir, s.known); err != nil {
 		return fmt.Errorf("the login is saved, its settings are not: %w", err)
 	}
+	if err := s.clearOther(ctx); err != nil {
+		return fmt.Errorf("logged in, but an older login is left: %w", err)
+	}
 	if jsonOutput {
 		return printJSON(cmd, map[string]any{"base_url": s.BaseURL, "client_id": s.ClientID, "scopes": login.Scopes})
 	}
 	return printLine(cmd, "Logged in to %s%s.", s.BaseURL, who(ctx, s.provider.API(s.login)))
 }
 
-// who names the user. The login is good without a name.
+// who returns the user's name for a message, or "". The login is valid even without the
+// name.
 func who(ctx context.Context, api *shangcloud.API) string {
 	user, err := api.UserInfo(ctx)
 	if err != nil {
@@ -87,7 +87,7 @@ func who(ctx context.Context, api *shangcloud.API) string {
 }
 
 // prompter prints for a person while a login is under way. The program that opens the
-// browser can outlive the login: what it has to say then is dropped.
+// browser can run longer than the login. What it prints after the login is dropped.
 type prompter struct {
 	mu    sync.Mutex
 	to    io.Writer
@@ -119,8 +119,8 @@ func hasDisplay() bool {
 	}
 }
 
-// openBrowser opens address, and shows it as well: the browser that opens may be none, or
-// not the one that the user wants.
+// openBrowser opens address in a browser. It also prints the address, because no browser
+// may open, or one that the user does not want.
 func openBrowser(say *prompter, address string) error {
 	_, err := fmt.Fprintf(say, "Log in in the browser. If it does not open, open this address on this machine:\n\n  %s\n\nCtrl-C gives up.\n", address)
 	if err != nil {

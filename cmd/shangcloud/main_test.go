@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -36,8 +37,9 @@ func TestMain(m *testing.M) {
 	case os.Getenv(asProgram) != "":
 		main()
 	default:
+		ours := []string{"SHANGCLOUD_NO_SKIP", "SHANGCLOUD_LONG_TESTS", "SHANGCLOUD_TEST_CLIENTS"}
 		for _, variable := range os.Environ() { // the developer's own login stays out of this
-			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SHANGCLOUD_") && name != "SHANGCLOUD_NO_SKIP" {
+			if name, _, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "SHANGCLOUD_") && !slices.Contains(ours, name) {
 				_ = os.Unsetenv(name)
 			}
 		}
@@ -63,8 +65,8 @@ const (
 	testSecret = "s3cret of the client"
 )
 
-// newPlatform starts a platform and points the program's settings to it: as the public
-// client "cli", with an empty store.
+// newPlatform starts a platform, and sets the program's settings so that the program uses
+// this platform. The program is the public client "cli", and its store is empty.
 func newPlatform(t *testing.T) *shangcloudtest.Server {
 	t.Helper()
 	s := shangcloudtest.NewServer(t)
@@ -76,8 +78,26 @@ func newPlatform(t *testing.T) *shangcloudtest.Server {
 	s.Configure(func(set *shangcloudtest.Settings) { set.DeviceInterval = time.Second })
 	t.Setenv("SHANGCLOUD_BASE_URL", s.URL)
 	t.Setenv("SHANGCLOUD_CLIENT_ID", "cli")
-	t.Setenv("SHANGCLOUD_STORE", filepath.Join(t.TempDir(), "store"))
+	useFile(t)
 	return s
+}
+
+// useFile points the program to an empty folder, and to a file as the store.
+func useFile(t *testing.T) {
+	t.Helper()
+	t.Setenv("SHANGCLOUD_CONFIG_DIR", filepath.Join(t.TempDir(), "config"))
+	t.Setenv("SHANGCLOUD_STORE", inFile)
+}
+
+// profileDir is the folder of the login.
+func profileDir() string { return filepath.Join(os.Getenv("SHANGCLOUD_CONFIG_DIR"), "default") }
+
+// openSession opens a session with the present settings.
+func openSession(t *testing.T) *session {
+	t.Helper()
+	session, err := new(settings).open(t.Context(), &prompter{to: io.Discard}, true)
+	require.NoError(t, err)
+	return session
 }
 
 // logIn keeps a login of the test's user as the present settings have it, good until expiry.
@@ -86,8 +106,7 @@ func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...s
 	if len(scopes) == 0 {
 		scopes = []string{"user:basic", "var:io"}
 	}
-	session, err := new(settings).open()
-	require.NoError(t, err)
+	session := openSession(t)
 	access, refresh = s.Issue(session.ClientID, testUser, scopes...)
 	require.NoError(t, session.login.SetToken(t.Context(), &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: expiry}))
 	require.NoError(t, remember(session.dir, session.known))
@@ -96,7 +115,7 @@ func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...s
 
 func inAnHour() time.Time { return time.Now().Add(time.Hour) }
 
-// result is what one run of the program left.
+// result is the outcome of one run of the program.
 type result struct {
 	code           int
 	stdout, stderr string
@@ -125,7 +144,7 @@ func succeed(t *testing.T, args ...string) string {
 // process runs the program in a process of its own.
 func process(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
-	cmd.Env = append(os.Environ(), asProgram+"=1")
+	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")
 	return cmd
 }
 
@@ -211,4 +230,13 @@ func (o *interruptAfter) run(t *testing.T, args []string) int {
 	defer cancel()
 	o.cancel = cancel
 	return run(ctx, args, strings.NewReader(""), o, io.Discard)
+}
+
+// skip skips a test that cannot run here. If skipping is forbidden, it fails the test.
+func skip(t *testing.T, reason string) {
+	t.Helper()
+	if os.Getenv("SHANGCLOUD_NO_SKIP") == "1" {
+		t.Fatalf("SHANGCLOUD_NO_SKIP=1 forbids to skip: %s", reason)
+	}
+	t.Skip(reason)
 }

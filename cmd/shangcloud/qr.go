@@ -14,7 +14,7 @@ const (
 	qrColours, resetColours = "\x1b[38;5;16;48;5;231m", "\x1b[0m"
 )
 
-// qrCode draws text as a QR code. A line of the terminal holds two rows of it.
+// qrCode draws text as a QR code. A line of the terminal holds two rows of the code.
 func qrCode(text string) (string, error) {
 	code, err := qr.Encode(text, qr.L)
 	if err != nil {

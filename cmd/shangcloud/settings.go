@@ -3,8 +3,6 @@ package main
 import (
 	"cmp"
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -19,7 +17,7 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
-	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 	"golang.org/x/oauth2"
 )
@@ -28,20 +26,20 @@ const (
 	// localRedirect lets the system pick the port of a browser login.
 	localRedirect = "http://127.0.0.1:0/callback"
 
-	// maxSmallFile is far above a secret or the settings.
+	// maxSmallFile limits the size of the files with the secret and the settings.
 	maxSmallFile = 64 << 10
 )
 
 var profileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
-// settings are those of every command but dev. A flag wins over the environment, and that
-// over what the last login of the profile remembered.
+// settings are the settings of every command except dev. A flag overrides the
+// environment. The environment overrides the settings of the profile's last login.
 type settings struct {
 	// What the command line says.
 	flags      known
 	scopes     string
 	profile    string
-	store      string
+	configDir  string
 	jsonOutput bool
 }
 
@@ -52,15 +50,17 @@ type known struct {
 	SecretFile  string   `json:"client_secret_file,omitempty"`
 	RedirectURL string   `json:"redirect_url"`
 	Scopes      []string `json:"scopes"`
+	Store       string   `json:"store"` // see stores
 }
 
-// addTo adds the flags of every command.
+// addTo adds the flags of all commands except dev.
 func (s *settings) addTo(flags *pflag.FlagSet) {
 	flags.StringVar(&s.flags.BaseURL, "base-url", "", "the deployment ($SHANGCLOUD_BASE_URL; default "+shangcloud.DefaultBaseURL+")")
 	flags.StringVar(&s.flags.ClientID, "client-id", "", "the application's client ID ($SHANGCLOUD_CLIENT_ID)")
 	flags.StringVar(&s.flags.SecretFile, "client-secret-file", "", "a file with the client secret ($SHANGCLOUD_CLIENT_SECRET_FILE, or the secret itself in $SHANGCLOUD_CLIENT_SECRET)")
 	flags.StringVar(&s.profile, "profile", "", "the name of this login, if you have several ($SHANGCLOUD_PROFILE)")
-	flags.StringVar(&s.store, "store", "", "the folder that keeps the login ($SHANGCLOUD_STORE; default: one for each profile in your configuration)")
+	flags.StringVar(&s.flags.Store, "store", "", "what keeps the login: keyring or file ($SHANGCLOUD_STORE; default: the keyring where there is one)")
+	flags.StringVar(&s.configDir, "config-dir", "", "the folder of the profiles ($SHANGCLOUD_CONFIG_DIR; default: one in your configuration)")
 	flags.BoolVar(&s.jsonOutput, "json", false, "print JSON")
 }
 
@@ -74,13 +74,13 @@ func (s *settings) addLogin(flags *pflag.FlagSet) {
 type session struct {
 	known
 	dir      string
-	where    string // the store, for people
-	store    oauth2login.TokenStore
+	store    tokenStore
 	provider *shangcloud.Provider
 	login    *oauth2login.TokenSource
 }
 
-func (s *settings) open() (*session, error) {
+// open prepares a command. say tells the user about the store.
+func (s *settings) open(ctx context.Context, say *prompter, isLogin bool) (*session, error) {
 	dir, err := s.folder()
 	if err != nil {
 		return nil, err
@@ -103,32 +103,33 @@ func (s *settings) open() (*session, error) {
 	if err != nil {
 		return nil, usageError{err}
 	}
-	store, where, err := openStore(dir, k)
-	if err != nil {
+	session := &session{known: k, dir: dir, provider: provider}
+	if err := session.openStore(ctx, say, isLogin); err != nil {
 		return nil, err
 	}
-	return &session{k, dir, where, store, provider, provider.StoredTokens(store)}, nil
+	session.login = provider.StoredTokens(withMinimumLife{session.store})
+	return session, nil
 }
 
 // folder returns the folder of the login.
 func (s *settings) folder() (string, error) {
-	if dir := cmp.Or(s.store, os.Getenv("SHANGCLOUD_STORE")); dir != "" {
-		return filepath.Abs(dir)
-	}
 	profile := cmp.Or(s.profile, os.Getenv("SHANGCLOUD_PROFILE"), "default")
 	if !profileName.MatchString(profile) {
 		return "", usagef("the profile's name may have letters, digits and . _ - only")
 	}
+	if dir := cmp.Or(s.configDir, os.Getenv("SHANGCLOUD_CONFIG_DIR")); dir != "" {
+		return filepath.Abs(filepath.Join(dir, profile))
+	}
 	base, err := os.UserConfigDir()
 	if err != nil {
-		return "", usagef("no folder for the login: %w; set --store", err)
+		return "", usagef("no folder for the login: %w; set --config-dir", err)
 	}
 	return filepath.Join(base, "shangcloud", profile), nil
 }
 
-// resolve puts flags, environment, what the last login remembered, and defaults together.
-// What was remembered counts for its own deployment and client only: no other one may get
-// its secret.
+// resolve combines the flags, the environment, the settings of the last login, and the
+// defaults. The settings of the last login count only for its deployment and client,
+// because no other deployment or client may get its secret.
 func (s *settings) resolve(dir string) (known, error) {
 	k := known{
 		BaseURL:     strings.TrimRight(cmp.Or(s.flags.BaseURL, os.Getenv("SHANGCLOUD_BASE_URL")), "/"),
@@ -136,6 +137,7 @@ func (s *settings) resolve(dir string) (known, error) {
 		SecretFile:  cmp.Or(s.flags.SecretFile, os.Getenv("SHANGCLOUD_CLIENT_SECRET_FILE")),
 		RedirectURL: cmp.Or(s.flags.RedirectURL, os.Getenv("SHANGCLOUD_REDIRECT_URL")),
 		Scopes:      strings.Fields(cmp.Or(s.scopes, os.Getenv("SHANGCLOUD_SCOPES"))),
+		Store:       cmp.Or(s.flags.Store, os.Getenv("SHANGCLOUD_STORE")),
 	}
 	last, err := recall(dir)
 	if err != nil {
@@ -148,6 +150,7 @@ func (s *settings) resolve(dir string) (known, error) {
 	k.ClientID = cmp.Or(k.ClientID, last.ClientID)
 	k.SecretFile = cmp.Or(k.SecretFile, last.SecretFile)
 	k.RedirectURL = cmp.Or(k.RedirectURL, last.RedirectURL, localRedirect)
+	k.Store = cmp.Or(k.Store, last.Store)
 	if len(k.Scopes) == 0 {
 		k.Scopes = last.Scopes
 	}
@@ -163,8 +166,8 @@ func (s *settings) resolve(dir string) (known, error) {
 	return k, err
 }
 
-// clientSecret reads the secret, which no command line may hold: other users can list
-// processes.
+// clientSecret reads the secret from a file or the environment. The command line has no
+// flag for it, because other users can list processes.
 func clientSecret(file string) (string, error) {
 	if file == "" {
 		return os.Getenv("SHANGCLOUD_CLIENT_SECRET"), nil
@@ -178,15 +181,6 @@ func clientSecret(file string) (string, error) {
 		return "", usagef("the client secret's file %s is empty", file)
 	}
 	return string(secret), nil
-}
-
-// openStore picks where the token is kept. Each deployment and client has an entry of its
-// own: no setting can send a token to where it is not from.
-func openStore(dir string, k known) (store oauth2login.TokenStore, where string, err error) {
-	sum := sha256.Sum256([]byte(k.BaseURL + "\n" + k.ClientID))
-	path := filepath.Join(dir, "token-"+hex.EncodeToString(sum[:8])+".json")
-	file, err := tokenstore.NewFile(path)
-	return file, path, err
 }
 
 func rememberedAt(dir string) string { return filepath.Join(dir, "login.json") }
@@ -213,7 +207,8 @@ func recall(dir string) (k known, err error) {
 	return k, err
 }
 
-// remember keeps k for later commands. The old settings or the new ones are there, whole.
+// remember keeps k for later commands. The file has either the old or the new settings,
+// never a part of them.
 func remember(dir string, k known) error {
 	data, err := json.MarshalIndent(k, "", "  ")
 	if err != nil {
@@ -250,14 +245,31 @@ func readSmall(path string) ([]byte, error) {
 }
 
 // run opens the session, does the work, and waits for what was sent.
-func (s *settings) run(ctx context.Context, work func(*session) error) error {
-	session, err := s.open()
+func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) error) error {
+	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
+	session, err := s.open(ctx, say, isLogin)
+	say.end()
 	if err != nil {
 		return err
 	}
 	err = work(session)
+	if errors.Is(err, oauth2login.ErrLoginRequired) {
+		err = s.loginRequired(ctx, session, err)
+	}
 	// A refresh that Ctrl-C has left behind is saved before the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	return errors.Join(err, session.provider.Shutdown(ctx))
+}
+
+// loginRequired names the command that helps.
+func (s *settings) loginRequired(ctx context.Context, session *session, err error) error {
+	command := "shangcloud login"
+	if profile := cmp.Or(s.profile, os.Getenv("SHANGCLOUD_PROFILE")); profile != "" {
+		command += " --profile " + profile
+	}
+	if tok, loadErr := session.store.LoadToken(ctx); loadErr == nil && tok == nil {
+		return fmt.Errorf("not logged in to %s; run: %s%w", session.BaseURL, command, silent{err})
+	}
+	return fmt.Errorf("%w; run: %s", err, command)
 }

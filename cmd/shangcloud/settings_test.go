@@ -25,20 +25,20 @@ func TestSettingsAreRemembered(t *testing.T) {
 	}
 	assert.Contains(t, succeed(t, "whoami"), "小云", "the refresh needs the secret")
 
-	// The secret's file and the token are not for another client or deployment.
+	// Another client or deployment gets neither the secret's file nor the token.
 	for _, args := range [][]string{{"--client-id", "cli"}, {"--base-url", shangcloud.DefaultBaseURL, "--client-id", "app"}} {
 		var other settings
 		cmd := newWhoami()
 		other.addTo(cmd.InheritedFlags())
 		require.NoError(t, cmd.InheritedFlags().Parse(args))
-		k, err := other.resolve(os.Getenv("SHANGCLOUD_STORE"))
+		k, err := other.resolve(profileDir())
 		require.NoError(t, err)
 		assert.Empty(t, k.SecretFile)
 		assert.Equal(t, exitLoginRequired, shangcloudRun(t, append([]string{"whoami"}, args...)...).code)
 	}
 }
 
-// A token never goes to a deployment that it is not from, whatever the environment says.
+// A token is sent only to the deployment that issued it, whatever the environment says.
 func TestTokenStaysWithItsDeployment(t *testing.T) {
 	s := newPlatform(t)
 	access, _ := logIn(t, s, inAnHour())
@@ -60,14 +60,16 @@ func TestTokenStaysWithItsDeployment(t *testing.T) {
 func TestProfiles(t *testing.T) {
 	s := newPlatform(t)
 	s.AddUser(shangcloudtest.User{ID: 10002, Nickname: "Ada"})
-	t.Setenv("SHANGCLOUD_STORE", "")
+	t.Setenv("SHANGCLOUD_CONFIG_DIR", "")
 	home := t.TempDir()
 	t.Setenv("HOME", home)
 	t.Setenv("XDG_CONFIG_HOME", home)
 	t.Setenv("AppData", home)
 	logIn(t, s, inAnHour())
 	assert.Contains(t, succeed(t, "whoami"), "小云")
-	assert.Equal(t, exitLoginRequired, shangcloudRun(t, "whoami", "--profile", "work").code)
+	r := shangcloudRun(t, "whoami", "--profile", "work")
+	assert.Equal(t, exitLoginRequired, r.code)
+	assert.Equal(t, "shangcloud: not logged in to "+s.URL+"; run: shangcloud login --profile work\n", r.stderr)
 	t.Setenv("SHANGCLOUD_PROFILE", "work")
 	logIn(t, s, inAnHour())
 	assert.Contains(t, succeed(t, "status"), filepath.Join("shangcloud", "work", "token-"))
@@ -78,15 +80,15 @@ func TestProfiles(t *testing.T) {
 	t.Setenv("HOME", "")
 	t.Setenv("XDG_CONFIG_HOME", "")
 	t.Setenv("AppData", "")
-	r := shangcloudRun(t, "whoami")
+	r = shangcloudRun(t, "whoami")
 	assert.Equal(t, exitUsage, r.code)
-	assert.Contains(t, r.stderr, "set --store")
+	assert.Contains(t, r.stderr, "set --config-dir")
 }
 
 func TestRememberedSettingsThatAreUnusable(t *testing.T) {
 	s := newPlatform(t)
 	logIn(t, s, inAnHour())
-	path := rememberedAt(os.Getenv("SHANGCLOUD_STORE"))
+	path := rememberedAt(profileDir())
 	good, err := os.ReadFile(path)
 	require.NoError(t, err)
 
@@ -107,7 +109,7 @@ func TestRememberedSettingsThatAreUnusable(t *testing.T) {
 	require.NoError(t, os.Mkdir(path, 0o700))
 	assert.Equal(t, exitFailed, shangcloudRun(t, "whoami").code)
 
-	require.Error(t, remember(os.Getenv("SHANGCLOUD_STORE"), known{}), "a folder stands in the way")
+	require.Error(t, remember(profileDir(), known{}), "a folder stands in the way")
 	left, err := filepath.Glob(path + "*.tmp")
 	require.NoError(t, err)
 	assert.Empty(t, left)

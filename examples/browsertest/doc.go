@@ -2,8 +2,8 @@
 //
 // They need Chromium (Debian's package chromium, or a program named chromium or
 // google-chrome). Two tests need nginx (Debian's package nginx-light). The test of
-// accessibility needs axe-core, which npm ci in this directory installs. Without these a
-// test skips; with SHANGCLOUD_NO_SKIP=1 it fails.
+// accessibility needs axe-core, which npm ci in this directory installs. A test skips if
+// its program is missing. With SHANGCLOUD_NO_SKIP=1 it fails instead.
 //
 // All tests share one browser, and run side by side.
 //

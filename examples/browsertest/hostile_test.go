@@ -49,15 +49,15 @@ var unclicked = map[string]string{
 	"modulepreload":   `<link rel=modulepreload href="{}">`,
 }
 
-// ahead lists ways to prefetch or prerender an address. Chromium ignores them for another
-// site if it has cookies of that site.
+// ahead lists ways to prefetch or prerender an address. Chromium ignores them if the
+// address is on another site and Chromium has cookies of that site.
 var ahead = map[string]string{
 	"speculation rules: prefetch":  `<script type=speculationrules>{"prefetch": [{"urls": ["{}"], "eagerness": "immediate"}]}</script>`,
 	"speculation rules: prerender": `<script type=speculationrules>{"prerender": [{"urls": ["{}"], "eagerness": "immediate"}]}</script>`,
 }
 
-// hostilePage requests each address in the query parameter "to", in all these ways. It
-// appends the name of the way to the address.
+// hostilePage requests each address in the query parameter "to", in every way of
+// unclicked and ahead. It appends the name of the way to the address.
 func hostilePage(query url.Values) string {
 	var page strings.Builder
 	page.WriteString(`<!DOCTYPE html><link rel=icon href="data:,"><body>`)

@@ -78,8 +78,8 @@ func TestFaultyCookies(t *testing.T) {
 }
 
 // An attacker owns a sibling subdomain, and sets cookies for the whole site. The browser
-// refuses those with the prefix __Host-. So the attacker can't put their own login in
-// the place of the victim's.
+// refuses cookies with the prefix __Host-. So the attacker can't replace the victim's
+// login with a login of their own.
 func TestSiblingSubdomain(t *testing.T) {
 	t.Parallel()
 	s, b := newSecureSite(t, nil), newPerson(t)

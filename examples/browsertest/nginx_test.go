@@ -136,8 +136,8 @@ func TestNginxFloodOfFetches(t *testing.T) {
 }
 
 // Older browsers do not send Sec-Fetch headers, so each of the 400 requests starts a
-// login. All are sent at once, so none carries a cookie of another. A login after that
-// still works.
+// login. All requests are sent at once, so none of them carries a cookie that another one
+// has set. A later login still works.
 func TestNginxFloodOfStarts(t *testing.T) {
 	t.Parallel()
 	for name, options := range map[string]*oauth2login.Options{

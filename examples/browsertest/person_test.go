@@ -160,9 +160,9 @@ func (b *tab) load(step chromedp.Action[chromedp.Void]) int {
 	}
 }
 
-// status returns the status of the page. It returns 0 while there is no new page, that
-// is, no more pages than before. It also returns 0 if the page has not loaded yet or
-// redirects to another one.
+// status returns the status of the new page, or 0 if there is none yet. before is the
+// number of pages before the step. status also returns 0 while the page loads, and if it
+// redirects to another page.
 func (b *tab) status(ctx context.Context, before int) int {
 	b.mu.Lock()
 	arrived := b.pages > before && b.page != b.refreshing
@@ -173,7 +173,7 @@ func (b *tab) status(ctx context.Context, before int) int {
 	status, err := chromedp.Run(ctx, chromedp.Evaluate[int](
 		`document.readyState === "complete" ? performance.getEntriesByType("navigation")[0].responseStatus : 0`))
 	if err != nil {
-		return 0 // The page is being replaced. The next one has events of its own.
+		return 0 // The page is being replaced. Events of the next page will follow.
 	}
 	return status
 }
@@ -288,7 +288,7 @@ func (b *tab) move(by int64) {
 	}))
 }
 
-// reload is the browser's reload button. It submits a form again.
+// reload presses the browser's reload button. It submits a form again.
 func (b *tab) reload() int {
 	b.t.Helper()
 	return b.load(chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {

@@ -38,8 +38,8 @@ type site struct {
 
 func (s site) at(path string) string { return s.home + strings.TrimPrefix(path, "/") }
 
-// states stores login states in memory, and counts them. While over is set, each has
-// expired.
+// states stores login states in memory, and counts them. While over is set, all states
+// count as expired.
 type states struct {
 	state.Memory
 	puts atomic.Int32
@@ -59,7 +59,8 @@ func (s *states) Take(ctx context.Context, key string) ([]byte, bool, error) {
 	return value, found, err
 }
 
-// newSite runs the application without settings. It then has a platform of its own.
+// newSite runs the application without settings. The application then starts a platform
+// itself.
 func newSite(t *testing.T) site {
 	t.Helper()
 	s := site{states: new(states)}
@@ -68,8 +69,8 @@ func newSite(t *testing.T) site {
 	return s
 }
 
-// run runs the application. It returns the URLs and addresses that the application
-// prints, by the first word of their lines.
+// run runs the application. It returns the addresses that the application prints. The key
+// of each address is the first word of its line.
 func run(t *testing.T, env map[string]string, options *oauth2login.Options) map[string]string {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -116,8 +117,8 @@ func newSecureSite(t *testing.T, change func(*http.Response) error) site {
 	return s
 }
 
-// newSiteBehind is [newSecureSite] with another way to serve the application, and with
-// options. The states field of the site is not set.
+// newSiteBehind is like [newSecureSite], but serveApp serves the application, and the
+// application gets options. It does not set the field states of the site.
 func newSiteBehind(t *testing.T, serveApp func(*testing.T, string, http.Handler) string,
 	change func(*http.Response) error, options *oauth2login.Options) site {
 	t.Helper()
@@ -143,7 +144,7 @@ func newSiteBehind(t *testing.T, serveApp func(*testing.T, string, http.Handler)
 	return s
 }
 
-// replace replaces the body of an application's answer. It keeps the other headers.
+// replace replaces the status, the headers and the body of an application's answer.
 func replace(r *http.Response, contentType, body string) {
 	r.Body.Close()
 	r.StatusCode, r.ContentLength = http.StatusOK, -1

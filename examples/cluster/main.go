@@ -1,27 +1,27 @@
-// Cluster is examples/weblogin in several copies that share the states of logins: a login
-// starts at one copy and comes back to another.
+// Cluster runs several copies of examples/weblogin, which share the states of logins. A
+// login starts at one copy and comes back to another.
 //
 //	go -C examples/cluster run . [-addr 127.0.0.1:8080] [-states sealed]
 //
 // It needs no account and no network: without settings, two copies and a platform are in
 // this process. Every login starts at the first copy and ends at the second.
 //
-// With the settings of examples/weblogin the program is one copy, which uses the real
-// platform. Run it on each machine with the same settings, behind a proxy whose address is
-// in SHANGCLOUD_REDIRECT_URL.
+// With the settings of examples/weblogin, the program is one copy and uses the real
+// platform. Run it on each machine with the same settings, behind a proxy.
+// SHANGCLOUD_REDIRECT_URL has the address of the proxy.
 //
-// -states is one of
+// -states says where the copies keep the states:
 //
-//	sealed                 no server: with SHANGCLOUD_STATE_KEYS, 32 bytes in base64,
-//	                       several with commas between them (openssl rand -base64 32);
-//	                       without settings, a key is made
-//	redis://…              Redis or Valkey
-//	postgres://…           PostgreSQL; the table is made if it is missing
-//	memory                 nothing is shared: to see what goes wrong
+//	sealed                 in the browser's cookie. SHANGCLOUD_STATE_KEYS has a key of
+//	                       32 bytes in base64 (openssl rand -base64 32), or several with
+//	                       commas between them. Without settings, the program makes a key.
+//	redis://…              in Redis or Valkey
+//	postgres://…           in PostgreSQL; the program creates the table if it is missing
+//	memory                 in the memory of each copy, to show what goes wrong
 //
-// Sessions are not part of this library, and those of this demo are in each copy's
-// own memory: behind a proxy that sends every request to another copy a user is
-// logged in at one of them. An application shares its sessions as well.
+// This library does not handle sessions. In this demo, each copy keeps its sessions in
+// its own memory. A user is signed in at one copy only, and seems to be signed out when
+// the proxy chooses another copy. A real application shares its sessions as well.
 package main
 
 import (
@@ -93,8 +93,9 @@ func sharing(ctx context.Context, states string) (*oauth2login.Options, error) {
 	return nil, fmt.Errorf("-states: %q is none of sealed, redis://…, postgres://…, memory", kind)
 }
 
-// stateKeys returns the keys of SHANGCLOUD_STATE_KEYS. If that and SHANGCLOUD_CLIENT_ID
-// are empty, it returns a random key, which all copies in this process share.
+// stateKeys returns the keys of SHANGCLOUD_STATE_KEYS. If SHANGCLOUD_STATE_KEYS and
+// SHANGCLOUD_CLIENT_ID are both empty, it returns a random key, which all copies in this
+// process share.
 func stateKeys() (keys [][]byte, err error) {
 	list := os.Getenv("SHANGCLOUD_STATE_KEYS")
 	if list == "" && os.Getenv("SHANGCLOUD_CLIENT_ID") == "" {

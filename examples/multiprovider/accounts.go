@@ -110,9 +110,9 @@ func (st *store) signIn(old string, p *provider, u user) (sessionID string) {
 	return s.id
 }
 
-// link adds an identity to the account if no account has it yet. It checks session and
-// account again: while the user was at the provider, another person may have signed in
-// with this browser, or the session may have ended.
+// link adds an identity to the account if no account has it yet. It checks the session
+// and the account again: while the user was at the provider, another person may have
+// signed in with this browser, or the session may have ended.
 func (st *store) link(sessionID, accountID string, p *provider, u user) (notice, error) {
 	st.mu.Lock()
 	defer st.mu.Unlock()

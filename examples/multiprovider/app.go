@@ -54,8 +54,8 @@ func newApp(home string, rows []*provider) (*app, error) {
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
-	// Browsers send the origin of a request, so forms of other sites are refused here.
-	// The token in every form (see signedIn) covers browsers that do not send it.
+	// Most browsers send the origin of a request, so forms of other sites are refused
+	// here. For browsers that send no origin, every form contains a token: see signedIn.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(a.foreignForm))
 	a.handler = protection.Handler(mux)
@@ -151,7 +151,7 @@ func (a *app) notFound(w http.ResponseWriter, r *http.Request) {
 	a.showMessage(w, r, http.StatusNotFound, message{text: textsFor(r).NotFound})
 }
 
-// row wraps handlers of one provider, which the path names.
+// row wraps the handlers of a provider's pages. The path of a request names the provider.
 func (a *app) row(page func(http.ResponseWriter, *http.Request, *provider)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		for _, p := range a.providers {

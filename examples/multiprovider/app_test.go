@@ -127,7 +127,8 @@ func (b *browser) stay(url string) answer {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// form returns the hidden fields of a page's forms, and more fields.
+// form returns the hidden fields of a page's forms, and the fields in more: names and
+// values in turn.
 func (a answer) form(more ...string) url.Values {
 	form := make(url.Values)
 	for _, field := range hiddenField.FindAllStringSubmatch(a.body, -1) {
@@ -139,8 +140,9 @@ func (a answer) form(more ...string) url.Values {
 	return form
 }
 
-// answerConsent answers the consent page as one of the people, or refuses. It returns the
-// callback address that the browser is sent to.
+// answerConsent answers the consent page. It allows the login as one of demo.People, or
+// refuses if person is nobody. It returns the callback address that the browser is sent
+// to.
 func (b *browser) answerConsent(consent answer, person int) (callback string) {
 	b.t.Helper()
 	users := regexp.MustCompile(`name="user" value="(\d+)"`).FindAllStringSubmatch(consent.body, -1)
@@ -293,7 +295,8 @@ func (b *browser) unlink(s *site, provider, subject string) answer {
 	return b.post(s.url+"/unlink", b.get(s.url+"/account").form("provider", provider, "subject", subject))
 }
 
-// A link ends in the account that started it, or fails.
+// A link adds an identity to the account that started the link. If this account is no
+// longer signed in, the link fails.
 func TestLinkNeedsTheSameAccount(t *testing.T) {
 	for name, meanwhile := range map[string]func(*browser, *site){
 		"signed out":         func(b *browser, s *site) { b.signOut(s) },
@@ -314,7 +317,7 @@ func TestLinkNeedsTheSameAccount(t *testing.T) {
 		})
 	}
 
-	// After signing in again, it is the same account.
+	// The user signs in to the same account again. Then the link still succeeds.
 	s, b := newSite(t, nil), newBrowser(t)
 	ours := b.signIn(s, "github", 0).account()
 	callback := b.answerConsent(b.startLink(s, "shangcloud"), 1)
@@ -333,8 +336,8 @@ func (b *browser) session(s *site) string {
 	return ""
 }
 
-// An attacker's callback in the victim's browser would link the attacker's identity. It
-// has no effect there, however the login was started.
+// An attacker starts a login or a link, and opens its callback in the victim's browser.
+// The attacker's identity is not linked to the victim's account.
 func TestForcedLink(t *testing.T) {
 	s, victim, attacker := newSite(t, nil), newBrowser(t), newBrowser(t)
 	ours := victim.signIn(s, "github", 0).account()
@@ -370,7 +373,8 @@ func TestUnlink(t *testing.T) {
 	assert.Equal(t, 403, elsewhere.get(pending).StatusCode, "and with no way back in")
 	assert.NotEqual(t, ours, newBrowser(t).signIn(s, "google", 0).account(), "from now on another person's")
 
-	// A second click, another account's identity, and the last identity.
+	// A second click, the identity of another account, and the last identity change
+	// nothing.
 	assert.Equal(t, ours, b.unlink(s, "google", "10001").account())
 	assert.Equal(t, ours, b.unlink(s, "google", "10001").account())
 	assert.Equal(t, 409, b.unlink(s, "github", "10001").StatusCode)
@@ -445,7 +449,7 @@ func watch(t *testing.T, p *provider) *counter {
 }
 
 // A callback of one provider is refused at another provider's path (RFC 9700, section
-// 4.4). The attempt does not use it up.
+// 4.4). The attempt does not use up the callback.
 func TestMixUp(t *testing.T) {
 	sent := make(map[string]*counter)
 	s := newSite(t, func(rows []*provider) {
@@ -585,7 +589,8 @@ func TestBadCallbacks(t *testing.T) {
 	}
 }
 
-// Each provider's requests behind the callback fail in every way.
+// TestProviderFails lets the requests fail that follow a callback, for each provider and
+// in many ways.
 func TestProviderFails(t *testing.T) {
 	elsewhere := new(counter)
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -656,8 +661,8 @@ func redirects(to string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, to, http.StatusTemporaryRedirect) }
 }
 
-// The test shows what is sent to every provider, and that no code is sent twice to guess
-// the auth style.
+// TestRequests checks what is sent to each provider, and that no code is sent twice to
+// guess the auth style.
 func TestRequests(t *testing.T) {
 	sent := make(map[string]*counter)
 	s := newSite(t, func(rows []*provider) {
@@ -765,8 +770,8 @@ func TestReturnsAfterLogin(t *testing.T) {
 	assert.Contains(t, page.body, "next=%2faccount%3fa%3db")
 }
 
-// TestRequestsOfNobody: link previews and prefetches neither start a login nor use one
-// up.
+// TestRequestsOfNobody: link previews and prefetches neither start a login nor use up a
+// pending login.
 func TestRequestsOfNobody(t *testing.T) {
 	s, b := newSite(t, nil), newBrowser(t)
 	callback := b.answerConsent(b.get(s.url+"/login/github"), 0)

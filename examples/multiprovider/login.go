@@ -21,8 +21,8 @@ func (a *app) signIn(w http.ResponseWriter, r *http.Request, p *provider) {
 	}
 }
 
-// link adds an identity to the account that is signed in. It handles a form: a link would
-// not be safe, because another site could contain it.
+// link adds an identity to the account that is signed in. It accepts only a form. A link
+// on a page would not be safe, because another site could contain the same link.
 func (a *app) link(w http.ResponseWriter, r *http.Request, p *provider, s *session) {
 	to, err := p.login.LoginURL(w, r, oauth2login.WithReturnTo(accountPath), oauth2login.WithValue(s.account.id))
 	if err != nil {

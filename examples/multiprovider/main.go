@@ -1,24 +1,22 @@
-// Multiprovider is a small web application with a table of x/oauth2 providers:
-// sign in with GitHub, Google or ShangCloud, and link the others to the same
-// account.
+// Multiprovider is a small web application with a table of x/oauth2 providers. Users sign
+// in with GitHub, Google or ShangCloud, and link the other providers to the same account.
 //
 //	go run ./examples/multiprovider [-addr 127.0.0.1:8080] [-url https://app.example]
 //
-// It needs no account and no network: a provider without settings is played by a
-// stand-in in the same process. With these the real one is used, each on its own:
+// It needs no account and no network: for a provider without settings, the program runs a
+// stand-in itself. These settings select the real provider:
 //
 //	GITHUB_CLIENT_ID      GITHUB_CLIENT_SECRET
 //	GOOGLE_CLIENT_ID      GOOGLE_CLIENT_SECRET
 //	SHANGCLOUD_CLIENT_ID  SHANGCLOUD_CLIENT_SECRET
 //	SHANGCLOUD_BASE_URL   another deployment of ShangCloud; if unset, the public one
 //
-// The redirect URLs to register are http://127.0.0.1:8080/callback/github and so
-// on. Behind a proxy that speaks https, -url says where browsers find it.
+// The redirect URLs to register are http://127.0.0.1:8080/callback/github and so on.
+// Behind a proxy that speaks https, -url is the address that browsers open.
 //
-// The table is in providers.go, and ShangCloud is one row of it: an oauth2.Config, and
-// a function that asks who the user is. The login in login.go is the same for all rows:
-// package oauth2login does it. Which identity belongs to which account is in
-// accounts.go.
+// The table is in providers.go. Each row has an oauth2.Config and a function that asks
+// who the user is. The login in login.go is the same for all rows, because package
+// oauth2login does it. accounts.go stores which identity belongs to which account.
 package main
 
 import (
@@ -86,7 +84,7 @@ func run(ctx context.Context, addr, home string, getenv func(string) string, out
 	return serve.On(ctx, listener, site, site.shutdown)
 }
 
-// checkHome removes a slash at the end.
+// checkHome checks the application's address, and removes a slash at its end.
 func checkHome(home string) (string, error) {
 	if !secure(home) {
 		return "", fmt.Errorf("%s is not a loopback address, and a login needs https elsewhere: say with -url which https address a proxy in front serves, or listen on 127.0.0.1", home)

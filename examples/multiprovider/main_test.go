@@ -37,7 +37,7 @@ func TestRunWithNothingSet(t *testing.T) {
 	assert.Equal(t, account, b.link(s, "github", 1).account())
 }
 
-// Setting a provider's credentials replaces its stand-in, and no other.
+// Setting a provider's credentials replaces the stand-in of this provider only.
 func TestRealProviders(t *testing.T) {
 	hosts := map[string]string{"github": "github.com", "google": "accounts.google.com", "shangcloud": "api.yearnstudio.cn"}
 	scopes := map[string]string{"github": "", "google": "openid profile email", "shangcloud": "user:basic"}
@@ -70,7 +70,7 @@ func TestRealProviders(t *testing.T) {
 		})
 	}
 
-	// The test covers the API request of a provider, not only its redirect.
+	// With credentials, the API requests also go to the real providers.
 	rows := table()
 	require.NoError(t, configure(rows, "https://app.example", runtest.Env("GITHUB_CLIENT_ID", "a", "GITHUB_CLIENT_SECRET", "b",
 		"GOOGLE_CLIENT_ID", "a", "GOOGLE_CLIENT_SECRET", "b",

@@ -28,7 +28,8 @@ type user struct {
 	Name, Mail, Avatar string
 }
 
-// provider is a row of the table. The login uses nothing else of a provider.
+// provider is a row of the table. It has all that the login needs to know about a
+// provider.
 type provider struct {
 	ID     string // in paths and in the key of every identity: never change it
 	Name   string
@@ -80,7 +81,7 @@ func table() []*provider {
 			ID: "shangcloud", Name: "ShangCloud",
 			Config:  oauth2.Config{Endpoint: shangcloud.Endpoint, Scopes: []string{shangcloud.ScopeUserBasic}},
 			API:     shangcloud.DefaultBaseURL,
-			Options: []oauth2login.ProviderOption{oauth2login.WithRawBasicAuth(), oauth2login.WithAssumedLifetime(time.Hour)}, // as shangcloud.New has it
+			Options: []oauth2login.ProviderOption{oauth2login.WithRawBasicAuth(), oauth2login.WithAssumedLifetime(time.Hour)}, // the same options as in shangcloud.New
 			User: func(ctx context.Context, hc *http.Client, api string) (user, error) {
 				u, err := shangcloud.NewAPI(hc, shangcloud.WithBaseURL(api)).UserInfo(ctx)
 				if err != nil {
@@ -94,7 +95,7 @@ func table() []*provider {
 
 var errNoSubject = errors.New("the answer does not say who the user is")
 
-// maxUser limits the size of a provider's answer. It is far above what any of them sends.
+// maxUser limits the size of a provider's answer. No provider sends nearly as much.
 const maxUser = 1 << 20
 
 func getJSON(ctx context.Context, hc *http.Client, url string, v any) error {
@@ -140,8 +141,8 @@ func configure(rows []*provider, home string, getenv func(string) string) error 
 	return nil
 }
 
-// secure reports whether data sent to s stays secret. To another machine, that requires
-// https.
+// secure reports whether data sent to the address s stays secret: s is https or on a
+// loopback host.
 func secure(s string) bool {
 	u, err := url.Parse(s)
 	return err == nil && u.Hostname() != "" && u.User == nil &&

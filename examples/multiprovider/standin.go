@@ -21,9 +21,9 @@ import (
 )
 
 // startStandIns starts a stand-in for every provider without credentials, and sets the
-// addresses in its row. The rest of the program makes no difference between them. All
-// stand-ins have the same people with the same mail addresses. They are different
-// identities all the same.
+// addresses in its row. The rest of the program treats stand-ins and real providers
+// alike. All stand-ins have the same people with the same mail addresses. Each person
+// still has a different identity at each stand-in.
 func startStandIns(rows []*provider) (stop func(), err error) {
 	var running []io.Closer
 	stop = func() {
@@ -108,7 +108,7 @@ func startStandIn(p *provider) (io.Closer, error) {
 	return server, nil
 }
 
-// put returns a new page, code or token for g.
+// put stores g, and returns the name of a new page, code or token for it.
 func (s *standIn) put(kind string, g grant, lifetime time.Duration) string {
 	value, _ := json.Marshal(g)
 	name := rand.Text()
@@ -183,8 +183,8 @@ func (s *standIn) token(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// user answers in the formats of GitHub and Google combined. A token here works once, and
-// this application needs no more.
+// user answers in the formats of GitHub and Google combined. A token works only once,
+// which is enough for this application.
 func (s *standIn) user(w http.ResponseWriter, r *http.Request) {
 	g, found := s.take("token", strings.TrimPrefix(r.Header.Get("Authorization"), "Bearer "))
 	if !found {

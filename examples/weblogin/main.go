@@ -1,10 +1,10 @@
-// Weblogin is a small web application with a login: sign in with ShangCloud, see
-// who you are, change your cloud variables, sign out.
+// Weblogin is a small web application with a login: sign in with ShangCloud, see who you
+// are, change your cloud variables, sign out.
 //
 //	go run ./examples/weblogin [-addr 127.0.0.1:8080]
 //
-// It needs no account and no network: without settings it brings a platform of
-// its own along, in the same process. With these it uses the real one:
+// It needs no account and no network: without settings, the program runs a stand-in for
+// ShangCloud itself. These settings select the real platform:
 //
 //	SHANGCLOUD_CLIENT_ID      the application's ID, from the developer console
 //	SHANGCLOUD_CLIENT_SECRET  its secret
@@ -13,9 +13,9 @@
 //	SHANGCLOUD_DATA_DIR       a folder for sessions and tokens, so that a restart signs
 //	                          nobody out; if unset, they are in memory
 //
-// What every application with a login needs is in examples/internal/webapp/login.go: [shangcloud.New],
-// StartLogin, FinishLogin, UserInfo. The rest is an ordinary web application.
-// examples/cluster runs several copies of it.
+// The file examples/internal/webapp/login.go has what every application with a login
+// needs: [shangcloud.New], StartLogin, FinishLogin, UserInfo. The rest is an ordinary web
+// application. examples/cluster runs several copies of it.
 package main
 
 import (

@@ -19,8 +19,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// runMain is an environment variable. A child process of a test that has it runs the
-// program itself.
+// runMain is the name of an environment variable. If it is set, the test binary runs the
+// program instead of the tests.
 const runMain = "WEBLOGIN_TEST_RUN_MAIN"
 
 func TestMain(m *testing.M) {

@@ -1,4 +1,4 @@
-// A program that uses the root module alone, as it was released: one login.
+// This program tests the released root module alone: one login.
 package main
 
 import (

@@ -321,7 +321,8 @@ func (s *stores) winners(takers int, key string, value []byte) int64 {
 	return winners.Load()
 }
 
-// testMany runs many logins at the same time, on both values of the store.
+// testMany runs many logins at the same time. Two stores on the same storage share them, as
+// two processes would.
 func testMany(_ *testing.T, s *stores) {
 	const logins = 300
 	var wg sync.WaitGroup

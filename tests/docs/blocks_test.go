@@ -50,9 +50,12 @@ var (
 )
 
 // pages are the READMEs and docs/*.md.
-func pages(t *testing.T) (names []string) {
+func pages(t *testing.T) []string { return matching(t, "README*.md", "docs/*.md") }
+
+// matching returns the files whose names match the patterns, relative to root.
+func matching(t *testing.T, patterns ...string) (names []string) {
 	t.Helper()
-	for _, pattern := range []string{"README*.md", "docs/*.md"} {
+	for _, pattern := range patterns {
 		found, err := filepath.Glob(filepath.Join(root, pattern))
 		require.NoError(t, err)
 		require.NotEmpty(t, found)
@@ -108,6 +111,7 @@ var packages = map[string]string{
 	"gothshangcloud": "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth",
 	"http":           "net/http",
 	"json":           "encoding/json",
+	"keyring":        "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring",
 	"log":            "log",
 	"oauth2":         "golang.org/x/oauth2",
 	"oauth2login":    "github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login",
@@ -260,6 +264,9 @@ func writeBlocks(t *testing.T, module, page, prelude string) {
 	t.Helper()
 	translated := strings.HasSuffix(page, ".zh-CN.md") // blocks of a translation are not run, because they are the same
 	for i, b := range blocksOf(t, page, "go") {
+		if b.isFile() {
+			continue // TestREADME has it
+		}
 		name := fmt.Sprintf("%s_%02d", strings.NewReplacer("/", "_", ".", "_", "-", "_").Replace(page), i+1)
 		text, err := wrap(b)
 		require.NoError(t, err, "%v", b)
@@ -277,7 +284,7 @@ func TestBlocks(t *testing.T) {
 	module := newModule(t)
 	write(t, filepath.Join(module, "run", "prelude.go"), string(prelude))
 	for _, page := range pages(t) {
-		if !slices.Contains(readmes, page) { // TestREADME tests the READMEs
+		if !runByREADME(page) {
 			writeBlocks(t, module, page, string(prelude))
 		}
 	}
@@ -294,18 +301,35 @@ func TestBlocks(t *testing.T) {
 	assert.True(t, strings.HasSuffix(string(printed), "done\n"), "%s", printed)
 }
 
-var link = regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)|(?:src|href)="([^":]+)"`)
+var (
+	link    = regexp.MustCompile(`\]\(([^):#]*)(#[^)]*)?\)|(?:src|href|srcset)="([^":]+)"`)
+	heading = regexp.MustCompile(`(?m)^#+ (.*)$`)
+	noSlug  = regexp.MustCompile(`[^\p{L}\p{N}_ -]`)
+)
 
-// TestLinks checks that links within the repository lead to existing files.
+// anchors returns the anchors that GitHub gives to the headings of a page.
+func anchors(text string) (all []string) {
+	for _, found := range heading.FindAllStringSubmatch(text, -1) {
+		all = append(all, "#"+strings.ReplaceAll(noSlug.ReplaceAllString(strings.ToLower(found[1]), ""), " ", "-"))
+	}
+	return all
+}
+
+// TestLinks checks that links within the repository lead to existing files and headings.
 func TestLinks(t *testing.T) {
-	for _, page := range pages(t) {
+	for _, page := range matching(t, "*.md", "docs/*.md", "cmd/*/*.md") {
 		for _, found := range link.FindAllStringSubmatch(read(t, page), -1) {
 			target := found[1] + found[3]
 			if strings.HasPrefix(target, "/") {
 				continue // a path of an example's application
 			}
-			_, err := os.Stat(filepath.Join(root, filepath.Dir(page), target))
-			assert.NoError(t, err, "%s", page)
+			if target = filepath.Join(filepath.Dir(page), target); found[1]+found[3] == "" {
+				target = page
+			}
+			_, err := os.Stat(filepath.Join(root, target))
+			if assert.NoError(t, err, "%s", page) && found[2] != "" {
+				assert.Contains(t, anchors(read(t, target)), found[2], "%s links to %s", page, target)
+			}
 		}
 	}
 }

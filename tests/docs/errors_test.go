@@ -121,8 +121,9 @@ func (s *site) logIn() error {
 	return err
 }
 
-// A mistake is a wrong setting or another fault. It causes an error. The READMEs explain
-// the errors of wrong settings. The READMEs or docs/trouble.md explain the other errors.
+// A mistake is a wrong setting or another fault. It causes an error. The first table of
+// docs/trouble.md explains the errors of wrong settings. One of its two tables explains
+// the other errors.
 type mistake struct {
 	name    string
 	setting bool
@@ -417,9 +418,9 @@ func explains(row []string, log string) bool {
 	return false
 }
 
-// Each wrong setting must cause a log line that the README explains. Each other mistake
-// must cause a log line that the README or docs/trouble.md explains. Every error in these
-// tables must occur.
+// Each wrong setting must cause a log line that the first table of docs/trouble.md
+// explains. Each other mistake must cause a log line that one of its two tables explains.
+// Every error in these tables and in the READMEs must occur.
 func TestErrorsOfThePages(t *testing.T) {
 	logged := make(map[string]string)
 	for _, m := range mistakes {
@@ -430,12 +431,13 @@ func TestErrorsOfThePages(t *testing.T) {
 			logged[m.name] = s.log.String() + "\n" + err.Error()
 		})
 	}
-	for _, of := range []struct{ readme, title, trouble, rest string }{
-		{"README.md", "## If it does not work", "docs/trouble.md", "# What else the log says"},
-		{"README.zh-CN.md", "## 排查问题", "docs/trouble.zh-CN.md", "# 日志中的其他错误"},
+	for _, of := range []struct{ readme, title, settings, rest string }{
+		{"README.md", "## If it does not work", "## Settings", "## Other causes"},
+		{"README.zh-CN.md", "## 排查问题", "## 设置", "## 其他原因"},
 	} {
 		t.Run(of.readme, func(t *testing.T) {
-			settings, rest := errorTexts(t, of.readme, of.title), errorTexts(t, of.trouble, of.rest)
+			trouble := linked(of.readme, "trouble")
+			frequent, settings, rest := errorTexts(t, of.readme, of.title), errorTexts(t, trouble, of.settings), errorTexts(t, trouble, of.rest)
 			for _, m := range mistakes {
 				rows := settings
 				if !m.setting {
@@ -444,7 +446,7 @@ func TestErrorsOfThePages(t *testing.T) {
 				assert.True(t, slices.ContainsFunc(rows, func(row []string) bool { return explains(row, logged[m.name]) }),
 					"%s: not explained: %s", m.name, logged[m.name])
 			}
-			for _, row := range slices.Concat(settings, rest) {
+			for _, row := range slices.Concat(frequent, settings, rest) {
 				real := false
 				for _, log := range logged {
 					real = real || explains(row, log)

@@ -22,6 +22,13 @@ require (
 require golang.org/x/mod v0.43.0
 
 require (
+	github.com/danieljoos/wincred v1.2.3 // indirect
+	github.com/godbus/dbus/v5 v5.2.2 // indirect
+	github.com/zalando/go-keyring v0.2.8 // indirect
+)
+
+require (
+	github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring v0.1.0
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/bytedance/gopkg v0.1.3 // indirect
 	github.com/bytedance/sonic v1.15.0 // indirect
@@ -82,3 +89,5 @@ replace (
 	github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth => ../../integrations/goth
 	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore => ../../redisstore
 )
+
+replace github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring => ../../tokenstore/keyring

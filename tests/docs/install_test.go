@@ -50,17 +50,14 @@ func TestInstall(t *testing.T) {
 	const page = "README.md"
 	proxy, app := t.TempDir(), t.TempDir()
 	got := getCommand.FindAllStringSubmatch(read(t, page), -1)
-	require.Len(t, got, 3)
+	require.Len(t, got, 4)
 	commands := "go mod init app.example\n"
 	for _, command := range got {
 		publish(t, proxy, command[1], command[2])
 		commands += command[0] + "\n"
 	}
-	for _, b := range blocksOf(t, page, "go") {
-		if b.isFile() {
-			write(t, filepath.Join(app, b.name()), b.code)
-		}
-	}
+	write(t, filepath.Join(app, "main.go"), wholeFile(t, page, "main.go"))
+	write(t, filepath.Join(app, "main_test.go"), wholeTest(t, page))
 	known, err := goTool(".", "env", "GOMODCACHE", "GOPROXY")
 	require.NoError(t, err)
 	modcache, upstream, _ := strings.Cut(strings.TrimSpace(known), "\n")

@@ -22,31 +22,6 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// wholeProgram returns the main.go of a README.
-func wholeProgram(t *testing.T, page string) string {
-	t.Helper()
-	for _, b := range blocksOf(t, page, "go") {
-		if b.isFile() && b.name() == "main.go" {
-			return b.code
-		}
-	}
-	require.Fail(t, "there is no whole program")
-	return ""
-}
-
-// endOfProgram returns the function serve of docs/clusters.md, which shuts a program down
-// gracefully.
-func endOfProgram(t *testing.T) string {
-	t.Helper()
-	for _, b := range blocksOf(t, "docs/clusters.md", "go") {
-		if strings.HasPrefix(b.code, "func serve(") {
-			return b.code
-		}
-	}
-	require.Fail(t, "there is no such block")
-	return ""
-}
-
 // The READMEs' program logs a user in and shows who the user is.
 func TestProgram(t *testing.T) {
 	for page, texts := range map[string][3]string{
@@ -54,13 +29,13 @@ func TestProgram(t *testing.T) {
 		"README.zh-CN.md": {"你是用户 10001。", "未登录，请从 /login 重新开始。", "请稍后再试。"},
 	} {
 		t.Run(page, func(t *testing.T) {
-			code := wholeProgram(t, page)
+			code := wholeFile(t, page, "main.go")
 			stop := os.Kill
 			if page == "README.md" { // here, the program uses serve of docs/clusters.md
-				const listen = `http.ListenAndServe("127.0.0.1:8080", a.routes())`
+				const listen = `http.ListenAndServe("127.0.0.1:8080", site(provider))`
 				require.Contains(t, code, listen)
-				code = strings.Replace(code, "log.Fatal("+listen+")", `if err := serve("127.0.0.1:8080", a.routes(), provider); err != nil { log.Fatal(err) }`, 1)
-				code = strings.Replace(code, "import (", "import (\n\"context\"; \"os/signal\"; \"syscall\"; \"time\"\n", 1) + endOfProgram(t)
+				code = strings.Replace(code, "log.Fatal("+listen+")", `if err := serve("127.0.0.1:8080", site(provider), provider); err != nil { log.Fatal(err) }`, 1)
+				code = strings.Replace(code, "import (", "import (\n\"context\"; \"os/signal\"; \"syscall\"; \"time\"\n", 1) + blockWith(t, "docs/clusters.md", "func serve(").code
 				stop = syscall.SIGTERM
 			}
 			runProgram(t, code, stop, texts)

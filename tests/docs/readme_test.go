@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,11 +18,16 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// readmes are the pages whose blocks are all run.
+// readmes are the pages with the program.
 var readmes = []string{"README.md", "README.zh-CN.md"}
 
-// TestREADME builds one package from the blocks of a README. The package contains the
-// README's program, its test, and a function for each other part.
+// runByREADME reports whether TestREADME runs all blocks of a page.
+func runByREADME(page string) bool {
+	return slices.Contains(readmes, page) || strings.HasPrefix(page, "docs/ways.")
+}
+
+// TestREADME builds one package from a README and pages to which it links. The package
+// contains the README's program, its test, and a function for each other part.
 // testdata/readme/drive_test.go runs the functions.
 func TestREADME(t *testing.T) {
 	drive, err := os.ReadFile("testdata/readme/drive_test.go")
@@ -31,23 +37,13 @@ func TestREADME(t *testing.T) {
 		t.Run(page, func(t *testing.T) {
 			module := newModule(t)
 			write(t, filepath.Join(module, "drive_test.go"), string(drive))
-			parts := 0
-			add := func(b block) {
-				parts++
-				text, err := asFunction(b)
-				require.NoError(t, err, "%v", b)
-				write(t, filepath.Join(module, fmt.Sprintf("part%02d_test.go", parts)), text)
+			write(t, filepath.Join(module, "main.go"), wholeFile(t, page, "main.go"))
+			write(t, filepath.Join(module, "main_test.go"), wholeTest(t, page))
+			for i, part := range partsOf(t, page, redis) {
+				text, err := asFunction(part)
+				require.NoError(t, err, "%v", part)
+				write(t, filepath.Join(module, fmt.Sprintf("part%02d_test.go", i+1)), text)
 			}
-			for _, b := range blocksOf(t, page, "go") {
-				if b.isFile() {
-					write(t, filepath.Join(module, b.name()), b.code)
-					continue
-				}
-				for _, part := range split(b) {
-					add(part)
-				}
-			}
-			add(redisBlock(t, page, redis))
 			cmd := exec.Command("go", "test", ".")
 			cmd.Dir = module
 			cmd.Env = append(os.Environ(), "REDIS="+redis)
@@ -55,6 +51,62 @@ func TestREADME(t *testing.T) {
 			assert.NoError(t, err, "%s", printed)
 		})
 	}
+}
+
+// linked returns the page of docs in a README's language.
+func linked(readme, name string) string {
+	return strings.Replace(readme, "README", "docs/"+name, 1)
+}
+
+// wholeFile returns the file of that name in a page.
+func wholeFile(t *testing.T, page, name string) string {
+	t.Helper()
+	for _, b := range blocksOf(t, page, "go") {
+		if b.isFile() && b.name() == name {
+			return b.code
+		}
+	}
+	require.Fail(t, "there is no such file", "%s: %s", page, name)
+	return ""
+}
+
+// wholeTest returns the main_test.go of docs/testing.md. The README has its function.
+func wholeTest(t *testing.T, readme string) string {
+	t.Helper()
+	code := wholeFile(t, linked(readme, "testing"), "main_test.go")
+	_, function, found := strings.Cut(code, "\nfunc TestLogin(")
+	require.True(t, found)
+	require.Contains(t, read(t, readme), "```go\nfunc TestLogin("+function+"```\n")
+	return code
+}
+
+// partsOf returns the parts of programs in the order of drive_test.go's constants.
+func partsOf(t *testing.T, readme, redis string) []block {
+	t.Helper()
+	parts := []block{
+		blockWith(t, linked(readme, "sql"), "CreateTable("),
+		redisBlock(t, readme, redis),
+	}
+	for _, page := range []string{readme, linked(readme, "ways")} {
+		for _, b := range blocksOf(t, page, "go") {
+			if !b.isFile() && !strings.HasPrefix(b.code, "func ") {
+				parts = append(parts, split(b)...)
+			}
+		}
+	}
+	return parts
+}
+
+// blockWith returns the first block of a page that contains text.
+func blockWith(t *testing.T, page, text string) block {
+	t.Helper()
+	for _, b := range blocksOf(t, page, "go") {
+		if strings.Contains(b.code, text) {
+			return b
+		}
+	}
+	require.Fail(t, "there is no such block", "%s: %s", page, text)
+	return block{}
 }
 
 // split divides a block at its empty lines.
@@ -84,21 +136,14 @@ func asFunction(b block) (string, error) {
 		clause, imports(f), open, b.page, b.line, b.code, result.String(), end), nil
 }
 
-// redisBlock returns the block of docs/clusters.md to which the README links. address
-// replaces the address in the block.
+// redisBlock returns the block of docs/clusters.md that uses Redis. address replaces the
+// address in the block.
 func redisBlock(t *testing.T, readme, address string) block {
 	t.Helper()
-	const shown = "States: redisstore.NewStates(client)"
-	require.Contains(t, read(t, readme), shown)
-	for _, b := range blocksOf(t, strings.Replace(readme, "README", "docs/clusters", 1), "go") {
-		if strings.Contains(b.code, shown) {
-			require.Contains(t, b.code, `"redis:6379"`)
-			b.code = strings.Replace(b.code, "redis:6379", address, 1)
-			return b
-		}
-	}
-	require.Fail(t, "there is no such block")
-	return block{}
+	b := blockWith(t, linked(readme, "clusters"), "States: redisstore.NewStates(client)")
+	require.Contains(t, b.code, `"redis:6379"`)
+	b.code = strings.Replace(b.code, "redis:6379", address, 1)
+	return b
 }
 
 // startRedis starts a server and returns its address. It returns "" if Redis is not

@@ -1,5 +1,5 @@
-// Package demo is a ShangCloud inside a program of the examples, for readers without an
-// account.
+// Package demo runs a stand-in for ShangCloud inside the example programs, for readers
+// without an account.
 package demo
 
 import (
@@ -19,15 +19,16 @@ var avatars embed.FS
 // Avatars serves the pictures of People.
 var Avatars http.Handler = http.FileServerFS(avatars)
 
-// People are made up. AvatarURL is a path that Avatars serves; not everybody has one.
+// People are made-up users. AvatarURL is a path that Avatars serves. Some users have no
+// picture.
 var People = []shangcloudtest.User{
 	{ID: 10001, Nickname: "林小满", Email: "xiaoman@example.com", AvatarURL: "/avatars/10001.svg"},
 	{ID: 10002, Nickname: "Ada King", Email: "ada@example.com", AvatarURL: "/avatars/10002.svg"},
 	{ID: 10003, Nickname: "Søren O’Neill", Email: "soren@example.com"},
 }
 
-// Start starts a platform that knows People and the application of conf, by its redirect
-// URL. It sets the endpoint, the secret and, if there is none, the client ID in conf.
+// Start starts a platform with the users of People and the application of conf. In conf,
+// it sets the endpoint and the secret. It also sets the client ID if that is empty.
 func Start(conf *oauth2.Config) (*shangcloudtest.Server, error) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {

@@ -1,5 +1,5 @@
-// Package page is what the pages of the examples share: templates, a style sheet, headers
-// and the choice of a language.
+// Package page has the parts that the pages of all examples share: templates, a style
+// sheet, headers and the choice of a language.
 package page
 
 import (
@@ -25,8 +25,8 @@ type Pages struct {
 	parsed map[string]*template.Template
 }
 
-// Parse reads templates/layout.html with each of the named templates beside it. It
-// panics if one of them is wrong.
+// Parse parses each of the named templates together with templates/layout.html. It panics
+// if a template is wrong.
 func Parse(files fs.FS, names ...string) *Pages {
 	p := &Pages{files, make(map[string]*template.Template)}
 	for _, name := range names {
@@ -58,14 +58,14 @@ func (p *Pages) Style(w http.ResponseWriter, r *http.Request) {
 	http.ServeContent(w, r, "style.css", time.Time{}, strings.NewReader(style+string(own)))
 }
 
-// File answers with a file.
+// File returns a handler that answers with a file.
 func (p *Pages) File(name string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) { http.ServeFileFS(w, r, p.files, name) }
 }
 
 // SetHeaders sets the headers that every answer has. policy is added to the
 // Content-Security-Policy, which otherwise allows only style sheets of this site. policy
-// ends in "; ".
+// must end in "; ".
 func SetHeaders(w http.ResponseWriter, policy string) {
 	h := w.Header()
 	h.Set("Content-Security-Policy", "default-src 'none'; style-src 'self'; "+policy+"frame-ancestors 'none'; base-uri 'none'")
@@ -81,7 +81,7 @@ const langCookie = "lang"
 
 // Language returns one of the languages. It prefers the language that the user chose by a
 // link, in this request (see LanguageURL) or an earlier one. Next comes the browser's
-// preferred language, and then the first one.
+// preferred language, and then the first of languages.
 func Language(r *http.Request, languages ...string) string {
 	if lang := r.URL.Query().Get("lang"); slices.Contains(languages, lang) {
 		return lang
@@ -103,7 +103,7 @@ func RememberLanguage(w http.ResponseWriter, r *http.Request, languages ...strin
 }
 
 // LanguageURL returns the address of the present page in another language. If the page
-// cannot be requested again, it returns that of the first page.
+// cannot be requested again, it returns the address of the first page.
 func LanguageURL(r *http.Request, status int, lang string) string {
 	q, path := url.Values{}, "/"
 	if r.Method == http.MethodGet && status == http.StatusOK {

@@ -12,7 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Env is an environment of names and values in turn, to be used in place of os.Getenv.
+// Env returns a replacement for os.Getenv. pairs has names and values in turn.
 func Env(pairs ...string) func(string) string {
 	return func(name string) string {
 		for i := 0; i < len(pairs); i += 2 {

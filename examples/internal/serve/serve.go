@@ -17,8 +17,8 @@ const (
 	// requestLimit is how long a shutdown waits for browsers' requests.
 	requestLimit = 5 * time.Second
 
-	// shutdownLimit is longer than the time for a request to a provider and a save after
-	// it.
+	// shutdownLimit is how long a shutdown waits for a pending refresh. That is longer
+	// than a request to a provider and a save after the request can take.
 	shutdownLimit = 20 * time.Second
 )
 
@@ -46,9 +46,9 @@ func Reachable(addr net.Addr) string {
 	return addr.String()
 }
 
-// On serves handler until ctx ends. It waits for pending requests, and then calls
-// shutdown, which is Provider.Shutdown. At that time no request is pending, but a token
-// refresh may be: shutdown waits for its answer.
+// On serves handler until ctx ends. It then waits for the requests that are pending, and
+// calls shutdown, for example Provider.Shutdown. A token refresh may still be running in
+// the background: shutdown waits for its answer.
 func On(ctx context.Context, listener net.Listener, handler http.Handler, shutdown func(context.Context) error) error {
 	server := &http.Server{
 		Handler:           handler,

@@ -19,8 +19,8 @@ import (
 // defaultAddr is where a program listens behind a proxy.
 const defaultAddr = "127.0.0.1:8080"
 
-// Site is a program of examples/routers that listens. Without a client ID, it has a
-// ShangCloud of its own.
+// Site is a running program of examples/routers. Without a client ID, the program uses a
+// stand-in for ShangCloud that it runs itself.
 type Site struct {
 	Config *oauth2.Config // for shangcloud.New
 
@@ -71,8 +71,8 @@ func start(conf *oauth2.Config, addr string) (*Site, error) {
 	return s, err
 }
 
-// Run serves the routes of a provider until the program is told to stop. err is the error
-// of creating the provider.
+// Run serves routes until the program is told to stop. p and err are the results of
+// shangcloud.New.
 func (s *Site) Run(p *shangcloud.Provider, err error, routes func(*shangcloud.Provider) http.Handler) {
 	if err == nil {
 		fmt.Println("Open", s.home)

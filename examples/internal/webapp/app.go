@@ -66,8 +66,8 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
-	// Browsers send the origin of a request, so forms of other sites are refused here.
-	// The token in every form (see signedIn) covers browsers that do not send it.
+	// Most browsers send the origin of a request, so forms of other sites are refused
+	// here. For browsers that send no origin, every form contains a token: see signedIn.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(a.foreignForm))
 	a.handler = protection.Handler(mux)
@@ -76,7 +76,7 @@ func newApp(config settings, options *oauth2login.Options, demo bool) (*app, err
 
 var callbackPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+$`)
 
-// checkCallback makes sure that the callback's path is not that of another page.
+// checkCallback makes sure that no other page has the path of the callback.
 func checkCallback(u *url.URL) error {
 	taken := []string{"/login", "/logout", "/variable", "/variable/delete", "/style.css", "/favicon.svg"}
 	path := u.EscapedPath()
@@ -128,7 +128,7 @@ func (a *app) signedIn(page func(http.ResponseWriter, *http.Request, *session)) 
 		case s != nil:
 			page(w, r, s)
 		case r.Method == http.MethodPost, r.Header.Get("Sec-Fetch-Site") == "same-origin":
-			// The form came from one of our pages, so there was a session. A redirect
+			// The request came from one of our pages, so there was a session. A redirect
 			// would not work: Chromium applies form-action to all redirects after a form.
 			a.sessionEnded(w, r)
 		default:

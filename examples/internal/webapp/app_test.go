@@ -140,7 +140,8 @@ func (b *browser) stay() {
 
 var hiddenField = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 
-// form returns the hidden fields of a page's form, and more fields.
+// form returns the hidden fields of a page's form, and the fields in more: names and
+// values in turn.
 func (a answer) form(more ...string) url.Values {
 	form := make(url.Values)
 	for _, field := range hiddenField.FindAllStringSubmatch(a.body, -1) {
@@ -275,8 +276,8 @@ func TestVariables(t *testing.T) {
 	}
 }
 
-// Keys and values that other applications have written, with characters that no form can
-// send.
+// TestLookUp reads and changes a variable of another application. Its key and its value
+// have characters that no form can send.
 func TestLookUp(t *testing.T) {
 	s, b := newSite(t), newBrowser(t)
 	b.signIn(s, "/login")

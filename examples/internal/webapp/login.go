@@ -30,8 +30,8 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 		a.loginFailed(w, r, err)
 		return
 	}
-	// Each session has its own token source, provider.StoredTokens. To find out who the
-	// user is, it calls UserInfo: see session.go.
+	// start gives the session its own token source, provider.StoredTokens. It calls
+	// UserInfo to find out who the user is: see session.go.
 	if err := a.sessions.start(w, r, login.Token); err != nil {
 		a.loginFailed(w, r, err)
 		return

@@ -25,8 +25,9 @@ type settings struct {
 	dataDir string
 }
 
-// Run serves the application at addr until ctx ends. The environment and options, which
-// may be nil, configure it. Run prints the application's address to out.
+// Run serves the application at addr until ctx ends. The environment and options
+// configure the application. options may be nil. Run prints the application's address to
+// out.
 func Run(ctx context.Context, addr string, getenv func(string) string, out io.Writer, options *oauth2login.Options) error {
 	config, err := settingsFromEnv(getenv)
 	if err != nil {
@@ -74,10 +75,10 @@ func Run(ctx context.Context, addr string, getenv func(string) string, out io.Wr
 	return serve.On(ctx, listener, site, site.provider.Shutdown)
 }
 
-// RunCopies is Run if there is a client ID. Otherwise it serves two copies of the
-// application, with a platform in this process. It plays the proxy as well: it sends the
-// start of every login to the first copy, and all other requests to the second. Both
-// copies use the options share.
+// RunCopies does the same as Run if there is a client ID. Otherwise it serves two copies
+// of the application, with a platform in this process. It also acts as the proxy: it
+// sends the start of every login to the first copy, and all other requests to the second.
+// share has the options of both copies.
 func RunCopies(ctx context.Context, addr string, getenv func(string) string, out io.Writer, share *oauth2login.Options) error {
 	config, err := settingsFromEnv(getenv)
 	if err != nil {

@@ -179,7 +179,8 @@ func TestSessionsEnd(t *testing.T) {
 	})
 }
 
-// A restart keeps live sessions, and nothing of those that have ended.
+// A restart keeps the sessions that have not ended. It removes all data of sessions that
+// have ended.
 func TestSessionsRestart(t *testing.T) {
 	dir := t.TempDir()
 	start := func() (cookie *http.Cookie) {

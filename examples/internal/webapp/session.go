@@ -92,7 +92,7 @@ func (ss *sessions) start(w http.ResponseWriter, r *http.Request, tok *oauth2.To
 		return err
 	}
 	if err := ss.signIn(w, r, id, s, tok); err != nil {
-		return errors.Join(err, s.tokens.Delete(r.Context())) // nothing is left of it
+		return errors.Join(err, s.tokens.Delete(r.Context())) // no token stays behind
 	}
 	return nil
 }
@@ -123,7 +123,7 @@ func (ss *sessions) add(w http.ResponseWriter, id string, s *session) error {
 
 // sweep removes the files of ended sessions.
 func (ss *sessions) sweep() {
-	old, _ := filepath.Glob(filepath.Join(ss.dir, "*"+sessionFile)) // the pattern is a good one
+	old, _ := filepath.Glob(filepath.Join(ss.dir, "*"+sessionFile)) // Glob fails only if the pattern is malformed
 	for _, path := range old {
 		info, err := os.Stat(path)
 		if err != nil || time.Since(info.ModTime()) < sessionLifetime {

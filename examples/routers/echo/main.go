@@ -2,8 +2,9 @@
 //
 //	go -C examples/routers run ./echo [-addr 127.0.0.1:8080]
 //
-// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the
-// program takes its place. The real one needs http://127.0.0.1:8080/callback registered.
+// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, the program uses a stand-in
+// for ShangCloud that it runs itself. To use the real platform, register
+// http://127.0.0.1:8080/callback there.
 package main
 
 import (

@@ -2,8 +2,9 @@
 //
 //	go -C examples/routers run ./nethttp [-addr 127.0.0.1:8080]
 //
-// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the
-// program takes its place. The real one needs http://127.0.0.1:8080/callback registered.
+// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, the program uses a stand-in
+// for ShangCloud that it runs itself. To use the real platform, register
+// http://127.0.0.1:8080/callback there.
 package main
 
 import (
@@ -33,7 +34,7 @@ func routes(p *shangcloud.Provider) http.Handler {
 	})
 	mux.HandleFunc("GET /callback", func(w http.ResponseWriter, r *http.Request) {
 		if login, err := p.FinishLogin(w, r); err == nil {
-			// Start your session here. p.API(p.TokenSource(login.Token)).UserInfo says who it is.
+			// Start your session. p.API(p.TokenSource(login.Token)).UserInfo says who the user is.
 			http.Redirect(w, r, login.ReturnTo, http.StatusSeeOther)
 		} else if errors.Is(err, oauth2login.ErrUnavailable) || errors.Is(err, oauth2login.ErrStateStore) {
 			http.Error(w, "please try again in a minute", http.StatusServiceUnavailable)

@@ -1,37 +1,38 @@
-// Prefix is an application behind a reverse proxy that ends TLS and serves it under a
-// path: the browser sees https://app.example/portal/…, the application plain http.
+// Prefix is an application behind a reverse proxy. The proxy ends TLS and serves the
+// application under a path. The browser requests https://app.example/portal/…, and the
+// application receives plain http.
 //
 //	go -C examples/routers run ./prefix [-addr 127.0.0.1:8080]
 //
-// PUBLIC_URL is what the browser sees: https://app.example/portal. If it is not set, there
-// is no proxy, and the application is at http://127.0.0.1:8080/portal. Without
-// SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the program takes
-// its place.
+// PUBLIC_URL is the address that the browser opens: https://app.example/portal. If it is
+// not set, there is no proxy, and the application is at http://127.0.0.1:8080/portal.
+// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, the program uses a stand-in
+// for ShangCloud that it runs itself.
 //
 // The proxy may strip the path, as nginx does with
 //
 //	location /portal/ { proxy_pass http://127.0.0.1:8080/; }
 //
-// or leave it (proxy_pass without a path): the application answers both. What counts
-// is that everything the browser gets to see is made from PUBLIC_URL:
+// or keep it (proxy_pass without a path). The application answers both. All addresses
+// that the browser gets must be made from PUBLIC_URL:
 //
-//   - The redirect URL is https and has the path, as registered with ShangCloud. No
-//     X-Forwarded header is needed for it, and none is trusted: who can send one
-//     to the application could choose where logins end.
-//   - Links and [oauth2login.WithReturnTo] have the path: the redirect after a login is
-//     resolved by the browser.
-//   - Cookies are Secure, and named __Host-…, because RedirectURL is https, not because
-//     of how the request came. Their Path is "/" and has to stay: a proxy that
-//     changes it (nginx's proxy_cookie_path) makes browsers refuse them.
-//   - The browser reaches /login and /callback under the host of RedirectURL. Which
-//     Host the proxy sends on does not matter.
+//   - The redirect URL is https and has the path, as registered with ShangCloud. The
+//     application neither needs nor trusts X-Forwarded headers for it. Otherwise, anybody
+//     who sends such a header could choose where logins end.
+//   - Links and [oauth2login.WithReturnTo] have the path, because the browser resolves
+//     the redirect after a login.
+//   - Cookies are Secure, and named __Host-…, because RedirectURL is https. The scheme of
+//     the request does not matter. The Path of the cookies must stay "/": if a proxy
+//     changes it (nginx's proxy_cookie_path), browsers refuse the cookies.
+//   - The browser reaches /login and /callback under the host of RedirectURL. The Host
+//     header that the proxy sends does not matter.
 //
-// With Options.StateKeys the headers of /login's answer alone can take more than 3 KB. A
-// proxy that allows 4 KB for all headers (nginx's proxy_buffer_size on most machines)
-// may answer 502 to logins with a long path to return to; 8 KB are enough.
+// With Options.StateKeys, the headers of /login's answer can take more than 3 KB. Some
+// proxies allow 4 KB for all headers of an answer (nginx's proxy_buffer_size on most
+// machines). They may answer 502 to logins with a long return path. 8 KB are enough.
 //
-// Several instances behind one proxy share Options.States or Options.StateKeys; then
-// it does not matter which of them a request comes to.
+// Several instances behind one proxy share Options.States or Options.StateKeys. Then any
+// instance can answer any request.
 package main
 
 import (
@@ -66,8 +67,8 @@ func main() {
 	})
 }
 
-// routes returns the application, which browsers see under prefix. prefix is "/portal",
-// for example, or "" at the root of the host.
+// routes returns the application. Browsers see it under the path prefix, for example
+// "/portal", or "" at the root of the host.
 func routes(p *shangcloud.Provider, prefix string) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /login", func(w http.ResponseWriter, r *http.Request) {

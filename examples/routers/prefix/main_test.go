@@ -22,8 +22,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// portal is an application at https://app.example.com/portal. A proxy that ends TLS
-// forwards each request to the next of its instances in turn.
+// portal is an application at https://app.example.com/portal. A proxy ends TLS and
+// forwards the requests to the application's instances in turn.
 type portal struct {
 	*browser.Browser
 	platform *shangcloudtest.Server
@@ -128,7 +128,7 @@ func TestBehindAProxy(t *testing.T) {
 	}
 }
 
-// The backend receives plain http. The browser's cookie is that of an https site.
+// The backend receives plain http, but the browser gets the cookie of an https site.
 func TestCookieIsThatOfThePublicAddress(t *testing.T) {
 	s := newPortal(t, proxySettings{}, nil)
 	s.platform.AutoApprove(0) // the consent page stays
@@ -165,7 +165,7 @@ func TestProxyMustLeaveTheCookiesPath(t *testing.T) {
 	assert.Empty(t, s.platform.Requests("/oauth/token"))
 }
 
-// Every request of one login goes to the next instance in turn.
+// The requests of one login go to the application's instances in turn.
 func TestSeveralInstances(t *testing.T) {
 	shared := state.NewMemory(0) // in production, a store with a server behind it
 	keys := [][]byte{bytes.Repeat([]byte{7}, 32)}

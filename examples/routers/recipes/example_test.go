@@ -23,8 +23,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// demo starts a platform and an application with a provider. The returned open requests
-// an address of the application in a browser.
+// demo starts a platform and an application with a provider. The function open requests
+// an address of the application as a browser does.
 func demo(transport http.RoundTripper, routes func(*shangcloud.Provider) http.Handler) (platform *shangcloudtest.Server, open func(path string) string, stop func()) {
 	platform, err := shangcloudtest.Start("")
 	if err != nil {

@@ -2,38 +2,41 @@
 //
 //	go -C examples/routers run ./spa [-addr 127.0.0.1:8080]
 //
-// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, a ShangCloud inside the
-// program takes its place. The real one needs http://127.0.0.1:8080/callback registered.
+// Without SHANGCLOUD_CLIENT_ID and SHANGCLOUD_CLIENT_SECRET, the program uses a stand-in
+// for ShangCloud that it runs itself. To use the real platform, register
+// http://127.0.0.1:8080/callback there.
 //
-// The server logs the user in, and keeps the tokens. JavaScript has neither tokens nor
-// the session's ID, which is in an HttpOnly cookie: a script that somebody smuggles
-// into the page can act while the page is open, and takes nothing home.
+// The server logs the user in and keeps the tokens. JavaScript can read neither the
+// tokens nor the session's ID, which is in an HttpOnly cookie. An attacker's script in
+// the page can send requests while the page is open, but it can't steal a token or the
+// session.
 //
-// # How it goes
+// # How it works
 //
-// The page asks /api/me. If nobody is signed in, that is status 401 and JSON with the
-// address of the login, never a redirect. The page then goes there itself:
+// The page requests /api/me. If nobody is signed in, the answer is status 401 and JSON
+// with the address of the login. It is never a redirect. The page then opens the login
+// itself:
 //
 //	location.assign(answer.login + "?next=" + encodeURIComponent(location.pathname))
 //
-// Everything that changes something is a POST. [http.CrossOriginProtection] refuses
-// those that another site's page makes the browser send; SameSite=Lax is the
-// second lock on the same door.
+// Every request that changes something is a POST. [http.CrossOriginProtection] refuses
+// such requests from pages of other sites. The cookie's attribute SameSite=Lax is a
+// second protection against them.
 //
 // # What not to do
 //
 // fetch("/login") can't work. The fetch follows the redirect to ShangCloud in the
-// background, where no user sees a page to agree on, and the browser does not let the
-// script read another site's answer. With {redirect: "manual"} the script does not
-// learn the address either. What remains is a login that nobody finishes. So /login
-// here refuses whatever is not a navigation, and says so.
+// background, where the user sees no page and can't agree. The browser does not let the
+// script read the answer of another site. With {redirect: "manual"}, the script does not
+// learn the address either. So nobody can finish such a login. The route /login refuses
+// every request that is not a navigation, and the answer says so.
 //
-// A redirect as the answer of /api/me is the same mistake from the other side: the
-// fetch would follow it.
+// A redirect as the answer of /api/me fails for the same reason: the fetch would follow
+// it.
 //
-// Tokens in localStorage, or in the address after the login, can be read by every
-// script on the page. The login in a hidden frame fails where ShangCloud's page
-// forbids frames, and where browsers keep cookies of embedded sites apart.
+// Do not put tokens into localStorage or into the address after the login: every script
+// on the page can read them. A login in a hidden frame fails if ShangCloud's page forbids
+// frames, or if the browser isolates the cookies of embedded sites.
 package main
 
 import (
@@ -106,9 +109,10 @@ func newApp(provider *shangcloud.Provider, secure bool) http.Handler {
 	mux.HandleFunc("POST /api/theme", a.signedIn(a.setTheme))
 	mux.HandleFunc("POST /api/logout", a.logout)
 
-	// For browsers without Sec-Fetch-Site, it compares Origin with Host. If a proxy
-	// changes Host, name the public origin with AddTrustedOrigin. Clients that are not
-	// browsers send neither header and pass.
+	// If a browser does not send Sec-Fetch-Site, CrossOriginProtection compares Origin
+	// with Host. If a proxy changes Host, name the public origin with AddTrustedOrigin.
+	// Clients that are not browsers send neither Sec-Fetch-Site nor Origin. Their
+	// requests pass.
 	csrf := http.NewCrossOriginProtection()
 	csrf.SetDenyHandler(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fail(w, http.StatusForbidden, "cross_origin")
@@ -142,7 +146,8 @@ func (a *app) callback(w http.ResponseWriter, r *http.Request) {
 		loginFailed(w, err)
 		return
 	}
-	// A new session ID: one that an attacker planted before the login is worthless.
+	// The session gets a new ID. So an ID that an attacker planted before the login is
+	// worthless.
 	if err := a.sessions.RenewToken(r.Context()); err != nil {
 		loginFailed(w, err)
 		return
@@ -191,8 +196,8 @@ func (a *app) me(w http.ResponseWriter, r *http.Request, api *shangcloud.API) {
 	answer(w, http.StatusOK, map[string]any{"id": user.ID, "nickname": user.Nickname, "theme": cmp.Or(theme, "light")})
 }
 
-// variable returns "" if the variable does not exist, whichever way the platform reports
-// that.
+// variable returns "" if the variable does not exist. The platform may report that in
+// different ways.
 func variable(ctx context.Context, api *shangcloud.API, key string) (string, error) {
 	value, err := api.Variable(ctx, key)
 	var refused *shangcloud.APIError
@@ -235,8 +240,8 @@ func (a *app) callFailed(w http.ResponseWriter, r *http.Request, err error) {
 	}
 }
 
-// loginRequired tells the page's script the login address. The script adds the parameter
-// next, because only the script knows the page's address.
+// loginRequired tells the page's script the login address. The script adds the query
+// parameter "next", the page to return to, because only the script knows that address.
 func loginRequired(w http.ResponseWriter) {
 	answer(w, http.StatusUnauthorized, map[string]any{"error": "login_required", "login": "/login"})
 }

@@ -1,5 +1,5 @@
-// A program that uses the module redisstore alone, as it was released: one login, with
-// its state and its token in Redis. It needs redis-server.
+// This program tests the released module redisstore alone: one login, whose state and
+// token are in Redis. It needs redis-server.
 package main
 
 import (

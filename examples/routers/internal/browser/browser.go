@@ -27,12 +27,12 @@ type Page struct {
 	Status   int
 	Header   http.Header
 	Body     string
-	Address  *url.URL       // of the page
+	Address  *url.URL       // the page's URL
 	Location string         // the redirect's target, if the browser stopped at a redirect
-	Cookies  []*http.Cookie // that the page sets
+	Cookies  []*http.Cookie // the cookies that the page sets
 }
 
-// New returns a browser without cookies. If transport is nil, it is
+// New returns a browser without cookies. If transport is nil, the browser uses
 // http.DefaultTransport.
 func New(t *testing.T, transport http.RoundTripper) *Browser {
 	t.Helper()
@@ -82,8 +82,8 @@ func (b *Browser) Cookies(t *testing.T, address string) []*http.Cookie {
 	return b.client.Jar.Cookies(u)
 }
 
-// strictJar drops cookies that browsers drop and net/http/cookiejar keeps: cookies with
-// the prefix __Host- that lack the attributes which the prefix requires.
+// strictJar drops some cookies that net/http/cookiejar keeps and browsers drop: cookies
+// with the prefix __Host- that lack the attributes which the prefix requires.
 // https://www.rfc-editor.org/rfc/draft-ietf-httpbis-rfc6265bis#section-4.1.3.2
 type strictJar struct{ http.CookieJar }
 

@@ -1,5 +1,5 @@
 // Package logintest is the common test of all router examples. It connects a browser, an
-// application and a ShangCloud over real HTTP.
+// application and a stand-in for ShangCloud over real HTTP.
 package logintest
 
 import (

@@ -1,5 +1,5 @@
-// A program that uses the module cmd/shangcloud alone, as it was released: it runs the
-// program shangcloud, which scripts/release has installed. One login, and one variable.
+// This program tests the released module cmd/shangcloud alone. It runs the program
+// shangcloud, which scripts/release has installed. It logs in once and sets one variable.
 package main
 
 import (
@@ -58,7 +58,7 @@ func use(ctx context.Context, platform *exec.Cmd, store string) error {
 		{[]string{"var", "get", "theme"}, "dark"},
 		{[]string{"logout"}, "Logged out of " + settings.BaseURL + ".\n"},
 	} {
-		cmd := exec.CommandContext(ctx, "shangcloud", append(step.args, "--store", store)...)
+		cmd := exec.CommandContext(ctx, "shangcloud", append(step.args, "--config-dir", store, "--store", "file")...)
 		cmd.Stderr = os.Stderr
 		got, err := cmd.Output()
 		if err != nil {

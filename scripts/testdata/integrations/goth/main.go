@@ -1,5 +1,5 @@
-// A program that uses the module integrations/goth alone, as it was released: one login
-// with gothic's handlers.
+// This program tests the released module integrations/goth alone: one login with gothic's
+// handlers.
 package main
 
 import (

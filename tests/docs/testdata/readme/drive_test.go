@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -8,6 +9,7 @@ import (
 	"io"
 	"log"
 	"net/http"
+	"net/http/cookiejar"
 	"net/http/httptest"
 	"net/url"
 	"os"
@@ -20,7 +22,6 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
-	"github.com/alexedwards/scs/v2"
 	"github.com/gin-gonic/gin"
 	"github.com/go-chi/chi/v5"
 	"github.com/gorilla/sessions"
@@ -32,17 +33,18 @@ import (
 	_ "modernc.org/sqlite"
 )
 
-// The parts of the README, in order. The last one is from docs/clusters.md.
+// The parts, in order: those of docs/sql.md, docs/clusters.md, the README and docs/ways.md.
 const (
-	routers = iota
-	openTokens
+	openTokens = iota
+	redisStates
 	saveToken
 	useToken
+	routers
 	several
 	plain
 	gothRow
 	device
-	redisStates
+	local
 	partCount
 )
 
@@ -54,7 +56,7 @@ var (
 
 func run(t *testing.T, part int) map[string]any {
 	t.Helper()
-	require.Len(t, parts, partCount, "the README has other parts than this test knows")
+	require.Len(t, parts, partCount, "the pages have other parts than this test knows")
 	ran[part] = true
 	if platform != nil {
 		access, refresh := platform.Issue(id, uid, shangcloud.ScopeUserBasic, shangcloud.ScopeVariables)
@@ -77,13 +79,14 @@ var (
 	shared     = &oauth2login.Options{HTTPClient: &http.Client{Transport: toPlatform{}}}
 	conf       = &oauth2.Config{ClientID: id, ClientSecret: secret, RedirectURL: home + "/callback"}
 
-	a        *app
 	provider *shangcloud.Provider
 	mux      = http.NewServeMux()
 	router   = chi.NewRouter()
 	engine   = newEngine()
 	e        = echo.New()
 	callback http.Handler
+
+	startLogin http.HandlerFunc
 
 	w      *httptest.ResponseRecorder
 	r      = httptest.NewRequest("GET", "/", nil)
@@ -108,7 +111,6 @@ func TestMain(m *testing.M) {
 	}
 	conf.Endpoint = shangcloud.EndpointAt(base)
 	provider = newProvider(home + "/callback")
-	a = &app{provider, scs.New()}
 	code := m.Run()
 	if platform != nil && code == 0 {
 		for part, done := range ran {
@@ -127,7 +129,7 @@ func startPlatform() {
 	}
 	base = platform.URL
 	platform.AddClient(shangcloudtest.Client{ID: id, Secret: secret,
-		RedirectURIs: []string{home + "/callback", home + "/callback/github", home + "/auth/shangcloud/callback"}})
+		RedirectURIs: []string{home + "/callback", home + "/callback/github", home + "/auth/shangcloud/callback", "http://127.0.0.1/callback"}})
 	platform.AddUser(shangcloudtest.User{ID: uid, Nickname: "小明"})
 	platform.SetVariable(uid, "theme", "dark")
 	platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
@@ -211,13 +213,15 @@ func logIn(t *testing.T, site http.Handler, page string, finish func(http.Respon
 }
 
 func TestRouters(t *testing.T) {
+	app := site(provider) // with sessions, and both handlers
+	startLogin = app.ServeHTTP
 	run(t, routers)
-	router.Get("/callback", a.callback)
-	engine.GET("/callback", gin.WrapF(a.callback))
-	e.GET("/callback", echo.WrapHandler(http.HandlerFunc(a.callback)))
+	router.Get("/callback", app.ServeHTTP)
+	engine.GET("/callback", gin.WrapH(app))
+	e.GET("/callback", echo.WrapHandler(app))
 	for name, handler := range map[string]http.Handler{"chi": router, "gin": engine, "Echo": e} {
 		t.Run(name, func(t *testing.T) {
-			end := logIn(t, a.sessions.LoadAndSave(handler), "/login?next=/album", nil)
+			end := logIn(t, handler, "/login?next=/album", nil)
 			assert.Equal(t, "/album", end.Header().Get("Location"), end.Body)
 		})
 	}
@@ -245,7 +249,7 @@ func TestTokens(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 	}
 	ran[useToken] = true
-	require.NoError(t, a.provider.StoredTokens(tokens.User("10001")).Delete(t.Context()))
+	require.NoError(t, provider.StoredTokens(tokens.User("10001")).Delete(t.Context()))
 	w = httptest.NewRecorder()
 	assert.ErrorIs(t, parts[useToken]()["err"].(error), oauth2login.ErrLoginRequired)
 	assert.Equal(t, "/login", w.Header().Get("Location"))
@@ -306,14 +310,35 @@ func TestDevice(t *testing.T) {
 	assert.True(t, login.Token.Valid())
 }
 
+// The part prints the address that a browser opens.
+func TestLocal(t *testing.T) {
+	provider = newProvider("http://127.0.0.1:0/callback")
+	platform.AutoApprove(uid)
+	out, in, err := os.Pipe()
+	require.NoError(t, err)
+	stdout := os.Stdout
+	os.Stdout = in
+	defer func() { os.Stdout = stdout }()
+	go func() {
+		line, _ := bufio.NewReader(out).ReadString('\n')
+		jar, _ := cookiejar.New(nil)
+		res, err := (&http.Client{Jar: jar}).Get(line[strings.Index(line, "http") : len(line)-1])
+		if err == nil {
+			_ = res.Body.Close()
+		}
+	}()
+	login := run(t, local)["login"].(*oauth2login.Login)
+	assert.True(t, login.Token.Valid())
+}
+
 // A login starts on one machine and ends on another.
 func TestRedisStates(t *testing.T) {
 	if os.Getenv("REDIS") == "" {
 		ran[redisStates] = true
 		t.Skip("there is no Redis")
 	}
-	one := &app{run(t, redisStates)["provider"].(*shangcloud.Provider), scs.New()}
-	two := &app{run(t, redisStates)["provider"].(*shangcloud.Provider), scs.New()}
-	end := logIn(t, one.routes(), "/login?next=/album", two.routes().ServeHTTP)
+	one := site(run(t, redisStates)["provider"].(*shangcloud.Provider))
+	two := site(run(t, redisStates)["provider"].(*shangcloud.Provider))
+	end := logIn(t, one, "/login?next=/album", two.ServeHTTP)
 	assert.Equal(t, "/album", end.Header().Get("Location"), end.Body)
 }

@@ -1,0 +1,164 @@
+package main
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring"
+	"golang.org/x/oauth2"
+)
+
+// The stores, as --store names them.
+const (
+	inKeyring = "keyring"
+	inFile    = "file"
+)
+
+const (
+	// unlockTimeout is enough for somebody to unlock the keyring.
+	unlockTimeout = time.Minute
+
+	// clearTimeout is enough for a keyring that answers.
+	clearTimeout = 3 * time.Second
+
+	// unlockHint is when the user is told what the program waits for.
+	unlockHint = 2 * time.Second
+
+	// minimumLife is what a token has left at least when a command begins with it.
+	minimumLife = time.Minute
+)
+
+type tokenStore interface {
+	oauth2login.TokenStore
+	oauth2login.TokenLocker
+}
+
+// openStore opens the store of the login. A first login picks one: the keyring where it
+// works, otherwise the file. Later commands keep to that, so that a locked keyring is not
+// taken for a missing login.
+func (s *session) openStore(ctx context.Context, say *prompter, isLogin bool) (err error) {
+	switch s.Store {
+	case inFile:
+		return s.openFile(ctx, isLogin)
+	case inKeyring:
+		s.store, err = s.openKeyring(ctx, say)
+		if _, unavailable := errors.AsType[*keyring.UnavailableError](err); unavailable {
+			err = fmt.Errorf("%w; or log in with --store file", err)
+		}
+		return err
+	case "":
+	default:
+		return usagef("--store is keyring or file, not %s", s.Store)
+	}
+	if isLogin {
+		s.store, err = s.openKeyring(ctx, say)
+		unavailable, ok := errors.AsType[*keyring.UnavailableError](err)
+		if !ok {
+			s.Store = inKeyring
+			return err
+		}
+		if _, err := fmt.Fprintf(say, "No keyring here: %s. The login is kept in a file.\n", oneLine(unavailable.Reason)); err != nil {
+			return err
+		}
+	}
+	s.Store = inFile
+	return s.openFile(ctx, isLogin)
+}
+
+// openFile opens the file. A store that can't be used is better known before the user logs in.
+func (s *session) openFile(ctx context.Context, isLogin bool) error {
+	file, err := tokenstore.NewFile(s.path(inFile))
+	if err != nil {
+		return err
+	}
+	s.store = file
+	if isLogin {
+		_, err = file.LoadToken(ctx)
+	}
+	return err
+}
+
+// openKeyring opens the keyring. It waits for somebody to unlock it.
+func (s *session) openKeyring(ctx context.Context, say *prompter) (*keyring.Store, error) {
+	store, err := keyring.New("shangcloud", s.path(inKeyring))
+	if err != nil {
+		return nil, err
+	}
+	hint := time.AfterFunc(unlockHint, func() {
+		_, _ = fmt.Fprintln(say, "Waiting for the keyring: unlock it. Ctrl-C gives up.")
+	})
+	defer hint.Stop()
+	ctx, cancel := context.WithTimeout(ctx, unlockTimeout)
+	defer cancel()
+	return store, store.Check(ctx)
+}
+
+// path returns the file of a store. Each deployment and client has one of its own: no setting
+// can send a token to where it is not from.
+func (s *session) path(store string) string {
+	sum := sha256.Sum256([]byte(s.BaseURL + "\n" + s.ClientID))
+	name := "token-" + hex.EncodeToString(sum[:8])
+	if store == inKeyring {
+		return filepath.Join(s.dir, name+".encrypted")
+	}
+	return filepath.Join(s.dir, name+".json")
+}
+
+// clearOther removes the login from the store that is not in use.
+func (s *session) clearOther(ctx context.Context) error {
+	other := inFile
+	if s.Store == inFile {
+		other = inKeyring
+	}
+	path := s.path(other)
+	if _, err := os.Lstat(path); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if other == inFile {
+		file, err := tokenstore.NewFile(path)
+		if err != nil {
+			return err
+		}
+		return file.DeleteToken(ctx)
+	}
+	store, err := keyring.New("shangcloud", path)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
+	defer cancel()
+	err = store.DeleteToken(ctx)
+	if _, unavailable := errors.AsType[*keyring.UnavailableError](err); unavailable {
+		return nil // the file is gone: the key that is left opens nothing
+	}
+	return err
+}
+
+// withMinimumLife is a store whose tokens count as expired early: minimumLife before they do,
+// or at half of their life if that is later. So what a command begins with, or prints, is good
+// for a while.
+type withMinimumLife struct{ tokenStore }
+
+// LoadToken implements [oauth2login.TokenStore].
+func (s withMinimumLife) LoadToken(ctx context.Context) (*oauth2.Token, error) {
+	tok, err := s.tokenStore.LoadToken(ctx)
+	if tok == nil || err != nil || tok.Expiry.IsZero() {
+		return tok, err
+	}
+	early := minimumLife
+	if tok.ExpiresIn > 0 {
+		early = min(early, time.Duration(tok.ExpiresIn)*time.Second/2)
+	}
+	shortened := *tok
+	shortened.Expiry = tok.Expiry.Add(-early)
+	return &shortened, nil
+}

@@ -1,0 +1,17 @@
+// Package keyring keeps one user's token, encrypted, in a file; the key is in the system's
+// keyring. It is for command-line and desktop programs.
+//
+//	store, err := keyring.New("my-program", path)
+//	err = store.Check(ctx)  // *keyring.UnavailableError: keep the token in a tokenstore.File
+//	src := provider.StoredTokens(store)
+//
+// The keyring is the Secret Service on Linux and the BSDs (GNOME Keyring, KWallet,
+// KeePassXC), the Keychain on macOS, and the Credential Manager on Windows. Each call obeys
+// its context: a keyring that is missing, locked or stuck is an error, and never a hang.
+//
+// Keyrings limit the length of an entry (2,560 bytes on Windows), and can't replace one
+// without a moment in between. So the keyring holds a key of 32 bytes, and the token is in a
+// tokenstore.File: any length, whole at every moment, and with a lock between processes.
+//
+// docs/tokens.md says what that protects, and what not.
+package keyring
