@@ -131,6 +131,7 @@ func listen(addr string) (*Edge, error) {
 	if err != nil {
 		return nil, errors.Join(err, tcp.Close(), udp.Close())
 	}
+	_ = udp.SetReadBuffer(1 << 20) // for bursts; the system may allow less
 	e := newEdge()
 	e.host, e.tcp, e.ws = reachable(at), at.Port, ws.Addr().(*net.TCPAddr).Port
 	e.udp = udp
