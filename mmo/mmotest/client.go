@@ -70,7 +70,7 @@ type ending int
 
 const (
 	clientLeft ending = iota
-	edgeCloses        // with a word
+	edgeCloses        // with __closed__
 	cut               // without
 )
 
