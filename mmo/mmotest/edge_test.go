@@ -194,7 +194,6 @@ func TestEdgePrintsNoKey(t *testing.T) {
 	require.Equal(t, "<nil>", fmt.Sprint((*mmotest.Edge)(nil)))
 }
 
-
 // Everything at once, for the race detector.
 func TestEdgeConcurrency(t *testing.T) {
 	e := mmotest.NewEdge(t)
