@@ -6,16 +6,16 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// TestRoom is the connect key of the shared public test room, which lets anybody in any
-// number of times. It is also what [Edge.Members] and others call this room.
+// TestRoom is the connect key of the shared public test room. Anybody can use it, any
+// number of times. It is also the ID of this room in [Edge.Members] and other methods.
 const TestRoom = "shangcloud_mmo_test"
 
 // maxKeys is the most unused keys. When there are more, the oldest becomes invalid.
 const maxKeys = 100_000
 
-// Admit lets the holder of a connect key into a room, as the account uid. The key is good
-// for one connection. A key that is empty or longer than 256 bytes is never accepted. If there
-// is such an unused key already, the new one replaces it. uid may be "".
+// Admit lets the holder of a connect key into a room, as the account uid. uid may be "".
+// The key is good for one connection. If the same key is still unused, this call replaces
+// it. An empty key, and one of more than 256 bytes, is never accepted.
 func (e *Edge) Admit(room, connectKey, uid string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -69,7 +69,7 @@ func (k *keyring) in(room string) (found []admission) {
 // redeem uses the key of a login. m is the payload that carried it.
 func (e *Edge) redeem(key string, m edge.Message) (admission, bool) {
 	if key == TestRoom {
-		// Who recorded a login could send it again: this key does not become invalid.
+		// This key stays valid, so a recorded login could be sent again.
 		return admission{TestRoom, key, ""}, e.logins.Fresh(m)
 	}
 	return e.keys.take(key)

@@ -70,7 +70,7 @@ type ending int
 
 const (
 	clientLeft ending = iota
-	edgeCloses        // with a word
+	edgeCloses        // with __closed__
 	cut               // without
 )
 
@@ -178,7 +178,7 @@ func (c *client) send(packet []byte, batch []message) ([]byte, error) {
 			}
 			c.outbox.wait(m.due)
 		}
-		sealed := c.seal(packet[:0], m.data)
+		sealed := c.seal(small(packet), m.data)
 		if sealed == nil {
 			continue
 		}

@@ -42,8 +42,8 @@ type TB interface {
 // Close does, for a moment.
 type Edge struct{ *internals }
 
-// internals are behind a pointer, so that an Edge can be printed by value. Inside, all keys
-// and seeds are behind another pointer: package fmt may follow the first one.
+// internals are behind a pointer, and the keys and seeds in them behind another one. Package
+// fmt follows one pointer at most, so it prints no key.
 type internals struct {
 	settings atomic.Pointer[Settings]
 	faults   atomic.Pointer[faults] // nil: none
@@ -98,7 +98,7 @@ func newEdge() *Edge {
 
 // Start returns an edge that listens on addr, which has the form host:port, over TCP and
 // UDP. For WebSocket it listens on a free port of the same host. If addr is "", it listens on
-// free ports of 127.0.0.1. Nothing is encrypted so that others could not read it, so use a
+// free ports of 127.0.0.1. Others on the network can read its connections, so use a
 // loopback address. Call Close when the edge is no longer needed.
 func Start(addr string) (*Edge, error) {
 	if addr == "" {
@@ -131,6 +131,7 @@ func listen(addr string) (*Edge, error) {
 	if err != nil {
 		return nil, errors.Join(err, tcp.Close(), udp.Close())
 	}
+	_ = udp.SetReadBuffer(1 << 20) // for bursts; the system may allow less
 	e := newEdge()
 	e.host, e.tcp, e.ws = reachable(at), at.Port, ws.Addr().(*net.TCPAddr).Port
 	e.udp = udp
@@ -194,9 +195,9 @@ func (e *Edge) URL(protocol string) (edgeURL, spoken string) {
 
 func (e *internals) address(port int) string { return net.JoinHostPort(e.host, fmt.Sprint(port)) }
 
-// Close says __closed__ to all clients and closes the edge. Clients have a second to
-// read what waits for them and to close. When Close returns, no goroutine of the edge
-// runs. A second call does nothing but wait. The error is always nil.
+// Close sends __closed__ to all clients and closes the edge. Clients have a second to
+// read what waits for them and to close. When Close returns, the goroutines
+// of the edge have ended. A second call only waits. The error is always nil.
 func (e *Edge) Close() error {
 	e.mu.Lock()
 	if !e.closed {

@@ -12,8 +12,8 @@ type Faults struct {
 	// In and Out are for datagrams from clients and to clients: only over UDP.
 	In, Out Datagrams
 
-	// Delay holds back every message to a client. The order stays. What the edge says
-	// at the end of a connection is not held back.
+	// Delay holds back every message to a client. Their order stays. When the edge
+	// ends a connection, the delay ends.
 	Delay time.Duration
 
 	// Mute discards all messages to clients. Their connections stay.
@@ -27,9 +27,9 @@ type Faults struct {
 	// a client gets one byte at a time. If 0, there is no limit.
 	Segment int
 
-	// CutAfter cuts every connection over TCP, also below a WebSocket, after so many bytes
-	// that are sent from now on. That may be in the middle of a message. If 0, none is
-	// cut.
+	// CutAfter cuts each connection over TCP, also below a WebSocket, when the edge
+	// has sent this many more bytes on it. That may be in the middle of a message. If
+	// 0, none is cut.
 	CutAfter int
 
 	// Seed chooses the random numbers.

@@ -113,6 +113,7 @@ func TestDelay(t *testing.T) {
 		bob.expect("second")
 		require.Equal(t, 4*time.Second, time.Since(begin))
 		ann.write("third")
+		synctest.Wait()
 		e.CloseRoom("room")
 		bob.expect("third", edge.Closed)
 		require.Equal(t, 4*time.Second, time.Since(begin))

@@ -19,9 +19,9 @@ type room struct {
 	pong    string         // the list of members; "": to be made
 }
 
-// Members returns the accounts in a room, each once: of the connections, and of the keys
-// that are not used yet. In the shared test room, and of connections without an account, it is
-// the uid that they announced.
+// Members returns the accounts in a room, each once: those of the connections, and those
+// of unused keys. A connection without an account, as in the shared test room, appears with
+// the uid that it announced.
 func (e *Edge) Members(room string) []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -42,8 +42,8 @@ func (e *Edge) Members(room string) []string {
 	})
 }
 
-// Kick says __closed__ to the connections of an account, ends them, and makes the
-// account's unused keys for the room invalid.
+// Kick sends __closed__ to the connections of an account in a room and ends them. The
+// account's unused keys for the room become invalid.
 func (e *Edge) Kick(room, uid string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -55,8 +55,8 @@ func (e *Edge) Kick(room, uid string) {
 	e.endAccount(room, uid, edgeCloses)
 }
 
-// CloseRoom says __closed__ to all connections of a room, ends them, and makes the
-// unused keys for the room invalid.
+// CloseRoom sends __closed__ to all connections of a room and ends them. The unused keys
+// for the room become invalid.
 func (e *Edge) CloseRoom(room string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -70,8 +70,8 @@ func (e *Edge) CloseRoom(room string) {
 	}
 }
 
-// Cut ends the connections of an account without a word, as a broken network does. Over
-// UDP the client hears nothing any more.
+// Cut ends the connections of an account without __closed__, as a broken network does. Over
+// UDP the client just gets no more datagrams.
 func (e *Edge) Cut(room, uid string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,8 +90,8 @@ func (e *Edge) endAccount(room, uid string, how ending) {
 	}
 }
 
-// Send says data to all connections of a room in the name of the edge. It may be a control
-// message, or what the edge would never say: a list of members with 100,000 entries, one
+// Send sends data to all connections of a room in the name of the edge. It may be a control
+// message, or what the edge would never send: a list of members with 100,000 entries, one
 // that is not JSON, no data at all. Data that does not fit in a message is lost.
 func (e *Edge) Send(room, data string) {
 	e.mu.Lock()

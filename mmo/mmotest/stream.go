@@ -138,13 +138,21 @@ func (e *Edge) serveStream(conn *conn, s stream) {
 	}
 	var payload []byte
 	for {
-		if payload, err = s.read(payload, edge.MaxPayload); err != nil {
+		if payload, err = s.read(small(payload), edge.MaxPayload); err != nil {
 			break
 		}
 		c.receive(payload, nil)
 	}
 	e.end(c, clientLeft)
 	<-c.written
+}
+
+// small returns a buffer for the next message: buf, unless a long one made it large.
+func small(buf []byte) []byte {
+	if cap(buf) > 64<<10 {
+		return nil
+	}
+	return buf[:0]
 }
 
 var errLogin = errors.New("the login is refused")

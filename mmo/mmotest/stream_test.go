@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"runtime"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -117,12 +118,30 @@ func TestLoginTimeout(t *testing.T) {
 
 // A login is short. The edge does not wait for more, or keep it.
 func TestLoginFrameTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		e := inMemory(t)
+		begin := time.Now()
+		p := connectVia(t, e, "tcp", e.DialContext)
+		require.NoError(t, p.wire.start(p.seed))
+		_, err := p.conn.Write(append(lengths(1<<20), make([]byte, edge.Overhead+edge.MaxConnectKey)...))
+		require.NoError(t, err)
+		p.ended()
+		require.Zero(t, time.Since(begin))
+	})
+}
+
+// What a client sends after the edge has ended the connection does not make the system
+// discard the last word.
+func TestClosedIsReadAfterWrites(t *testing.T) {
 	e := mmotest.NewEdge(t)
-	p := connect(t, e, "tcp")
-	require.NoError(t, p.wire.start(p.seed))
-	_, err := p.conn.Write(append(lengths(1<<20), make([]byte, edge.Overhead+edge.MaxConnectKey)...))
-	require.NoError(t, err)
-	p.ended()
+	ann := join(t, e, "tcp", "room", "1")
+	e.Kick("room", "1")
+	for range 50 {
+		ann.write("more")
+		runtime.Gosched()
+	}
+	ann.expect(edge.Closed)
+	ann.ended()
 }
 
 // Connections that don't log in have a limit, which leaves room for others when they end.
@@ -155,7 +174,7 @@ func TestWebSocketMessages(t *testing.T) {
 	}
 	t.Run("text", func(t *testing.T) {
 		p, ws := enter()
-		require.NoError(t, ws.Write(t.Context(), websocket.MessageText, []byte("hello")))
+		require.NoError(t, ws.Write(t.Context(), websocket.MessageText, p.seal("as text")))
 		p.write("after")
 		bob.expect("after")
 		require.EqualValues(t, 1, e.Stats().Garbled)
@@ -189,18 +208,30 @@ func TestWebSocketMessages(t *testing.T) {
 		p.ended()
 		bob.expect(leaving("1"))
 	})
-	for name, seed := range map[string][]byte{"short seed": make([]byte, 31), "long seed": make([]byte, 33)} {
+}
+
+func TestWebSocketSeeds(t *testing.T) {
+	tests := map[string]struct {
+		kind websocket.MessageType
+		seed []byte
+	}{
+		"short": {websocket.MessageBinary, make([]byte, 31)},
+		"long":  {websocket.MessageBinary, make([]byte, 33)},
+		"text":  {websocket.MessageText, make([]byte, 32)},
+		"empty": {websocket.MessageBinary, nil},
+	}
+	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
-			p := connect(t, e, "websocket")
-			require.NoError(t, p.wire.write(seed))
-			p.ended()
+			synctest.Test(t, func(t *testing.T) {
+				e := inMemory(t)
+				begin := time.Now()
+				p := connectVia(t, e, "websocket", e.DialContext)
+				require.NoError(t, p.wire.(*socket).Write(t.Context(), test.kind, test.seed))
+				p.ended()
+				require.Zero(t, time.Since(begin))
+			})
 		})
 	}
-	t.Run("text as seed", func(t *testing.T) {
-		p := connect(t, e, "websocket")
-		require.NoError(t, p.wire.(*socket).Write(t.Context(), websocket.MessageText, p.seed[:]))
-		p.ended()
-	})
 }
 
 // Only /ws is served, and not to the pages of others.
