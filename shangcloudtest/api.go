@@ -15,45 +15,63 @@ import (
 // or does not have the scope. Use it in handlers set with [Server.Handle], and in tests
 // that check whether a token is still valid.
 func (s *Server) UserOf(accessToken, scope string) (User, bool) {
-	u, refusal := s.tokenUser(accessToken, scope)
-	return u, refusal == nil
+	h, refusal := s.tokenHolder(accessToken, scope)
+	return h.User, refusal == nil
 }
 
-// tokenUser returns the user of an access token that has one of the scopes.
-func (s *Server) tokenUser(token string, scopes ...string) (User, *apiError) {
+// holder is the user and the application that an access token belongs to.
+type holder struct {
+	User
+	clientID string
+}
+
+// tokenHolder returns the holder of an access token that has one of the scopes.
+func (s *Server) tokenHolder(token string, scopes ...string) (holder, *apiError) {
 	now := s.settings.Load().now()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	t, found := s.access.get(token, now)
 	if !found || t.expired || t.grant.revoked {
-		return User{}, &apiError{http.StatusUnauthorized, "invalid_token", "the access token is unknown, expired or revoked"}
+		return holder{}, &apiError{http.StatusUnauthorized, "invalid_token", "the access token is unknown, expired or revoked"}
 	}
 	if !slices.ContainsFunc(scopes, func(scope string) bool { return slices.Contains(t.scopes, scope) }) {
-		return User{}, &apiError{http.StatusForbidden, "insufficient_scope", "needs the scope " + scopes[0]}
+		return holder{}, &apiError{http.StatusForbidden, "insufficient_scope", "needs the scope " + scopes[0]}
 	}
 	u, known := s.user(t.grant.uid)
 	if !known {
-		return User{}, &apiError{http.StatusUnauthorized, "invalid_token", "the user does not exist"}
+		return holder{}, &apiError{http.StatusUnauthorized, "invalid_token", "the user does not exist"}
 	}
-	return u, nil
+	return holder{u, t.grant.clientID}, nil
 }
 
-// authorizeCall returns the user whose access token came with an API call. If the token is
-// invalid, authorizeCall answers with an error (RFC 6750, 3) and reports false.
-func (s *Server) authorizeCall(w http.ResponseWriter, r *http.Request, scopes ...string) (User, bool) {
+// authorizeCall returns the holder of the access token that came with an API call in the
+// given form. If the token is invalid, authorizeCall answers with an error (RFC 6750, 3)
+// and reports false.
+func (s *Server) authorizeCall(w http.ResponseWriter, r *http.Request, form Authorization, scopes ...string) (holder, bool) {
 	refusal := &apiError{http.StatusUnauthorized, "invalid_token", "the access token is missing"}
-	// The scheme is not case-sensitive (RFC 9110, 11.1). The official clients
-	// send the "token_type" that they received.
-	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, "Bearer") {
-		var u User
-		if u, refusal = s.tokenUser(token, scopes...); refusal == nil {
-			return u, true
+	if token := form.token(r.Header.Get("Authorization")); token != "" {
+		var h holder
+		if h, refusal = s.tokenHolder(token, scopes...); refusal == nil {
+			return h, true
 		}
 	}
 	w.Header().Set("WWW-Authenticate", `Bearer realm="ShangCloud", error="`+refusal.code+`"`)
 	writeError(w, refusal)
-	return User{}, false
+	return holder{}, false
+}
+
+// token returns the token in an Authorization header, or "" if the header has another form.
+func (a Authorization) token(header string) string {
+	// The scheme is not case-sensitive (RFC 9110, 11.1). The official clients send the
+	// "token_type" that they received.
+	scheme, token, isTyped := strings.Cut(header, " ")
+	switch {
+	case !isTyped && a != TypedAuthorization:
+		return header
+	case isTyped && a != BareAuthorization && strings.EqualFold(scheme, "Bearer"):
+		return token
+	}
+	return ""
 }
 
 // readJSON decodes the body of an API call into v, a pointer to a struct. If the body
@@ -74,7 +92,7 @@ func readJSON(w http.ResponseWriter, r *http.Request, body []byte, v any) bool {
 // userInfo is POST /api/user/info, according to the platform's reference
 // documentation.
 func (s *Server) userInfo(w http.ResponseWriter, r *http.Request, body []byte) {
-	u, ok := s.authorizeCall(w, r, "user:basic")
+	u, ok := s.authorizeCall(w, r, TypedAuthorization, "user:basic")
 	if !ok || !readJSON(w, r, body, &struct{}{}) {
 		return
 	}
@@ -89,7 +107,7 @@ func (s *Server) userInfo(w http.ResponseWriter, r *http.Request, body []byte) {
 // openIDUserInfo is GET /oauth/userinfo (OpenID Connect Core 1.0, 5.3). The platform's
 // game clients use it.
 func (s *Server) openIDUserInfo(w http.ResponseWriter, r *http.Request, _ []byte) {
-	u, ok := s.authorizeCall(w, r, "openid", "profile", "user:basic")
+	u, ok := s.authorizeCall(w, r, s.settings.Load().Authorization, "openid", "profile", "user:basic")
 	if !ok {
 		return
 	}
@@ -104,7 +122,7 @@ func (s *Server) openIDUserInfo(w http.ResponseWriter, r *http.Request, _ []byte
 // variable is POST /api/varibles, according to the platform's reference documentation
 // and its official clients. All applications of a user share the user's variables.
 func (s *Server) variable(w http.ResponseWriter, r *http.Request, body []byte) {
-	u, ok := s.authorizeCall(w, r, "var:io")
+	u, ok := s.authorizeCall(w, r, TypedAuthorization, "var:io")
 	if !ok {
 		return
 	}

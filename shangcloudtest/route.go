@@ -42,7 +42,15 @@ var routes = map[string]route{
 	"/oauth/userinfo":             {http.MethodGet, (*Server).openIDUserInfo},
 	"/api/user/info":              {http.MethodPost, (*Server).userInfo},
 	"/api/varibles":               {http.MethodPost, (*Server).variable}, // the platform's spelling
-	"/favicon.ico":                {http.MethodGet, (*Server).noIcon},    // browsers request it
+	"/api/mmo/room/new":           roomRoute(newRoom, (*roomCall).create),
+	"/api/mmo/room/join":          roomRoute(anyRoom, (*roomCall).join),
+	"/api/mmo/room/config":        roomRoute(ownedRoom, (*roomCall).configure),
+	"/api/mmo/room/data/set":      roomRoute(ownedRoom, (*roomCall).setData),
+	"/api/mmo/room/data/get":      roomRoute(anyRoom, (*roomCall).getData),
+	"/api/mmo/room/data/delete":   roomRoute(ownedRoom, (*roomCall).deleteData),
+	"/api/mmo/room/kick":          roomRoute(ownedRoom, (*roomCall).kick),
+	"/api/mmo/room/usercount":     roomRoute(anyRoom, (*roomCall).countUsers),
+	"/favicon.ico":                {http.MethodGet, (*Server).noIcon}, // browsers request it
 }
 
 // ServeHTTP answers as the platform does.

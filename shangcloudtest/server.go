@@ -52,12 +52,14 @@ type internals struct {
 	userAt      map[int64]int // the index in users
 	variables   map[int64]map[string]string
 	handlers    map[string]http.Handler
+	rooms       map[string]*room // by ID
 	pending     ledger[*pendingConsent]
 	codes       ledger[*authCode]
 	access      ledger[*accessToken]
 	refresh     ledger[*refreshToken]
 	devices     ledger[*device] // by device code
 	userCodes   ledger[*device] // by user code
+	edge        Edge
 
 	http   *http.Server
 	served chan struct{}
@@ -81,6 +83,8 @@ func New() *Server {
 		variables: make(map[int64]map[string]string),
 		handlers:  make(map[string]http.Handler),
 		closed:    make(chan struct{}),
+		rooms:     make(map[string]*room),
+		edge:      new(noEdge),
 	}}
 	s.settings.Store(&Settings{})
 	return s

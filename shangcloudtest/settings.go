@@ -35,7 +35,26 @@ type Settings struct {
 	// five seconds. The server rounds it down to whole seconds, but uses at least one
 	// second.
 	DeviceInterval time.Duration
+
+	// Authorization is the form in which a token has to come with the calls about rooms
+	// and with /oauth/userinfo. All other calls need "Bearer" before the token.
+	Authorization Authorization
+
+	// QuotedRoomData makes the numbers and booleans of a room strings: "8" and "true"
+	// instead of 8 and true. Which of the two the real platform answers is unknown.
+	QuotedRoomData bool
 }
+
+// Authorization is a form of the Authorization header. Newer game clients of the platform
+// send the token alone, its other clients a type before it. Whether the real platform
+// accepts both is unknown.
+type Authorization int
+
+const (
+	AnyAuthorization   Authorization = iota // one of the two
+	TypedAuthorization                      // "Bearer", a space and the token (RFC 6750, 2.1)
+	BareAuthorization                       // the token alone
+)
 
 // ExpiresIn is a form of "expires_in".
 type ExpiresIn int

@@ -1,0 +1,327 @@
+package shangcloudtest
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+)
+
+// maxRooms is the number of rooms that the server keeps. It bounds the memory of a load
+// test that runs for hours.
+const maxRooms = 100_000
+
+// room is one game room.
+type room struct {
+	id       string
+	clientID string // the application that it belongs to
+	owner    int64
+
+	// mu guards the fields below. It is also held while the edge is asked and told, so
+	// that two calls about one room do not mix.
+	mu         sync.Mutex
+	ended      bool
+	multiLogin bool
+	data       map[string]json.RawMessage
+}
+
+// roomCall is one call about a room, after its checks.
+type roomCall struct {
+	s    *Server
+	user User
+	room *room
+	body roomBody
+	edge Edge
+	// protocol is what the caller asks for: "", "tcp" or "websocket".
+	protocol string
+}
+
+// roomBody has the parameters of all calls. Each call reads its own.
+type roomBody struct {
+	AllowMultiLogin *bool           `json:"allow_multi_login"`
+	Key             string          `json:"key"`
+	Value           json.RawMessage `json:"value"`
+	Type            string          `json:"type"`
+	TargetUID       string          `json:"target_uid"`
+}
+
+// roomAccess says which room a call needs.
+type roomAccess int
+
+const (
+	newRoom   roomAccess = iota // none: the call makes one
+	anyRoom                     // one of the same application
+	ownedRoom                   // one that the caller owns, too
+)
+
+// roomRoute returns the handler of a call about rooms, as the platform's official clients
+// describe it. The bodies of the real platform's errors are unknown.
+func roomRoute(access roomAccess, answer func(*roomCall) (any, *apiError)) route {
+	return route{http.MethodPost, func(s *Server, w http.ResponseWriter, r *http.Request, body []byte) {
+		who, ok := s.authorizeCall(w, r, s.settings.Load().Authorization, "mmo")
+		if !ok {
+			return
+		}
+		call := &roomCall{s: s, user: who.User}
+		if !readJSON(w, r, body, &call.body) {
+			return
+		}
+		refusal := call.readProtocol(r)
+		if refusal == nil {
+			refusal = call.find(access, r.Header.Get("X-MMO-Room"), who.clientID)
+		}
+		var result any
+		if refusal == nil {
+			result, refusal = call.run(answer)
+		}
+		if refusal != nil {
+			writeError(w, refusal)
+			return
+		}
+		writeJSON(w, http.StatusOK, result)
+	}}
+}
+
+// readProtocol reads the header that new and join have. Which values the platform
+// accepts beside these two is unknown.
+func (c *roomCall) readProtocol(r *http.Request) *apiError {
+	c.protocol = r.Header.Get("X-MMO-Protoctl") // the platform's spelling
+	switch c.protocol {
+	case "", "tcp", "websocket":
+		return nil
+	}
+	return invalidRequest("X-MMO-Protoctl must be tcp or websocket")
+}
+
+// find finds the room that the call is about, and checks whether the caller may make the
+// call.
+func (c *roomCall) find(access roomAccess, id, clientID string) *apiError {
+	if access == newRoom {
+		c.room = &room{id: newRoomID(), clientID: clientID, owner: c.user.ID}
+		return nil
+	}
+	if id == "" {
+		return invalidRequest("X-MMO-Room is missing")
+	}
+	c.s.mu.Lock()
+	c.room = c.s.rooms[id]
+	c.s.mu.Unlock()
+	switch {
+	case c.room == nil:
+		return errNoRoom
+	case c.room.clientID != clientID:
+		return &apiError{http.StatusForbidden, "access_denied", "the room belongs to another application"}
+	case access == ownedRoom && c.room.owner != c.user.ID:
+		return &apiError{http.StatusForbidden, "access_denied", "only the owner of the room may do this"}
+	}
+	return nil
+}
+
+var errNoRoom = &apiError{http.StatusNotFound, "not_found", "there is no such room"}
+
+// run answers the call. Meanwhile no other call about the room is answered.
+func (c *roomCall) run(answer func(*roomCall) (any, *apiError)) (any, *apiError) {
+	c.room.mu.Lock()
+	defer c.room.mu.Unlock()
+	if c.room.ended {
+		return nil, errNoRoom
+	}
+	c.edge = c.s.roomEdge()
+	return answer(c)
+}
+
+// roomEntry tells a client where a member meets the others, and how to get in.
+type roomEntry struct {
+	RoomID      string `json:"room_id"`
+	ConnectKey  string `json:"connect_key"`
+	EdgeURL     string `json:"edge_url"`
+	Protocol    string `json:"protocol"`
+	AssignedUID string `json:"assigned_uid,omitempty"`
+}
+
+// roomDone is the answer to a change.
+type roomDone struct {
+	Status  string `json:"status"`
+	Message string `json:"message"`
+}
+
+var done = roomDone{Status: "ok"}
+
+// create is POST /api/mmo/room/new. The caller becomes the owner and the first member.
+func (c *roomCall) create() (any, *apiError) {
+	c.s.mu.Lock()
+	full := len(c.s.rooms) >= maxRooms
+	if !full {
+		c.s.rooms[c.room.id] = c.room
+	}
+	c.s.mu.Unlock()
+	if full {
+		return nil, &apiError{http.StatusServiceUnavailable, "temporarily_unavailable", "there are too many rooms"}
+	}
+	return c.admit(strconv.FormatInt(c.user.ID, 10), ""), nil
+}
+
+// join is POST /api/mmo/room/join. Every call returns a connect key of its own.
+//
+// With allow_multi_login, an account that is in the room already gets another UID. What
+// the platform does without it is unknown. Here the new member replaces the old one.
+func (c *roomCall) join() (any, *apiError) {
+	uid := strconv.FormatInt(c.user.ID, 10)
+	members := c.edge.Members(c.room.id)
+	if !slices.Contains(members, uid) {
+		return c.admit(uid, ""), nil
+	}
+	if !c.room.multiLogin {
+		c.edge.Kick(c.room.id, uid)
+		return c.admit(uid, ""), nil
+	}
+	for n := 2; ; n++ {
+		assigned := uid + "-" + strconv.Itoa(n)
+		if !slices.Contains(members, assigned) {
+			return c.admit(assigned, assigned), nil
+		}
+	}
+}
+
+// admit makes a connect key for a member. assigned is "" unless the UID is not the
+// account's own.
+func (c *roomCall) admit(uid, assigned string) roomEntry {
+	entry := roomEntry{RoomID: c.room.id, ConnectKey: rand.Text(), AssignedUID: assigned}
+	entry.EdgeURL, entry.Protocol = c.edge.URL(c.protocol)
+	c.edge.Admit(c.room.id, entry.ConnectKey, uid)
+	return entry
+}
+
+// configure is POST /api/mmo/room/config.
+func (c *roomCall) configure() (any, *apiError) {
+	if c.body.AllowMultiLogin == nil {
+		return nil, invalidRequest("allow_multi_login is needed")
+	}
+	c.room.multiLogin = *c.body.AllowMultiLogin
+	return done, nil
+}
+
+// setData is POST /api/mmo/room/data/set.
+func (c *roomCall) setData() (any, *apiError) {
+	if c.body.Key == "" {
+		return nil, invalidRequest("key is needed")
+	}
+	value, ok := roomValue(c.body.Value, c.body.Type)
+	if !ok {
+		return nil, invalidRequest("value and type do not fit, or type is not number, string or boolean")
+	}
+	if c.room.data == nil {
+		c.room.data = make(map[string]json.RawMessage)
+	}
+	c.room.data[c.body.Key] = value
+	return done, nil
+}
+
+// roomValue converts a value to its type. Some official clients send every value as a
+// string, so "8" is a number, too. A value of the type string may be a number or a
+// boolean: its text is kept.
+func roomValue(value json.RawMessage, kind string) (json.RawMessage, bool) {
+	var parsed any
+	decoder := json.NewDecoder(bytes.NewReader(value))
+	decoder.UseNumber()
+	_ = decoder.Decode(&parsed) // a missing value is nil
+	var text string
+	switch v := parsed.(type) {
+	case string:
+		text = v
+	case json.Number:
+		text = v.String()
+	case bool:
+		text = strconv.FormatBool(v)
+	default:
+		return nil, false
+	}
+	switch kind {
+	case "number":
+		var n json.Number
+		return json.RawMessage(text), json.Unmarshal([]byte(text), &n) == nil && n.String() == text
+	case "boolean":
+		return json.RawMessage(text), text == "true" || text == "false"
+	case "", "string": // the default, according to the official Go client
+		quoted, err := json.Marshal(text)
+		return quoted, err == nil
+	}
+	return nil, false
+}
+
+// getData is POST /api/mmo/room/data/get.
+func (c *roomCall) getData() (any, *apiError) {
+	data := make(map[string]json.RawMessage, len(c.room.data))
+	quoted := c.s.settings.Load().QuotedRoomData
+	for key, value := range c.room.data {
+		if quoted && value[0] != '"' {
+			value = json.RawMessage(`"` + string(value) + `"`)
+		}
+		data[key] = value
+	}
+	return struct {
+		ExtraData map[string]json.RawMessage `json:"extra_data"`
+	}{data}, nil
+}
+
+// deleteData is POST /api/mmo/room/data/delete. The platform's answer for a key that
+// does not exist is unknown. Here it is the same as for one that does.
+func (c *roomCall) deleteData() (any, *apiError) {
+	if c.body.Key == "" {
+		return nil, invalidRequest("key is needed")
+	}
+	delete(c.room.data, c.body.Key)
+	return done, nil
+}
+
+// kick is POST /api/mmo/room/kick. The platform's answer for somebody who is not in the
+// room is unknown. Here it is the same as for a member.
+func (c *roomCall) kick() (any, *apiError) {
+	switch c.body.TargetUID {
+	case "":
+		return nil, invalidRequest("target_uid is needed")
+	case strconv.FormatInt(c.user.ID, 10):
+		return nil, invalidRequest("the owner can't be kicked")
+	}
+	c.edge.Kick(c.room.id, c.body.TargetUID)
+	return done, nil
+}
+
+// countUsers is POST /api/mmo/room/usercount.
+func (c *roomCall) countUsers() (any, *apiError) {
+	return struct {
+		UserCount int `json:"user_count"`
+	}{len(c.edge.Members(c.room.id))}, nil
+}
+
+// EndRoom ends a room, and the connections of its members. Later calls about it are
+// answered with status 404. If there is no such room, EndRoom does nothing. When the real
+// platform ends a room is unknown; this one does it only here.
+func (s *Server) EndRoom(id string) {
+	s.mu.Lock()
+	ended := s.rooms[id]
+	delete(s.rooms, id)
+	s.mu.Unlock()
+	if ended == nil {
+		return
+	}
+	ended.mu.Lock()
+	defer ended.mu.Unlock()
+	ended.ended = true
+	edge := s.roomEdge()
+	for _, uid := range edge.Members(id) {
+		edge.Kick(id, uid)
+	}
+}
+
+// newRoomID returns a random UUID (RFC 9562, 5.4), the form of the platform's examples.
+func newRoomID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails
+	b[6], b[8] = b[6]&0x0f|0x40, b[8]&0x3f|0x80
+	return fmt.Sprintf("%x-%x-%x-%x-%x", b[:4], b[4:6], b[6:8], b[8:10], b[10:])
+}
