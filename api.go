@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -166,7 +167,7 @@ type UserInfo struct {
 // UserInfo returns an error if the user ID in the answer is not a whole number above zero.
 func (a *API) UserInfo(ctx context.Context) (*UserInfo, error) {
 	const op = "user info"
-	body, err := a.post(ctx, op, "/api/user/info", []byte("{}"), isRead)
+	body, err := a.post(ctx, call{op: op, path: "/api/user/info", body: []byte("{}"), isRead: true})
 	if err != nil {
 		return nil, err
 	}
@@ -261,7 +262,7 @@ func (a *API) variable(ctx context.Context, op string, v variableRequest) (*stri
 		return nil, quiet.New(where, op+": it can't be sent", err)
 	}
 	isRead := v.Action == "read"
-	body, err := a.post(ctx, op, "/api/varibles", in, isRead) // the platform's spelling
+	body, err := a.post(ctx, call{op: op, path: "/api/varibles", body: in, isRead: isRead}) // the platform's spelling
 	if err != nil || !isRead && isBlank(body) {
 		return nil, err
 	}
@@ -277,9 +278,68 @@ func (a *API) variable(ctx context.Context, op string, v variableRequest) (*stri
 
 func isBlank(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 }
 
-// Call sends a POST request to any path of the API, for example "/api/mmo/room/usercount".
-// Use it for paths for which API has no method. Call sends body as JSON; if body is nil, it
-// sends {}. It decodes the JSON object of the answer into answer, unless answer is nil.
+// call is one call of the API.
+type call struct {
+	op     string // names it in errors
+	path   string
+	body   []byte
+	header http.Header
+	bare   bool // send the token without its type
+
+	// isRead marks a call that changes nothing. The server may close an idle connection
+	// at the moment when the client sends a call. Then net/http may send a read again on
+	// a new connection.
+	isRead bool
+}
+
+// A CallOption changes what [API.Call] sends.
+type CallOption func(*call) error
+
+// WithHeader adds a header to a call. Its name has to begin with "X-", so it can't replace
+// a header that this library or net/http sets. The value must have no control characters,
+// and no spaces around it. Otherwise the call fails, and nothing is sent.
+func WithHeader(name, value string) CallOption {
+	return func(c *call) error {
+		if !headerName.MatchString(name) {
+			return quiet.New(where, c.op+": the name of a header has to begin with X-")
+		}
+		if !headerValue.MatchString(value) || strings.TrimSpace(value) != value {
+			return quiet.New(where, c.op+": the value of a header has control characters, or spaces around it")
+		}
+		c.header.Set(name, value)
+		return nil
+	}
+}
+
+var (
+	headerName  = regexp.MustCompile(`^[Xx]-[A-Za-z0-9-]+$`)
+	headerValue = regexp.MustCompile(`^[^\x00-\x1f\x7f]*$`)
+)
+
+// WithBareToken sends the access token alone in the Authorization header of a call, without
+// its type before it. The platform's newer game clients do this for rooms. The call fails
+// if [NewAPI] got an HTTP client that neither [oauth2.Config.Client] nor
+// [oauth2login.Provider.Client] made, because such a client adds the header itself.
+func WithBareToken() CallOption {
+	return func(c *call) error {
+		c.bare = true
+		return nil
+	}
+}
+
+// ReadOnly says that a call changes nothing on the platform. If the server closes an idle
+// connection just as the call is sent, the call is repeated. Otherwise it fails with an
+// error that matches [oauth2login.ErrUnavailable].
+func ReadOnly() CallOption {
+	return func(c *call) error {
+		c.isRead = true
+		return nil
+	}
+}
+
+// Call sends a POST request to any path of the API, for example "/api/album/count". Use it
+// for paths for which API has no method. Call sends body as JSON; if body is nil, it sends
+// {}. It decodes the JSON object of the answer into answer, unless answer is nil.
 //
 // If the platform refuses the call, the error is an [*APIError]. An answer with status 200
 // and an "error" in its body is a refusal too.
@@ -287,31 +347,35 @@ func isBlank(body []byte) bool { return len(bytes.TrimSpace(body)) == 0 }
 // The path may have a query. Call sends the path unchanged, including "//" and dot
 // segments. It escapes only characters that a path can't contain. Some servers redirect the
 // client to a cleaned path. Call returns such a redirect as an [*APIError].
-func (a *API) Call(ctx context.Context, path string, body, answer any) error {
+func (a *API) Call(ctx context.Context, path string, body, answer any, opts ...CallOption) error {
 	u, err := url.Parse(path)
 	if err != nil || !strings.HasPrefix(path, "/") || u.Host != "" || u.Fragment != "" {
 		return quiet.New(where, "call: the path has to begin with a slash")
 	}
-	op := "call " + u.EscapedPath() // errors do not quote a query
+	c := call{op: "call " + u.EscapedPath(), path: path, header: make(http.Header)} // errors do not quote a query
+	for _, opt := range opts {
+		if err := opt(&c); err != nil {
+			return err
+		}
+	}
 	if body == nil {
 		body = struct{}{}
 	}
-	in, err := json.Marshal(body)
-	if err != nil {
-		return quiet.New(where, op+": the body can't be sent as JSON", err)
+	if c.body, err = json.Marshal(body); err != nil {
+		return quiet.New(where, c.op+": the body can't be sent as JSON", err)
 	}
-	out, err := a.post(ctx, op, path, in, !isRead)
+	out, err := a.post(ctx, c)
 	if err != nil || answer == nil && isBlank(out) {
 		return err
 	}
-	if err := decode(op, out, new(refusal)); err != nil {
-		return a.failed(ctx, op, err)
+	if err := decode(c.op, out, new(refusal)); err != nil {
+		return a.failed(ctx, c.op, err)
 	}
 	if answer == nil {
 		return nil
 	}
 	if err := wire.DecodeObject(out, answer); err != nil {
-		return a.failed(ctx, op, err)
+		return a.failed(ctx, c.op, err)
 	}
 	return nil
 }
@@ -346,41 +410,56 @@ func (a *API) failed(ctx context.Context, op string, err error) error {
 	return wire.Failed(ctx, where, op, err)
 }
 
-// isRead marks a call that changes nothing. The server may close an idle connection at the
-// moment when the client sends a call. Then net/http may send a read again on a new
-// connection.
-const isRead = true
-
 // post sends one call and returns the body of a successful answer.
-func (a *API) post(ctx context.Context, op, path string, in []byte, isRead bool) ([]byte, error) {
+func (a *API) post(ctx context.Context, c call) ([]byte, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
+	client := a.http
+	if c.bare {
+		if client = a.bareClient(); client == nil {
+			return nil, quiet.New(where, c.op+": the bare token needs an HTTP client of oauth2.Config.Client or Provider.Client")
+		}
+	}
 	limited, cancel := wire.WithLimit(ctx, a.limit())
 	defer cancel()
-	req, err := http.NewRequestWithContext(limited, http.MethodPost, a.base+path, bytes.NewReader(in))
+	req, err := http.NewRequestWithContext(limited, http.MethodPost, a.base+c.path, bytes.NewReader(c.body))
 	if err != nil {
-		return nil, quiet.New(where, op+": it can't be sent", err)
+		return nil, quiet.New(where, c.op+": it can't be sent", err)
 	}
+	maps.Copy(req.Header, c.header)
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("Accept-Encoding", "identity")
-	if isRead {
+	if c.isRead {
 		req.Header["Idempotency-Key"] = []string{} // tells net/http that it may repeat the call; an empty list is not sent
 	}
-	res, err := a.http.Do(req)
+	res, err := client.Do(req)
 	if err != nil {
-		return nil, a.failed(ctx, op, err)
+		return nil, a.failed(ctx, c.op, err)
 	}
 	answer, err := wire.Read(res, maxBody)
 	if err != nil {
-		return nil, a.failed(ctx, op, err)
+		return nil, a.failed(ctx, c.op, err)
 	}
 	if !answer.OK() {
-		e := newAPIError(op, answer.Status, answer.Body)
+		e := newAPIError(c.op, answer.Status, answer.Body)
 		e.RetryAfter = wire.RetryAfter(answer.Header, time.Now())
 		return nil, e
 	}
 	return answer.Body, nil
+}
+
+// bareClient returns an HTTP client that sends the token without its type, or nil if this
+// library does not add the token itself.
+func (a *API) bareClient() *http.Client {
+	bearer, ok := a.http.Transport.(*wire.Bearer)
+	if !ok {
+		return nil
+	}
+	client, transport := *a.http, *bearer
+	transport.Bare = true
+	client.Transport = &transport
+	return &client
 }
 
 func (a *API) limit() time.Duration {

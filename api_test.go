@@ -401,6 +401,90 @@ func TestAPICall(t *testing.T) {
 	assert.Empty(t, platform.Requests(), "what can't be sent is not sent")
 }
 
+func TestAPICallHeaders(t *testing.T) {
+	api, platform := newAPI(t)
+	call := func(opts ...shangcloud.CallOption) error {
+		return api.Call(t.Context(), "/api/user/info", nil, nil, opts...)
+	}
+	require.NoError(t, call(shangcloud.WithHeader("X-MMO-Room", "a 房间"), shangcloud.WithHeader("x-empty", "")))
+	sent := platform.Requests()[0].Header
+	assert.Equal(t, "a 房间", sent.Get("x-mmo-room"))
+	assert.Equal(t, []string{""}, sent.Values("X-Empty"))
+
+	platform.ForgetRequests()
+	for _, name := range []string{"", "X-", "Authorization", "authorization", "Host", "Content-Type", "Content-Length", "Cookie", "Idempotency-Key", "X-a b", "X-a:", "X-a\r\nHost", "X-变"} {
+		err := call(shangcloud.WithHeader(name, "hush"))
+		assert.ErrorContains(t, err, "X-", name)
+		assert.NotContains(t, err.Error(), "hush")
+	}
+	for _, value := range []string{"hush\r\nAuthorization: x", "hush\n", "hush\x00", "hush\x7f", " hush", "hush ", "hush\t"} {
+		err := call(shangcloud.WithHeader("X-Room", value))
+		assert.ErrorContains(t, err, "control characters", "%q", value)
+		assert.NotContains(t, err.Error(), "hush")
+	}
+	assert.Empty(t, platform.Requests(), "what can't be sent is not sent")
+}
+
+// A bare token is for one call only, goes to the same hosts, and is refreshed as any other.
+func TestAPICallBareToken(t *testing.T) {
+	platform := newPlatform(t)
+	platform.Configure(func(s *shangcloudtest.Settings) { s.Authorization = shangcloudtest.BareAuthorization })
+	p := newProvider(t, platform)
+	access, _ := platform.Issue("demo", 10001, "user:basic", "mmo")
+	src := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access, TokenType: "bearer"})
+	const path = "/api/mmo/room/new"
+	for name, api := range map[string]*shangcloud.API{
+		"Provider.API":    p.API(src),
+		"Provider.Client": shangcloud.NewAPI(p.Client(src), shangcloud.WithBaseURL(platform.URL)),
+		"x/oauth2":        shangcloud.NewAPI(oauth2.NewClient(t.Context(), src), shangcloud.WithBaseURL(platform.URL)),
+	} {
+		platform.ForgetRequests()
+		require.NoError(t, api.Call(t.Context(), path, nil, nil, shangcloud.WithBareToken()), name)
+		assert.ErrorIs(t, api.Call(t.Context(), path, nil, nil), oauth2login.ErrLoginRequired, name)
+		_, err := api.UserInfo(t.Context())
+		require.NoError(t, err, name)
+		var sent []string
+		for _, r := range platform.Requests() {
+			sent = append(sent, r.Header.Get("Authorization"))
+		}
+		assert.Equal(t, []string{access, "Bearer " + access, "Bearer " + access}, sent, name)
+	}
+}
+
+func TestAPICallBareTokenRefresh(t *testing.T) {
+	platform := newPlatform(t)
+	p := newProvider(t, platform)
+	access, refresh := platform.Issue("demo", 10001, "mmo")
+	api := p.API(p.TokenSource(&oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now().Add(time.Hour)}))
+	platform.ExpireTokens()
+	require.NoError(t, api.Call(t.Context(), "/api/mmo/room/new", nil, nil, shangcloud.WithBareToken(), shangcloud.WithHeader("X-Test", "1")))
+	sent := platform.Requests("/api/mmo/room/new")
+	require.Len(t, sent, 2)
+	assert.Equal(t, access, sent[0].Header.Get("Authorization"))
+	assert.NotContains(t, sent[1].Header.Get("Authorization"), " ")
+	assert.NotEqual(t, access, sent[1].Header.Get("Authorization"))
+	assert.Equal(t, "1", sent[1].Header.Get("X-Test"))
+	assert.Len(t, platform.Requests("/oauth/token"), 1)
+}
+
+// A token is for the hosts of its client, bare or not. A client whose transport is unknown
+// adds the header itself, so it can't send the bare token.
+func TestAPICallBareTokenElsewhere(t *testing.T) {
+	platform := newPlatform(t)
+	other := newPlatform(t)
+	p := newProvider(t, platform)
+	src := oauth2.StaticTokenSource(&oauth2.Token{AccessToken: "hush"})
+	elsewhere := shangcloud.NewAPI(p.Client(src), shangcloud.WithBaseURL(other.URL))
+	assert.ErrorContains(t, elsewhere.Call(t.Context(), "/api/mmo/room/new", nil, nil, shangcloud.WithBareToken()), "the token is for")
+
+	wrapped := p.Client(src)
+	wrapped.Transport = roundTripper(wrapped.Transport.RoundTrip)
+	unknown := shangcloud.NewAPI(wrapped, shangcloud.WithBaseURL(platform.URL))
+	assert.ErrorContains(t, unknown.Call(t.Context(), "/api/mmo/room/new", nil, nil, shangcloud.WithBareToken()), "Provider.Client")
+	assert.Empty(t, platform.Requests())
+	assert.Empty(t, other.Requests())
+}
+
 // Call sends a path unchanged. If the server redirects to a cleaned path, Call does not
 // follow the redirect.
 func TestAPICallPath(t *testing.T) {
@@ -461,6 +545,7 @@ func TestAPIStaleConnection(t *testing.T) {
 		"write variable":  {func() error { return api.SetVariable(t.Context(), "k", "v") }, false},
 		"delete variable": {func() error { return api.DeleteVariable(t.Context(), "k") }, false},
 		"another call":    {func() error { return api.Call(t.Context(), "/api/other", nil, nil) }, false},
+		"another read":    {func() error { return api.Call(t.Context(), "/api/other", nil, nil, shangcloud.ReadOnly()) }, true},
 	} {
 		// On a busy machine net/http may open a new connection although another one is
 		// idle. Then the loop makes the call again.

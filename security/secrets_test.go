@@ -393,6 +393,7 @@ func TestNoErrorPrintsSecrets(t *testing.T) {
 		collect(nil, api.SetVariable(t.Context(), hush, hush))
 		collect(nil, api.DeleteVariable(t.Context(), hush))
 		collect(nil, api.Call(t.Context(), "/api/call?code="+hush, hush, nil))
+		collect(nil, api.Call(t.Context(), "/api/call", nil, nil, shangcloud.WithBareToken(), shangcloud.WithHeader("X-Room", hush)))
 		server.Close() // now the server can't be reached
 		collect(s.TokenSource(tok).Token())
 		collect(api.Variable(t.Context(), hush))

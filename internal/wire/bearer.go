@@ -45,6 +45,7 @@ type Bearer struct {
 	Where   string        // begins the text of errors
 	Remedy  string        // ends the text of some errors: it says how to allow another origin
 	Origins []string      // the allowed origins, as Origin returns them
+	Bare    bool          // send the token alone, without its type
 }
 
 // RoundTrip implements http.RoundTripper. The field Request of the answer is req, which
@@ -126,7 +127,11 @@ func (t *Bearer) send(req *http.Request, tok *oauth2.Token) (*http.Response, err
 		// Without this header the server may use any coding (RFC 9110, section 12.5.3).
 		out.Header.Set("Accept-Encoding", "identity")
 	}
-	tok.SetAuthHeader(&out)
+	if t.Bare {
+		out.Header.Set("Authorization", tok.AccessToken)
+	} else {
+		tok.SetAuthHeader(&out)
+	}
 	res, err := Send(t.Base, &out, maxResends)
 	if err == nil && res.StatusCode != http.StatusUnauthorized {
 		t.Source.Accepted(tok)
