@@ -136,7 +136,7 @@ func TestWire(t *testing.T) {
 	tested := 0
 	for _, want := range rec.Requests {
 		if strings.HasPrefix(want.Name, "room ") {
-			continue // the rooms API is not part of this library yet
+			continue // package mmo has them
 		}
 		t.Run(want.Name, func(t *testing.T) {
 			if want.Name == "authorize url" {
