@@ -28,8 +28,8 @@ type Room struct {
 	AssignedUID string
 
 	// connectKey lets one connection in. Whether it works twice, and how long it lives,
-	// is unknown.
-	connectKey string
+	// is unknown. Package fmt does not follow a pointer in a struct.
+	connectKey *string
 }
 
 // String names the room, the protocol and the address.
