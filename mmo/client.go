@@ -106,14 +106,14 @@ func (c *Client) enter(ctx context.Context, name, roomID, protocol string) (*Roo
 	if err := c.call(ctx, name, roomID, nil, &answer, opts...); err != nil {
 		return nil, err
 	}
-	room := &Room{ID: answer.RoomID, EdgeURL: answer.EdgeURL, Protocol: answer.Protocol, connectKey: answer.ConnectKey}
+	room := &Room{ID: answer.RoomID, EdgeURL: answer.EdgeURL, Protocol: answer.Protocol, connectKey: &answer.ConnectKey}
 	if uid := answer.AssignedUID; uid != nil {
 		if uid.kind != KindString && uid.kind != KindNumber {
 			return nil, unusable(name, "assigned_uid")
 		}
 		room.AssignedUID = uid.text
 	}
-	for field, text := range map[string]string{"room_id": room.ID, "edge_url": room.EdgeURL, "connect_key": room.connectKey} {
+	for field, text := range map[string]string{"room_id": room.ID, "edge_url": room.EdgeURL, "connect_key": answer.ConnectKey} {
 		if text == "" {
 			return nil, unusable(name, field)
 		}
