@@ -1,15 +1,21 @@
 package mmo_test
 
 import (
+	"context"
 	"encoding/json"
+	"errors"
 	"math"
+	"net/http"
 	"strings"
 	"testing"
 	"unicode/utf8"
 
+	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/oauth2"
 )
 
 func TestValue(t *testing.T) {
@@ -136,5 +142,40 @@ func FuzzValue(f *testing.F) {
 			assert.InDelta(t, number, float64(whole), math.Abs(number)*1e-15)
 		}
 		_, _ = v.Bool()
+	})
+}
+
+// FuzzSetData sets a value and reads it back: it comes back as it was, or is refused.
+func FuzzSetData(f *testing.F) {
+	platform := shangcloudtest.New()
+	f.Cleanup(func() { _ = platform.Close() })
+	platform.AddClient(shangcloudtest.Client{ID: "game"})
+	platform.AddUser(shangcloudtest.User{ID: ownerUID})
+	access, _ := platform.Issue("game", ownerUID, shangcloud.ScopeMMO)
+	ctx := context.WithValue(context.Background(), oauth2.HTTPClient, &http.Client{Transport: platform.Transport()})
+	hc := oauth2.NewClient(ctx, oauth2.StaticTokenSource(&oauth2.Token{AccessToken: access}))
+	owner := mmo.NewClient(shangcloud.NewAPI(hc, shangcloud.WithBaseURL(platform.URL)))
+	room, err := owner.Create(ctx, "")
+	require.NoError(f, err)
+	f.Add("k", "text", false)
+	f.Add("max_players", "8", true)
+	f.Add("键\x00\"", "-1.50E+999", true)
+	f.Add("", "\xff", false)
+	f.Add("k", " 8", true)
+	f.Fuzz(func(t *testing.T, key, text string, isNumber bool) {
+		value := mmo.StringValue(text)
+		if isNumber {
+			value = mmo.NumberValue(json.Number(text))
+		}
+		if err := owner.SetData(ctx, room.ID, key, value); err != nil {
+			require.ErrorIs(t, err, mmo.ErrInvalid)
+			refusal, sent := errors.AsType[*shangcloud.APIError](err)
+			assert.False(t, sent, "the platform refused it: %v", refusal)
+			return
+		}
+		data, err := owner.Data(ctx, room.ID)
+		require.NoError(t, err)
+		assert.Equal(t, map[string]mmo.Value{key: value}, data)
+		require.NoError(t, owner.DeleteData(ctx, room.ID, key))
 	})
 }

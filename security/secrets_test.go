@@ -124,6 +124,12 @@ var elsewhere = map[string]struct{ dir, test string }{
 	"keyring.UnavailableError": {"tokenstore/keyring", "TestCheck_unavailable"},
 	"gothshangcloud.Provider":  {"integrations/goth", "TestNothingSecretIsPrinted"},
 	"gothshangcloud.Session":   {"integrations/goth", "TestNothingSecretIsPrinted"},
+	"mmo.Client":               {"mmo", "TestClientPrintsNoSecret"},
+	"mmo.Room":                 {"mmo", "TestClientPrintsNoSecret"},
+	"mmo.ClientOption":         {}, // a function
+	"mmo.Config":               {}, // a boolean
+	"mmo.Kind":                 {},
+	"mmo.Value":                {}, // all users of the application may read it
 }
 
 // No value of valuesWithSecrets prints a secret. An exported type without a value in
@@ -225,11 +231,12 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 		"a client":  {provider.Client(oauth2.StaticTokenSource(tok))},
 		"a context": {provider.ClientContext(t.Context())},
 
-		"shangcloud.API":       {provider.API(provider.TokenSource(tok))},
-		"shangcloud.APIError":  {refused, &refused},
-		"shangcloud.APIOption": none,
-		"shangcloud.Provider":  {provider, sealed},
-		"shangcloud.UserInfo":  {shangcloud.UserInfo{ID: 1}, &shangcloud.UserInfo{ID: 1}},
+		"shangcloud.API":        {provider.API(provider.TokenSource(tok))},
+		"shangcloud.APIError":   {refused, &refused},
+		"shangcloud.APIOption":  none,
+		"shangcloud.CallOption": none,
+		"shangcloud.Provider":   {provider, sealed},
+		"shangcloud.UserInfo":   {shangcloud.UserInfo{ID: 1}, &shangcloud.UserInfo{ID: 1}},
 
 		// A CallbackError contains the error parameters of the callback, but never the code
 		// or the state.
@@ -266,6 +273,8 @@ func valuesWithSecrets(t *testing.T) map[string][]any {
 		"shangcloudtest.Fault":           none, // contains only what the test itself sets
 		"shangcloudtest.MissingVariable": {shangcloudtest.MissingVariable(1)},
 		"shangcloudtest.PKCE":            {shangcloudtest.PKCE(1)},
+		"shangcloudtest.Authorization":   {shangcloudtest.Authorization(1)},
+		"shangcloudtest.Edge":            none,
 		"shangcloudtest.Request":         {platform.Requests()[0]},
 		"shangcloudtest.Server":          {platform},
 		"shangcloudtest.Settings":        {shangcloudtest.Settings{}},

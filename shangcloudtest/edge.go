@@ -1,15 +1,12 @@
 package shangcloudtest
 
-import (
-	"slices"
-	"sync"
-)
+import "slices"
 
 // Edge is where the members of a room meet. The server tells it who may come in, and who
 // has to leave. Package mmotest has one.
 //
-// The methods are called on several goroutines. They must return soon, and must not call
-// the [Server].
+// The server calls one method at a time. Each must return soon, and must not call the
+// [Server].
 type Edge interface {
 	// URL returns what a client that asks for a protocol gets as "edge_url" and
 	// "protocol". protocol is "tcp", "websocket", or "" for the default of the edge.
@@ -34,55 +31,34 @@ type Edge interface {
 // Without an edge the calls work, but nothing listens at "edge_url": it names port 1 of
 // this machine. The members of a room are then all who have joined and were not kicked.
 func (s *Server) SetEdge(e Edge) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+	s.rooms.mu.Lock()
+	defer s.rooms.mu.Unlock()
 	if e == nil {
-		e = new(noEdge)
+		e = noEdge{}
 	}
-	s.edge = e
+	s.rooms.edge = e
 }
 
-func (s *Server) roomEdge() Edge {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.edge
-}
+// noEdge is an edge without connections. It only remembers the members of each room. The
+// server's lock guards it.
+type noEdge map[string][]string
 
-// noEdge is an edge without connections. It only remembers the members.
-type noEdge struct {
-	mu      sync.Mutex
-	members map[string][]string // by room
-}
+var _ Edge = noEdge(nil)
 
-var _ Edge = (*noEdge)(nil)
-
-func (n *noEdge) URL(protocol string) (edgeURL, spoken string) {
+func (noEdge) URL(protocol string) (edgeURL, spoken string) {
 	if protocol == "websocket" {
 		return "ws://127.0.0.1:1/ws", protocol
 	}
 	return "tcp://127.0.0.1:1", "tcp" // the real platform's default protocol is unknown
 }
 
-func (n *noEdge) Admit(room, _, uid string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.members == nil {
-		n.members = make(map[string][]string)
-	}
-	n.members[room] = append(n.members[room], uid)
-}
+func (n noEdge) Admit(room, _, uid string) { n[room] = append(n[room], uid) }
 
-func (n *noEdge) Kick(room, uid string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	left := slices.DeleteFunc(n.members[room], func(member string) bool { return member == uid })
-	if n.members[room] = left; len(left) == 0 {
-		delete(n.members, room)
+func (n noEdge) Kick(room, uid string) {
+	n[room] = slices.DeleteFunc(n[room], func(member string) bool { return member == uid })
+	if len(n[room]) == 0 {
+		delete(n, room)
 	}
 }
 
-func (n *noEdge) Members(room string) []string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	return slices.Clone(n.members[room])
-}
+func (n noEdge) Members(room string) []string { return slices.Clone(n[room]) }

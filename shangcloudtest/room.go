@@ -15,29 +15,30 @@ import (
 // test that runs for hours.
 const maxRooms = 100_000
 
+// rooms are all game rooms. Their lock is also held while the edge is asked and told, so
+// that two calls about one room do not mix.
+type rooms struct {
+	mu   sync.Mutex
+	byID map[string]*room
+	edge Edge
+}
+
 // room is one game room.
 type room struct {
-	id       string
-	clientID string // the application that it belongs to
-	owner    int64
-
-	// mu guards the fields below. It is also held while the edge is asked and told, so
-	// that two calls about one room do not mix.
-	mu         sync.Mutex
-	ended      bool
+	id         string
+	clientID   string // the application that it belongs to
+	owner      int64
 	multiLogin bool
 	data       map[string]json.RawMessage
 }
 
-// roomCall is one call about a room, after its checks.
+// roomCall is one call about a room.
 type roomCall struct {
-	s    *Server
-	user User
-	room *room
-	body roomBody
-	edge Edge
-	// protocol is what the caller asks for: "", "tcp" or "websocket".
-	protocol string
+	s        *Server
+	user     User
+	room     *room
+	body     roomBody
+	protocol string // what the caller asks for: "", "tcp" or "websocket"
 }
 
 // roomBody has the parameters of all calls. Each call reads its own.
@@ -70,20 +71,26 @@ func roomRoute(access roomAccess, answer func(*roomCall) (any, *apiError)) route
 		if !readJSON(w, r, body, &call.body) {
 			return
 		}
-		refusal := call.readProtocol(r)
-		if refusal == nil {
-			refusal = call.find(access, r.Header.Get("X-MMO-Room"), who.clientID)
-		}
-		var result any
-		if refusal == nil {
-			result, refusal = call.run(answer)
-		}
+		result, refusal := call.run(r, access, who.clientID, answer)
 		if refusal != nil {
 			writeError(w, refusal)
 			return
 		}
 		writeJSON(w, http.StatusOK, result)
 	}}
+}
+
+// run checks the headers of a call and answers it.
+func (c *roomCall) run(r *http.Request, access roomAccess, clientID string, answer func(*roomCall) (any, *apiError)) (any, *apiError) {
+	c.s.rooms.mu.Lock()
+	defer c.s.rooms.mu.Unlock()
+	if refusal := c.readProtocol(r); refusal != nil {
+		return nil, refusal
+	}
+	if refusal := c.find(access, r.Header.Get("X-MMO-Room"), clientID); refusal != nil {
+		return nil, refusal
+	}
+	return answer(c)
 }
 
 // readProtocol reads the header that new and join have. Which values the platform
@@ -107,31 +114,16 @@ func (c *roomCall) find(access roomAccess, id, clientID string) *apiError {
 	if id == "" {
 		return invalidRequest("X-MMO-Room is missing")
 	}
-	c.s.mu.Lock()
-	c.room = c.s.rooms[id]
-	c.s.mu.Unlock()
+	c.room = c.s.rooms.byID[id]
 	switch {
 	case c.room == nil:
-		return errNoRoom
+		return &apiError{http.StatusNotFound, "not_found", "there is no such room"}
 	case c.room.clientID != clientID:
 		return &apiError{http.StatusForbidden, "access_denied", "the room belongs to another application"}
 	case access == ownedRoom && c.room.owner != c.user.ID:
 		return &apiError{http.StatusForbidden, "access_denied", "only the owner of the room may do this"}
 	}
 	return nil
-}
-
-var errNoRoom = &apiError{http.StatusNotFound, "not_found", "there is no such room"}
-
-// run answers the call. Meanwhile no other call about the room is answered.
-func (c *roomCall) run(answer func(*roomCall) (any, *apiError)) (any, *apiError) {
-	c.room.mu.Lock()
-	defer c.room.mu.Unlock()
-	if c.room.ended {
-		return nil, errNoRoom
-	}
-	c.edge = c.s.roomEdge()
-	return answer(c)
 }
 
 // roomEntry tells a client where a member meets the others, and how to get in.
@@ -153,15 +145,10 @@ var done = roomDone{Status: "ok"}
 
 // create is POST /api/mmo/room/new. The caller becomes the owner and the first member.
 func (c *roomCall) create() (any, *apiError) {
-	c.s.mu.Lock()
-	full := len(c.s.rooms) >= maxRooms
-	if !full {
-		c.s.rooms[c.room.id] = c.room
-	}
-	c.s.mu.Unlock()
-	if full {
+	if len(c.s.rooms.byID) >= maxRooms {
 		return nil, &apiError{http.StatusServiceUnavailable, "temporarily_unavailable", "there are too many rooms"}
 	}
+	c.s.rooms.byID[c.room.id] = c.room
 	return c.admit(strconv.FormatInt(c.user.ID, 10), ""), nil
 }
 
@@ -171,12 +158,12 @@ func (c *roomCall) create() (any, *apiError) {
 // the platform does without it is unknown. Here the new member replaces the old one.
 func (c *roomCall) join() (any, *apiError) {
 	uid := strconv.FormatInt(c.user.ID, 10)
-	members := c.edge.Members(c.room.id)
+	members := c.s.rooms.edge.Members(c.room.id)
 	if !slices.Contains(members, uid) {
 		return c.admit(uid, ""), nil
 	}
 	if !c.room.multiLogin {
-		c.edge.Kick(c.room.id, uid)
+		c.s.rooms.edge.Kick(c.room.id, uid)
 		return c.admit(uid, ""), nil
 	}
 	for n := 2; ; n++ {
@@ -191,8 +178,8 @@ func (c *roomCall) join() (any, *apiError) {
 // account's own.
 func (c *roomCall) admit(uid, assigned string) roomEntry {
 	entry := roomEntry{RoomID: c.room.id, ConnectKey: rand.Text(), AssignedUID: assigned}
-	entry.EdgeURL, entry.Protocol = c.edge.URL(c.protocol)
-	c.edge.Admit(c.room.id, entry.ConnectKey, uid)
+	entry.EdgeURL, entry.Protocol = c.s.rooms.edge.URL(c.protocol)
+	c.s.rooms.edge.Admit(c.room.id, entry.ConnectKey, uid)
 	return entry
 }
 
@@ -287,7 +274,7 @@ func (c *roomCall) kick() (any, *apiError) {
 	case strconv.FormatInt(c.user.ID, 10):
 		return nil, invalidRequest("the owner can't be kicked")
 	}
-	c.edge.Kick(c.room.id, c.body.TargetUID)
+	c.s.rooms.edge.Kick(c.room.id, c.body.TargetUID)
 	return done, nil
 }
 
@@ -295,26 +282,21 @@ func (c *roomCall) kick() (any, *apiError) {
 func (c *roomCall) countUsers() (any, *apiError) {
 	return struct {
 		UserCount int `json:"user_count"`
-	}{len(c.edge.Members(c.room.id))}, nil
+	}{len(c.s.rooms.edge.Members(c.room.id))}, nil
 }
 
 // EndRoom ends a room, and the connections of its members. Later calls about it are
 // answered with status 404. If there is no such room, EndRoom does nothing. When the real
 // platform ends a room is unknown; this one does it only here.
 func (s *Server) EndRoom(id string) {
-	s.mu.Lock()
-	ended := s.rooms[id]
-	delete(s.rooms, id)
-	s.mu.Unlock()
-	if ended == nil {
+	s.rooms.mu.Lock()
+	defer s.rooms.mu.Unlock()
+	if s.rooms.byID[id] == nil {
 		return
 	}
-	ended.mu.Lock()
-	defer ended.mu.Unlock()
-	ended.ended = true
-	edge := s.roomEdge()
-	for _, uid := range edge.Members(id) {
-		edge.Kick(id, uid)
+	delete(s.rooms.byID, id)
+	for _, uid := range s.rooms.edge.Members(id) {
+		s.rooms.edge.Kick(id, uid)
 	}
 }
 

@@ -41,6 +41,7 @@ type internals struct {
 	settings atomic.Pointer[Settings]
 	record   recorder
 	faults   faultList
+	rooms    rooms
 
 	// mu guards the fields below. It is held only for map operations, not while
 	// the server reads or writes a body, runs a template or computes a hash.
@@ -52,14 +53,12 @@ type internals struct {
 	userAt      map[int64]int // the index in users
 	variables   map[int64]map[string]string
 	handlers    map[string]http.Handler
-	rooms       map[string]*room // by ID
 	pending     ledger[*pendingConsent]
 	codes       ledger[*authCode]
 	access      ledger[*accessToken]
 	refresh     ledger[*refreshToken]
 	devices     ledger[*device] // by device code
 	userCodes   ledger[*device] // by user code
-	edge        Edge
 
 	http   *http.Server
 	served chan struct{}
@@ -83,8 +82,7 @@ func New() *Server {
 		variables: make(map[int64]map[string]string),
 		handlers:  make(map[string]http.Handler),
 		closed:    make(chan struct{}),
-		rooms:     make(map[string]*room),
-		edge:      new(noEdge),
+		rooms:     rooms{byID: make(map[string]*room), edge: noEdge{}},
 	}}
 	s.settings.Store(&Settings{})
 	return s
