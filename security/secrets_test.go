@@ -126,10 +126,13 @@ var elsewhere = map[string]struct{ dir, test string }{
 	"gothshangcloud.Session":   {"integrations/goth", "TestNothingSecretIsPrinted"},
 	"mmo.Client":               {"mmo", "TestClientPrintsNoSecret"},
 	"mmo.Room":                 {"mmo", "TestClientPrintsNoSecret"},
-	"mmo.ClientOption":         {}, // a function
-	"mmo.Config":               {}, // a boolean
-	"mmo.Kind":                 {},
-	"mmo.Value":                {}, // all users of the application may read it
+	"mmo.Conn":                 {"mmo", "TestNothingSecretIsPrinted"},
+	"mmotest.Edge":             {"mmo/mmotest", "TestEdgePrintsNoKey"},
+	// The next types hold no secret.
+	"mmo.ClientOption": {}, "mmo.Config": {}, "mmo.Kind": {}, "mmo.Value": {}, "mmo.ClockError": {},
+	"mmo.DialOptions": {}, "mmo.Session": {}, "mmo.Member": {},
+	"mmo.Event": {}, "mmo.Text": {}, "mmo.Broadcast": {}, "mmo.MemberJoined": {}, "mmo.MemberLeft": {}, "mmo.Members": {}, "mmo.Vars": {},
+	"mmotest.Datagrams": {}, "mmotest.Faults": {}, "mmotest.Settings": {}, "mmotest.Stats": {}, "mmotest.TB": {},
 }
 
 // No value of valuesWithSecrets prints a secret. An exported type without a value in
