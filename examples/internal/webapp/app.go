@@ -13,6 +13,7 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/page"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
@@ -36,20 +37,16 @@ type app struct {
 	handler  http.Handler
 }
 
-func newApp(config settings, options *oauth2login.Options, demo bool) (*app, error) {
-	config.Endpoint = shangcloud.EndpointAt(config.baseURL)
-	provider, err := shangcloud.New(&config.Config, options)
+func newApp(config serve.Settings, options *oauth2login.Options, demo bool) (*app, error) {
+	provider, redirect, err := config.New(options)
 	if err != nil {
 		return nil, err
 	}
-	a := &app{provider: provider, demo: demo}
-	if a.redirect, err = url.Parse(config.RedirectURL); err != nil {
+	a := &app{provider: provider, redirect: redirect, demo: demo}
+	if a.base, err = url.Parse(config.BaseURL); err != nil {
 		return nil, err
 	}
-	if a.base, err = url.Parse(config.baseURL); err != nil {
-		return nil, err
-	}
-	a.sessions = newSessions(provider, a.redirect.Scheme == "https", config.dataDir)
+	a.sessions = newSessions(provider, a.redirect.Scheme == "https", config.DataDir)
 	if err := checkCallback(a.redirect); err != nil {
 		return nil, err
 	}

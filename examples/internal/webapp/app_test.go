@@ -17,6 +17,7 @@ import (
 	"testing"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -72,10 +73,10 @@ func newSite(t *testing.T) *site {
 
 	server := httptest.NewUnstartedServer(nil)
 	url := "http://" + server.Listener.Addr().String()
-	config := settings{oauth2.Config{
+	config := serve.Settings{Config: oauth2.Config{
 		ClientID: "demo", ClientSecret: secret, RedirectURL: url + "/callback",
 		Scopes: []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables},
-	}, platform.URL, ""}
+	}, BaseURL: platform.URL}
 	platform.AddClient(shangcloudtest.Client{ID: config.ClientID, Secret: secret, RedirectURIs: []string{config.RedirectURL}})
 	a, err := newApp(config, nil, false)
 	require.NoError(t, err)

@@ -19,6 +19,7 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/runtest"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/examples/internal/serve"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/stretchr/testify/assert"
@@ -122,7 +123,7 @@ func TestCheckCallback(t *testing.T) {
 }
 
 func newHTTPSApp(t *testing.T, dataDir string) *app {
-	a, err := newApp(settings{oauth2.Config{ClientID: "id", ClientSecret: secret, RedirectURL: "https://x.example/auth/cb"}, shangcloud.DefaultBaseURL, dataDir}, nil, false)
+	a, err := newApp(serve.Settings{Config: oauth2.Config{ClientID: "id", ClientSecret: secret, RedirectURL: "https://x.example/auth/cb"}, BaseURL: shangcloud.DefaultBaseURL, DataDir: dataDir}, nil, false)
 	require.NoError(t, err)
 	return a
 }
