@@ -14,9 +14,16 @@ import (
 // newMultiprovider runs examples/multiprovider without settings, and returns its URL.
 func newMultiprovider(t *testing.T) (home string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), "multiprovider")
-	build := exec.Command("go", "build", "-o", program, "./examples/multiprovider")
-	build.Dir = filepath.Join("..", "..")
+	return runExample(t, "multiprovider")
+}
+
+// runExample builds a program of the examples and runs it without settings. It returns
+// the URL that the program prints first.
+func runExample(t *testing.T, name string) (home string) {
+	t.Helper()
+	program := filepath.Join(t.TempDir(), name)
+	build := exec.Command("go", "build", "-o", program, ".")
+	build.Dir = filepath.Join("..", name)
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	// Not CommandContext: t.Context ends before the cleanups, and a tab may still be loading.

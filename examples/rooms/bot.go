@@ -181,11 +181,11 @@ func (b *bot) say(ctx context.Context, conn *mmo.Conn, text string) error {
 	return b.send(ctx, conn, message{Kind: say, ID: rand.Text(), Text: text})
 }
 
-// draw draws a shape in the next of eight places.
+// draw draws a shape in the next of eight places, the lower ones first.
 func (b *bot) draw(ctx context.Context, conn *mmo.Conn, s shape) error {
 	const columns, rows = 4, 2
 	x := boardWidth / columns * (b.next % columns)
-	y := boardHeight / rows * (b.next / columns % rows)
+	y := boardHeight / rows * (rows - 1 - b.next/columns%rows)
 	b.next++
 	for _, line := range s.lines {
 		points := make([]int, len(line))

@@ -101,7 +101,7 @@ function say(m) {
 	const name = document.createElement("strong");
 	name.className = colour(m.uid);
 	name.textContent = nameOf(m.uid);
-	append([name, " ", m.text]);
+	return append([name, " ", m.text]);
 }
 
 const news = (text, uid) => append([text.replace("%s", () => nameOf(uid))], "news");
@@ -113,6 +113,7 @@ function append(content, className = "") {
 	log.append(line);
 	if (log.childElementCount > 500) log.firstElementChild.remove();
 	log.scrollTop = log.scrollHeight;
+	return line;
 }
 
 // post hands a message to the server. The room does not send it back, so the page shows
@@ -131,10 +132,12 @@ async function post(m) {
 $("say").addEventListener("submit", async (event) => {
 	event.preventDefault();
 	const m = { kind: "say", id: crypto.randomUUID(), text: $("text").value.trim() };
-	if (m.text && await post(m)) {
-		say({ ...m, uid: me });
-		$("text").value = "";
-	}
+	if (!m.text) return;
+	const line = say({ ...m, uid: me });
+	$("text").value = "";
+	if (await post(m)) return;
+	line.remove();
+	$("text").value ||= m.text;
 });
 
 $("wipe").addEventListener("click", async () => {
