@@ -74,7 +74,7 @@ function show(members = []) {
 		names.set(m.uid, m.name);
 		const item = document.createElement("li"), name = document.createElement("span");
 		item.className = colour(m.uid);
-		name.textContent = m.name + (m.uid === me ? ` (${texts.you})` : "");
+		name.textContent = m.name + (m.uid === me ? texts.you : "");
 		item.append(name);
 		return item;
 	}));

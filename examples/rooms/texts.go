@@ -42,7 +42,7 @@ var english = texts{
 	Features:    []string{"Draw on one board with everybody in the room", "Talk, and see who comes and goes", "Ask the bot for a house, a star or a heart"},
 
 	Room: "Room", NoScript: "This page needs JavaScript: the board and the messages arrive while it is open.",
-	InRoom: "In the room", You: "you",
+	InRoom: "In the room", You: " (you)",
 	Board: "Shared board", BoardHelp: "Draw with a finger or the mouse. With the keyboard: arrow keys move the pen, Space puts it down and lifts it.", Wipe: "Wipe the board",
 	Chat: "Messages", Say: "Message", Send: "Send",
 	Waiting: "Connecting to the room…", Connected: "Connected", Lost: "No connection. Trying again…",
@@ -68,7 +68,7 @@ var chinese = texts{
 	Features:    []string{"和房间里的所有人在同一块画板上画画", "聊天，并看到谁进来、谁离开", "让机器人画房子、星星或爱心"},
 
 	Room: "房间", NoScript: "本页需要 JavaScript：画面和消息是在页面打开期间陆续送达的。",
-	InRoom: "房间里的成员", You: "你",
+	InRoom: "房间里的成员", You: "（你）",
 	Board: "共享画板", BoardHelp: "用手指或鼠标画画。也可以用键盘：方向键移动画笔，空格键落笔和提笔。", Wipe: "清空画板",
 	Chat: "消息", Say: "消息", Send: "发送",
 	Waiting: "正在连接房间……", Connected: "已连接", Lost: "连接已断开，正在重试……",
