@@ -4,8 +4,11 @@ import (
 	"context"
 	"crypto/rand"
 	"embed"
+	"fmt"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -42,6 +45,9 @@ func newApp(ctx context.Context, settings serve.Settings, isDemo, plaintext bool
 	if err != nil {
 		return nil, err
 	}
+	if err := checkCallback(redirect); err != nil {
+		return nil, err
+	}
 	tokens, err := botTokens(provider, settings.DataDir)
 	if err != nil {
 		return nil, err
@@ -73,6 +79,17 @@ func newApp(ctx context.Context, settings serve.Settings, isDemo, plaintext bool
 	protection.SetDenyHandler(http.HandlerFunc(a.foreign))
 	a.handler = protection.Handler(mux)
 	return a, nil
+}
+
+var callbackPath = regexp.MustCompile(`^/(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+$`)
+
+// checkCallback makes sure that the callback has a path of its own.
+func checkCallback(u *url.URL) error {
+	path := u.EscapedPath()
+	if u.Host == "" || !callbackPath.MatchString(path) || strings.HasPrefix(path, "/bot/") || slices.Contains([]string{"/login", "/logout", "/events", "/say"}, path) {
+		return fmt.Errorf("the redirect URL %s can't be served: its path has to be one of its own, such as /callback", u.Redacted())
+	}
+	return nil
 }
 
 func (a *app) home() string   { return a.redirect.Scheme + "://" + a.redirect.Host + "/" }

@@ -115,6 +115,14 @@ type openPage struct {
 // enter opens the page of the room, and waits until it is connected.
 func (b *browser) enter() *openPage {
 	b.t.Helper()
+	p := b.open()
+	p.welcomed()
+	return p
+}
+
+// open opens a stream of events.
+func (b *browser) open() *openPage {
+	b.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	req, err := http.NewRequestWithContext(ctx, "GET", b.home+"/events", nil)
 	require.NoError(b.t, err)
@@ -136,8 +144,17 @@ func (b *browser) enter() *openPage {
 		}
 	})
 	b.t.Cleanup(func() { cancel(); reading.Wait() })
-	p.welcomed()
 	return p
+}
+
+// next returns false if the stream ends before an event of the kind.
+func (p *openPage) next(kind string) bool {
+	for e := range p.events {
+		if e.Kind == kind {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *openPage) welcomed() {
