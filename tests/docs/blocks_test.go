@@ -113,6 +113,8 @@ var packages = map[string]string{
 	"json":           "encoding/json",
 	"keyring":        "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring",
 	"log":            "log",
+	"mmo":            "github.com/YearnstudioHorizon/shangcloud-oauth2/mmo",
+	"mmotest":        "github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest",
 	"oauth2":         "golang.org/x/oauth2",
 	"oauth2login":    "github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login",
 	"os":             "os",
@@ -121,6 +123,7 @@ var packages = map[string]string{
 	"promhttp":       "github.com/prometheus/client_golang/prometheus/promhttp",
 	"redis":          "github.com/redis/go-redis/v9",
 	"redisstore":     "github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore",
+	"require":        "github.com/stretchr/testify/require",
 	"shangcloud":     "github.com/YearnstudioHorizon/shangcloud-oauth2",
 	"sessions":       "github.com/gorilla/sessions",
 	"shangcloudtest": "github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest",
@@ -131,6 +134,7 @@ var packages = map[string]string{
 	"strconv":        "strconv",
 	"strings":        "strings",
 	"syscall":        "syscall",
+	"testing":        "testing",
 	"time":           "time",
 	"tokenstore":     "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore",
 }
@@ -273,6 +277,9 @@ func writeBlocks(t *testing.T, module, page, prelude string) {
 		write(t, filepath.Join(module, name, "main.go"), text)
 		write(t, filepath.Join(module, name, "prelude.go"), prelude)
 		if b.run && !translated {
+			if strings.HasPrefix(b.code, "func Test") {
+				name += "_test"
+			}
 			write(t, filepath.Join(module, "run", name+".go"), text)
 		}
 	}
@@ -299,6 +306,9 @@ func TestBlocks(t *testing.T) {
 	printed, err := cmd.CombinedOutput()
 	assert.NoError(t, err, "%s", printed)
 	assert.True(t, strings.HasSuffix(string(printed), "done\n"), "%s", printed)
+	out, err = goTool(module, "test", "./run")
+	assert.NoError(t, err, out)
+	assert.NotContains(t, out, "no test")
 }
 
 var (

@@ -81,6 +81,7 @@ func TestExamplesLogIn(t *testing.T) {
 		"examples/cluster":       "林小满",
 		"examples/weblogin":      "林小满",
 		"examples/multiprovider": "林小满",
+		"examples/rooms":         "Shared board",
 		"examples/routers/spa":   "林小满",
 	}
 	for _, name := range []string{"SHANGCLOUD_CLIENT_ID", "SHANGCLOUD_CLIENT_SECRET", "SHANGCLOUD_REDIRECT_URL", "SHANGCLOUD_BASE_URL", "PUBLIC_URL"} {

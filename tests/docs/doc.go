@@ -10,8 +10,9 @@
 //
 // A block may set variables without using them. A block after the line "<!-- run -->" is
 // also run, with the provider of testdata/prelude.go. The platform of that provider is in
-// the same process. Translations have the same code, so they are not run. A block after
-// the line "<!-- not compiled: reason -->" is not tested.
+// the same process. A test among them runs with go test. Translations have the same code,
+// so they are not run. A block after the line "<!-- not compiled: reason -->" is not
+// tested.
 //
 // A block that begins with a package clause is a whole file: main.go, unless its first
 // line is a comment with a file name. The blocks of a README and of docs/ways.md make one

@@ -5,6 +5,7 @@ go 1.26.0
 require (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
 	github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth v0.1.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2/mmo v0.1.0
 	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore v0.1.0
 	github.com/alexedwards/scs/v2 v2.9.0
 	github.com/gin-gonic/gin v1.12.0
@@ -20,6 +21,8 @@ require (
 )
 
 require golang.org/x/mod v0.43.0
+
+require github.com/coder/websocket v1.8.15 // indirect
 
 require (
 	github.com/danieljoos/wincred v1.2.3 // indirect
@@ -87,6 +90,7 @@ require (
 replace (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 => ../..
 	github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth => ../../integrations/goth
+	github.com/YearnstudioHorizon/shangcloud-oauth2/mmo => ../../mmo
 	github.com/YearnstudioHorizon/shangcloud-oauth2/redisstore => ../../redisstore
 )
 

@@ -4,6 +4,7 @@ package docs
 // go.mod.
 import (
 	_ "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
+	_ "github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 	_ "github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring"
 	_ "github.com/alexedwards/scs/v2"
 	_ "github.com/gin-gonic/gin"

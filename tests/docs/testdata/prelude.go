@@ -15,6 +15,7 @@ import (
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
 	gothshangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2/integrations/goth"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/sqlstore"
@@ -33,6 +34,7 @@ import (
 var (
 	ctx              = context.Background()
 	id, secret       = "app", "s3cret"
+	connectKey       = "of a room"
 	dsn, key, oldKey = "", make([]byte, 32), make([]byte, 32)
 	mux              = http.NewServeMux()
 	w                = http.ResponseWriter(httptest.NewRecorder())
@@ -49,12 +51,13 @@ var (
 	platform         = startPlatform()
 	provider         = newProvider()
 	user             = &shangcloud.UserInfo{ID: 10001}
-	token            = issue()
+	token            = issueTo(10001)
 	p                = gothshangcloud.New(provider)
 	gothUser         goth.User
 	login            = &oauth2login.Login{Token: token, ReturnTo: "/"}
 	src              = provider.TokenSource(token)
 	api              = provider.API(src)
+	friend           = provider.API(oauth2.StaticTokenSource(issueTo(10002)))
 )
 
 // parts are the parts of programs to run.
@@ -67,6 +70,12 @@ func startPlatform() *shangcloudtest.Server {
 	}
 	s.AddClient(shangcloudtest.Client{ID: id, Secret: secret, RedirectURIs: []string{"https://app.example/callback"}})
 	s.AddUser(shangcloudtest.User{ID: 10001, Nickname: "小明"})
+	s.AddUser(shangcloudtest.User{ID: 10002, Nickname: "Ada"})
+	edge, err := mmotest.Start("")
+	if err != nil {
+		log.Fatal(err)
+	}
+	s.SetEdge(edge)
 	s.SetVariable(10001, "theme", "dark")
 	s.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
 	return s
@@ -106,8 +115,8 @@ func (quickUser) RoundTrip(req *http.Request) (*http.Response, error) {
 	return res, platform.ApproveDevice(answer.UserCode, 10001)
 }
 
-func issue() *oauth2.Token {
-	access, refresh := platform.Issue(id, 10001, "user:basic", "var:io")
+func issueTo(uid int64) *oauth2.Token {
+	access, refresh := platform.Issue(id, uid, "user:basic", "var:io", "mmo")
 	return &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: time.Now().Add(time.Hour)}
 }
 
