@@ -231,7 +231,8 @@ func (a *app) post(w http.ResponseWriter, r *http.Request, p *person) {
 		http.Error(w, "no connection to the room", http.StatusServiceUnavailable)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), postLimit)
+	// A browser that gives up in the middle of a message would end the connection.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), postLimit)
 	defer cancel()
 	if err := send(ctx, conn, posted.message); err != nil {
 		log.Printf("send: %v", err)
