@@ -165,16 +165,19 @@ func (b *bot) hear(ctx context.Context, conn *mmo.Conn, m message) error {
 	if m.Kind != say {
 		return nil
 	}
-	words := strings.ToLower(m.Text)
+	words, isAsked := strings.ToLower(m.Text), false
 	for _, shape := range shapes {
 		if strings.Contains(words, shape.english) || strings.Contains(words, shape.chinese) {
+			isAsked = true
 			if err := b.draw(ctx, conn, shape); err != nil {
 				return err
 			}
-			return b.say(ctx, conn, phraseFor(m.Text).done)
 		}
 	}
-	return nil
+	if !isAsked {
+		return nil
+	}
+	return b.say(ctx, conn, phraseFor(m.Text).done)
 }
 
 func (b *bot) say(ctx context.Context, conn *mmo.Conn, text string) error {
