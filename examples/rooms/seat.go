@@ -101,17 +101,17 @@ func (a *app) events(ctx context.Context, w http.ResponseWriter, r *http.Request
 	if to.send(event{Kind: "waiting"}) != nil {
 		return
 	}
-	uid := strconv.FormatInt(p.user.ID, 10)
+	account, uid := strconv.FormatInt(p.user.ID, 10), ""
 	session := mmo.Session{
 		Join: func(ctx context.Context) (*mmo.Room, error) {
 			room, err := a.lobby.join(ctx, p.rooms)
 			if err == nil {
-				uid = cmp.Or(room.AssignedUID, uid)
+				uid = cmp.Or(room.AssignedUID, account)
 			}
 			return room, err
 		},
 		Use:     func(ctx context.Context, conn *mmo.Conn) error { return s.use(ctx, conn, uid, to) },
-		Options: &mmo.DialOptions{UID: uid, Nickname: p.user.Nickname, AllowPlaintext: a.plaintext},
+		Options: &mmo.DialOptions{UID: account, Nickname: shorten(p.user.Nickname), AllowPlaintext: a.plaintext},
 		Waiting: func(err error, pause time.Duration) {
 			log.Printf("room: again in %v: %v", pause.Round(time.Millisecond), err)
 			_ = to.send(event{Kind: "waiting"})
