@@ -22,7 +22,12 @@ var update = flag.Bool("update", false, "write the screenshots in docs/")
 func TestMain(m *testing.M) {
 	flag.Parse()
 	log.SetOutput(io.Discard) // The application logs the refusals that the tests provoke.
+	var err error
+	if programs.dir, err = os.MkdirTemp("", "examples"); err != nil {
+		log.Fatal(err)
+	}
 	code := m.Run()
+	_ = os.RemoveAll(programs.dir)
 	if quit != nil {
 		quit()
 	}

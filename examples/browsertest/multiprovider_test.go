@@ -2,9 +2,11 @@ package browser
 
 import (
 	"bufio"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -17,15 +19,32 @@ func newMultiprovider(t *testing.T) (home string) {
 	return runExample(t, "multiprovider")
 }
 
-// runExample builds a program of the examples and runs it without settings. It returns
-// the URL that the program prints first.
-func runExample(t *testing.T, name string) (home string) {
+// programs holds the programs of the examples, each built once.
+var programs struct {
+	sync.Mutex
+	dir string // TestMain sets and removes it
+}
+
+func build(t *testing.T, name string) (program string) {
 	t.Helper()
-	program := filepath.Join(t.TempDir(), name)
+	programs.Lock()
+	defer programs.Unlock()
+	program = filepath.Join(programs.dir, name)
+	if _, err := os.Stat(program); err == nil {
+		return program
+	}
 	build := exec.Command("go", "build", "-o", program, ".")
 	build.Dir = filepath.Join("..", name)
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
+	return program
+}
+
+// runExample runs a program of the examples without settings. It returns the URL that the
+// program prints first.
+func runExample(t *testing.T, name string) (home string) {
+	t.Helper()
+	program := build(t, name)
 	// Not CommandContext: t.Context ends before the cleanups, and a tab may still be loading.
 	cmd := exec.Command(program, "-addr", "127.0.0.1:0")
 	cmd.Env = []string{}

@@ -37,7 +37,7 @@ func TestRoom(t *testing.T) {
 	second.hears(say, "Hello, Ada King")
 
 	require.Equal(t, 204, second.posts(message{Kind: say, ID: "3", Text: "A house, please", UID: "me", Name: "me"}))
-	assert.Equal(t, message{Kind: say, ID: "3", UID: ada, Text: "A house, please"}, first.hears(say, "house, please"))
+	assert.Equal(t, message{Kind: say, ID: "3", UID: ada, Name: "Ada King", Text: "A house, please"}, first.hears(say, "house, please"))
 	for _, page := range []*openPage{first, second} {
 		assert.Equal(t, botUID, page.hears(draw, "").UID)
 		assert.Equal(t, botUID, page.hears(say, "There it is").UID)

@@ -159,7 +159,7 @@ func (b *bot) welcome(ctx context.Context, conn *mmo.Conn, who mmo.Member) error
 // hear remembers a message, and answers if it is asked for something.
 func (b *bot) hear(ctx context.Context, conn *mmo.Conn, m message) error {
 	if m.Kind == say {
-		m.Name = b.met[m.UID]
+		m.Name = cmp.Or(m.Name, b.met[m.UID])
 	}
 	b.remember(m)
 	if m.Kind != say {
@@ -181,7 +181,7 @@ func (b *bot) hear(ctx context.Context, conn *mmo.Conn, m message) error {
 }
 
 func (b *bot) say(ctx context.Context, conn *mmo.Conn, text string) error {
-	return b.send(ctx, conn, message{Kind: say, ID: rand.Text(), Text: text})
+	return b.send(ctx, conn, message{Kind: say, ID: rand.Text(), Name: b.name, Text: text})
 }
 
 // draw draws a shape in the next of eight places, the lower ones first.

@@ -216,7 +216,10 @@ func (a *app) post(w http.ResponseWriter, r *http.Request, p *person) {
 		http.Error(w, "not a message", http.StatusBadRequest)
 		return
 	}
-	posted.UID, posted.Name = "", "" // the room knows who sends it
+	posted.UID, posted.Name = "", "" // of this person, whatever the browser says
+	if posted.Kind != draw {
+		posted.Name = shorten(p.user.Nickname) // it may arrive before the list of members
+	}
 	s := a.seats.of(p, posted.Seat)
 	if s == nil {
 		http.Error(w, "not an open page of yours", http.StatusForbidden)
