@@ -23,7 +23,7 @@ func TestRoom(t *testing.T) {
 
 	first := b1.enter()
 	assert.Equal(t, xiaoman, first.uid)
-	first.hears(say, "你好，林小满")
+	assert.Equal(t, "Pixel (bot)", first.hears(say, "你好，林小满").Name, "known before the list of members")
 	require.Equal(t, 204, first.posts(message{Kind: say, ID: "1", Text: " 大家好 "}))
 	require.Equal(t, 204, first.posts(message{Kind: draw, ID: "2", Points: []int{0, 0, 800, 500}}))
 

@@ -34,8 +34,8 @@ const (
 // the message of the broadcast, and the rest is JSON in the extra.
 type message struct {
 	Kind   string    `json:"kind"`
-	ID     string    `json:"id"`            // by the sender: what comes twice is known by it
-	UID    string    `json:"uid,omitempty"` // of the sender, as it says
+	ID     string    `json:"id"`             // by the sender: what comes twice is known by it
+	UID    string    `json:"uid,omitempty"`  // of the sender, as it says
 	Name   string    `json:"name,omitempty"` // of the sender, as it says; not for lines
 	Text   string    `json:"text,omitempty"`
 	Points []int     `json:"points,omitempty"` // x, y, x, y, …
