@@ -50,7 +50,7 @@ func TestInstall(t *testing.T) {
 	const page = "README.md"
 	proxy, app := t.TempDir(), t.TempDir()
 	got := getCommand.FindAllStringSubmatch(read(t, page), -1)
-	require.Len(t, got, 4)
+	require.Len(t, got, 5)
 	commands := "go mod init app.example\n"
 	for _, command := range got {
 		publish(t, proxy, command[1], command[2])
