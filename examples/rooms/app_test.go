@@ -57,8 +57,7 @@ func TestRoom(t *testing.T) {
 	b2.post("/logout", "")
 	left := first.await("Ada's leaving", func(e event) bool { return e.Kind == "members" && e.UID == ada })
 	assert.NotContains(t, left.Members, member{ada, "Ada King"})
-	for range second.events {
-	}
+	<-second.done
 	assert.Equal(t, http.StatusUnauthorized, second.posts(message{Kind: say, ID: "5", Text: "still here?"}))
 }
 

@@ -110,6 +110,7 @@ type openPage struct {
 	uid    string
 	events chan event
 	close  func()
+	done   chan struct{} // closed when the stream has ended
 }
 
 // enter opens the page of the room, and waits until it is connected.
@@ -129,9 +130,10 @@ func (b *browser) open() *openPage {
 	res, err := b.http.Do(req)
 	require.NoError(b.t, err)
 	require.Equal(b.t, 200, res.StatusCode)
-	p := &openPage{browser: b, events: make(chan event, 1000), close: cancel}
+	p := &openPage{browser: b, events: make(chan event, 1000), close: cancel, done: make(chan struct{})}
 	var reading sync.WaitGroup
 	reading.Go(func() {
+		defer close(p.done)
 		defer close(p.events)
 		defer res.Body.Close()
 		for lines := bufio.NewScanner(res.Body); lines.Scan(); {
@@ -147,14 +149,22 @@ func (b *browser) open() *openPage {
 	return p
 }
 
-// next returns false if the stream ends before an event of the kind.
-func (p *openPage) next(kind string) bool {
-	for e := range p.events {
-		if e.Kind == kind {
-			return true
+// back returns when the page is in a room again. If its stream ends before that, it opens
+// another one, as a browser does.
+func (p *openPage) back() *openPage {
+	p.t.Helper()
+	for timeout := time.After(limit); ; {
+		select {
+		case e, ok := <-p.events:
+			if !ok {
+				p = p.open()
+			} else if e.Kind == "welcome" {
+				return p
+			}
+		case <-timeout:
+			require.Fail(p.t, "the room stays closed")
 		}
 	}
-	return false
 }
 
 func (p *openPage) welcomed() {
