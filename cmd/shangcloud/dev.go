@@ -15,6 +15,8 @@ import (
 	"strings"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo"
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
 	"github.com/spf13/cobra"
 )
@@ -34,6 +36,7 @@ var devUsers = []string{"10001=小云", "10002=Ada"}
 // devOptions are the flags of dev.
 type devOptions struct {
 	addr        string
+	edgeAddr    string
 	allowRemote bool
 	clientID    string
 	secretFile  string
@@ -52,14 +55,16 @@ func newDev() *cobra.Command {
 		Short: "Run an imitation of the platform on this machine, for development",
 		Long: `Run an imitation of the platform on this machine, for development.
 
-It has a client with a secret and one without ("` + devPublic + `"), and users. On its consent
-page everybody can log in as any user: it keeps nothing safe.`,
+It has a client with a secret and one without ("` + devPublic + `"), users, and rooms
+with their edge. On its consent page everybody can log in as any user: it keeps
+nothing safe.`,
 		Example: "  shangcloud dev\n  shangcloud dev --auto-approve --data variables.json\n  shangcloud dev --fault token=503 --fault variables=slow=2s",
 		Args:    usage(cobra.NoArgs),
 		RunE:    func(cmd *cobra.Command, _ []string) error { return o.run(cmd) },
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.addr, "addr", "127.0.0.1:8787", "the address to listen on")
+	f.StringVar(&o.edgeAddr, "edge-addr", "", "the address of the rooms' edge (default: one port above --addr)")
 	f.BoolVar(&o.allowRemote, "allow-remote", false, "allow an address that other machines can reach")
 	f.StringVar(&o.clientID, "client-id", "app", "the ID of the client with a secret")
 	f.StringVar(&o.secretFile, "client-secret-file", "", "a file with its secret (default \""+devSecret+"\")")
@@ -83,15 +88,25 @@ func (o *devOptions) run(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	base := "http://" + reachable(listener.Addr().(*net.TCPAddr))
-	if err := o.introduce(cmd, d, base); err != nil {
-		_ = listener.Close()
+	defer func() { _ = listener.Close() }()
+	at := listener.Addr().(*net.TCPAddr)
+	edge, err := o.startEdge(at)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = edge.Close() }()
+	platform.SetEdge(edge)
+	if err := addFaults(platform, edge, o.faults); err != nil {
+		return err
+	}
+	rooms, _ := edge.URL(mmo.ProtocolTCP)
+	if err := o.introduce(cmd, d, "http://"+reachable(at), rooms); err != nil {
 		return err
 	}
 	return serve(cmd.Context(), listener, d, platform)
 }
 
-// setUp adds clients, users, variables and faults.
+// setUp adds clients, users and variables.
 func (o *devOptions) setUp(d *devPlatform) (err error) {
 	if err := o.addClients(d); err != nil {
 		return err
@@ -115,7 +130,7 @@ func (o *devOptions) setUp(d *devPlatform) (err error) {
 			return err
 		}
 	}
-	return addFaults(d.platform, o.faults)
+	return nil
 }
 
 // addClients adds one client with a secret and one without.
@@ -149,20 +164,48 @@ func parseUser(text string) (shangcloudtest.User, error) {
 	return shangcloudtest.User{ID: id, Nickname: nickname, Email: fmt.Sprintf("user%d@example.com", id)}, nil
 }
 
-// listen refuses an address that other machines can reach, unless --allow-remote is set.
-func (o *devOptions) listen() (net.Listener, error) {
-	host, _, err := net.SplitHostPort(o.addr)
+// checkAddress refuses an address that other machines can reach, unless --allow-remote is
+// set.
+func (o *devOptions) checkAddress(flag, addr string) error {
+	host, _, err := net.SplitHostPort(addr)
 	if err != nil {
-		return nil, usagef("--addr: %w", err)
+		return usagef("%s: %w", flag, err)
 	}
 	if ip, err := netip.ParseAddr(host); !o.allowRemote && host != "localhost" && (err != nil || !ip.IsLoopback()) {
-		return nil, usagef("--addr %s: other machines could reach it, and log in as anybody; --allow-remote allows that", o.addr)
+		return usagef("%s %s: other machines could reach it, and log in as anybody; --allow-remote allows that", flag, addr)
+	}
+	return nil
+}
+
+func (o *devOptions) listen() (net.Listener, error) {
+	if err := o.checkAddress("--addr", o.addr); err != nil {
+		return nil, err
 	}
 	l, err := net.Listen("tcp", o.addr)
 	if err != nil {
 		return nil, fmt.Errorf("dev: %w; --addr takes another port", err)
 	}
 	return l, nil
+}
+
+// startEdge starts the edge of the rooms, for the platform that listens at the given address.
+func (o *devOptions) startEdge(platform *net.TCPAddr) (*mmotest.Edge, error) {
+	addr := o.edgeAddr
+	if addr == "" {
+		host, port, _ := net.SplitHostPort(o.addr)
+		if port != "0" {
+			port = strconv.Itoa(platform.Port + 1)
+		}
+		addr = net.JoinHostPort(host, port)
+	}
+	if err := o.checkAddress("--edge-addr", addr); err != nil {
+		return nil, err
+	}
+	edge, err := mmotest.Start(addr)
+	if err != nil {
+		return nil, fmt.Errorf("dev: the rooms' edge: %w; --edge-addr takes another port", err)
+	}
+	return edge, nil
 }
 
 // reachable returns an address of this machine for a listener on all of its addresses.
@@ -174,7 +217,7 @@ func reachable(a *net.TCPAddr) string {
 }
 
 // introduce prints the settings to paste into an application.
-func (o *devOptions) introduce(cmd *cobra.Command, d *devPlatform, base string) error {
+func (o *devOptions) introduce(cmd *cobra.Command, d *devPlatform, base, rooms string) error {
 	secret := devSecret
 	if o.secretFile != "" {
 		secret = "" // it may be a real one
@@ -182,7 +225,7 @@ func (o *devOptions) introduce(cmd *cobra.Command, d *devPlatform, base string) 
 	if o.jsonOutput {
 		return printJSON(cmd, map[string]any{
 			"base_url": base, "client_id": o.clientID, "client_secret": secret,
-			"public_client_id": devPublic, "redirect_uris": d.redirects,
+			"public_client_id": devPublic, "redirect_uris": d.redirects, "edge_url": rooms,
 		})
 	}
 	var b strings.Builder
@@ -205,6 +248,7 @@ func (o *devOptions) introduce(cmd *cobra.Command, d *devPlatform, base string) 
 		}
 		fmt.Fprintf(&b, "  %s %d %s\n", label, user.ID, oneLine(user.Nickname))
 	}
+	fmt.Fprintf(&b, "  Rooms          %s\n", rooms)
 	fmt.Fprintf(&b, "\nGo:\n\n  conf.Endpoint = shangcloud.EndpointAt(%q)\n\nThis program, in another terminal:\n\n  export SHANGCLOUD_BASE_URL=%s SHANGCLOUD_CLIENT_ID=%s\n  shangcloud login\n\nCtrl-C ends it. Requests:\n", base, base, devPublic)
 	_, err := io.WriteString(cmd.OutOrStdout(), b.String())
 	return err

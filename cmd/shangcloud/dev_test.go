@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -12,6 +14,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
@@ -52,7 +55,7 @@ func TestDevIntroduces(t *testing.T) {
 		args  []string
 		shows []string
 	}{
-		"defaults":      {nil, []string{"Client ID      app\n", "Client secret  dev-secret\n", "http://127.0.0.1/callback  (any port)", "10001 小云\n", "SHANGCLOUD_CLIENT_ID=cli"}},
+		"defaults":      {nil, []string{"Client ID      app\n", "Rooms          tcp://127.0.0.1:", "Client secret  dev-secret\n", "http://127.0.0.1/callback  (any port)", "10001 小云\n", "SHANGCLOUD_CLIENT_ID=cli"}},
 		"own client":    {[]string{"--client-id", "shop", "--client-secret-file", secret, "--redirect-uri", "https://shop.example/back"}, []string{"Client ID      shop\n", "as in " + secret, "https://shop.example/back\n"}},
 		"own users":     {[]string{"--user", "5=\x1b[2J", "--user", "7"}, []string{"5 \ufffd[2J\n", "  7 \n"}},
 		"all addresses": {[]string{"--addr", "0.0.0.0:0", "--allow-remote"}, []string{"http://127.0.0.1:"}},
@@ -97,7 +100,11 @@ func TestDevUsage(t *testing.T) {
 		"relative redirect URI":   {[]string{"--redirect-uri", "/callback"}, exitUsage, "absolute"},
 		"client of the same name": {[]string{"--client-id", devPublic}, exitUsage, "--client-id"},
 		"missing secret":          {[]string{"--client-secret-file", "/nowhere"}, exitUsage, "/nowhere"},
-		"unknown part":            {[]string{"--fault", "login=503"}, exitUsage, "authorize, device, token, user-info, variables"},
+		"edge: all addresses":     {[]string{"--edge-addr", ":0"}, exitUsage, "--edge-addr :0: other machines"},
+		"edge: no port":           {[]string{"--edge-addr", "127.0.0.1"}, exitUsage, "--edge-addr"},
+		"edge: port in use":       {[]string{"--edge-addr", taken.Addr().String()}, exitFailed, "--edge-addr takes another port"},
+		"edge: a status":          {[]string{"--fault", "edge=503"}, exitUsage, "after edge= comes drop"},
+		"unknown part":            {[]string{"--fault", "login=503"}, exitUsage, "authorize, device, edge, room, token, user-info, variables"},
 		"no fault":                {[]string{"--fault", "token"}, exitUsage, "after token= comes"},
 		"status 200":              {[]string{"--fault", "token=200"}, exitUsage, "from 400 to 599"},
 		"no time":                 {[]string{"--fault", "token=slow=2"}, exitUsage, "such as 2s"},
@@ -216,6 +223,71 @@ func TestDevOtherLanguages(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, res.Body.Close())
 	assert.Equal(t, 200, res.StatusCode)
+}
+
+// roomCall makes a call about a room as the official clients do, and returns the answer.
+func roomCall(t *testing.T, d *devRun, authorization, room, name, body string) (status int, answer map[string]any) {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), "POST", d.URL+"/api/mmo/room/"+name, strings.NewReader(body))
+	require.NoError(t, err)
+	r.Header.Set("Content-Type", "application/json")
+	r.Header.Set("Authorization", authorization)
+	if room != "" {
+		r.Header.Set("X-MMO-Room", room)
+	}
+	res, err := http.DefaultTransport.RoundTrip(r)
+	require.NoError(t, err)
+	defer res.Body.Close()
+	require.NoError(t, json.NewDecoder(res.Body).Decode(&answer))
+	return res.StatusCode, answer
+}
+
+// The rooms work with plain HTTP requests, with both forms of the token, and lead to an edge.
+func TestDevRooms(t *testing.T) {
+	d := startDev(t, "--auto-approve")
+	pointAt(t, d)
+	succeed(t, "login", "--device")
+	token := strings.TrimSpace(succeed(t, "token"))
+	status, created := roomCall(t, d, token, "", "new", "{}")
+	require.Equal(t, 200, status)
+	room := created["room_id"].(string)
+	status, joined := roomCall(t, d, "Bearer "+token, room, "join", "{}")
+	require.Equal(t, 200, status)
+	assert.Equal(t, d.EdgeURL, joined["edge_url"])
+	status, _ = roomCall(t, d, token, room, "data/set", `{"key":"map","value":"v4lue","type":"string"}`)
+	assert.Equal(t, 200, status)
+	status, _ = roomCall(t, d, token, room, "kick", `{"target_uid":"7"}`)
+	assert.Equal(t, 200, status)
+
+	key := joined["connect_key"].(string)
+	conn, err := mmo.Dial(t.Context(), joined["protocol"].(string), d.EdgeURL, key, nil)
+	require.NoError(t, err)
+	assert.Zero(t, d.stop())
+	_, err = conn.Read(t.Context())
+	require.ErrorIs(t, err, mmo.ErrClosedByEdge)
+	require.NoError(t, conn.Close())
+	log := d.log.String()
+	for _, secret := range []string{token, key, created["connect_key"].(string), "v4lue"} {
+		assert.NotContains(t, log, secret)
+	}
+	assert.Contains(t, log, "POST /api/mmo/room/data/set key=map type=string value=*** X-MMO-Room="+room+" [***]: 200")
+	assert.Contains(t, log, "POST /api/mmo/room/kick target_uid=7 X-MMO-Room="+room+" [***]: 200")
+}
+
+// The edge is one port above the platform.
+func TestDevEdgeAddress(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	port := free.Addr().(*net.TCPAddr).Port
+	require.NoError(t, free.Close())
+	o := devOptions{addr: "127.0.0.1:8787"}
+	edge, err := o.startEdge(&net.TCPAddr{Port: port - 1})
+	require.NoError(t, err)
+	defer edge.Close()
+	rooms, _ := edge.URL(mmo.ProtocolTCP)
+	assert.Equal(t, fmt.Sprintf("tcp://127.0.0.1:%d", port), rooms)
+	_, err = o.startEdge(&net.TCPAddr{Port: 65535})
+	assert.ErrorContains(t, err, "65536")
 }
 
 // If the file can no longer be written, the log reports that and the platform continues.

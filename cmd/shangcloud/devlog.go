@@ -24,8 +24,9 @@ const maxLogged = 64 << 10
 
 // harmless are the parameters whose values are logged. All others are masked.
 var harmless = []string{
-	"action", "client_id", "code_challenge_method", "error", "error_description",
-	"grant_type", "key", "redirect_uri", "response_type", "scope",
+	"action", "allow_multi_login", "client_id", "code_challenge_method", "error",
+	"error_description", "grant_type", "key", "redirect_uri", "response_type", "scope",
+	"target_uid", "type",
 }
 
 // devPlatform is the platform with a log. It can keep variables in a file, and allow
@@ -80,7 +81,7 @@ func (d *devPlatform) after(r *http.Request, answer *recordedAnswer) {
 		if d.approver != 0 && json.Unmarshal(answer.head.Bytes(), &device) == nil && device.UserCode != "" {
 			_ = d.platform.ApproveDevice(device.UserCode, d.approver) // fails if the user has already answered on the page
 		}
-	case faultPaths["variables"]:
+	case variablesPath:
 		if d.data == nil {
 			return
 		}
@@ -126,8 +127,16 @@ func parameters(r *http.Request, body []byte) string {
 		}
 		fmt.Fprintf(&b, " %s=%s", plain(name), value)
 	}
-	if scheme, _, ok := strings.Cut(r.Header.Get("Authorization"), " "); ok && len(scheme) < 10 {
+	for _, name := range []string{"X-MMO-Room", "X-MMO-Protoctl"} { // the platform's spelling
+		if value := r.Header.Get(name); value != "" {
+			fmt.Fprintf(&b, " %s=%s", name, plain(value))
+		}
+	}
+	authorization := r.Header.Get("Authorization")
+	if scheme, _, ok := strings.Cut(authorization, " "); ok && len(scheme) < 10 {
 		fmt.Fprintf(&b, " [%s ***]", plain(scheme))
+	} else if authorization != "" {
+		b.WriteString(" [***]") // a token alone, as with calls about rooms
 	}
 	return b.String()
 }

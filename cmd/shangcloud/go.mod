@@ -4,6 +4,7 @@ go 1.26.0
 
 require (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 v0.1.0
+	github.com/YearnstudioHorizon/shangcloud-oauth2/mmo v0.1.0
 	github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring v0.1.0
 	github.com/cli/browser v1.3.0
 	github.com/creack/pty v1.1.24
@@ -17,6 +18,7 @@ require (
 )
 
 require (
+	github.com/coder/websocket v1.8.15 // indirect
 	github.com/danieljoos/wincred v1.2.3 // indirect
 	github.com/godbus/dbus/v5 v5.2.2 // indirect
 	github.com/inconshreveable/mousetrap v1.1.0 // indirect
@@ -27,5 +29,6 @@ require (
 
 replace (
 	github.com/YearnstudioHorizon/shangcloud-oauth2 => ../..
+	github.com/YearnstudioHorizon/shangcloud-oauth2/mmo => ../../mmo
 	github.com/YearnstudioHorizon/shangcloud-oauth2/tokenstore/keyring => ../../tokenstore/keyring
 )

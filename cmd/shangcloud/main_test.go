@@ -179,9 +179,10 @@ func (w *watcher) String() string {
 
 // devRun is a running "shangcloud dev".
 type devRun struct {
-	URL  string
-	log  *watcher
-	stop func() int // ends it, and returns its exit code
+	URL     string
+	EdgeURL string
+	log     *watcher
+	stop    func() int // ends it, and returns its exit code
 }
 
 // startDev runs dev on a free port.
@@ -202,9 +203,10 @@ func startDev(t *testing.T, args ...string) *devRun {
 	t.Cleanup(func() { d.stop() })
 	var shown struct {
 		BaseURL string `json:"base_url"`
+		EdgeURL string `json:"edge_url"`
 	}
 	require.NoError(t, json.NewDecoder(read).Decode(&shown), "%v", d.log)
-	d.URL = shown.BaseURL
+	d.URL, d.EdgeURL = shown.BaseURL, shown.EdgeURL
 	return d
 }
 

@@ -30,6 +30,10 @@ const (
 	maxSmallFile = 64 << 10
 )
 
+// defaultScopes are enough for all commands. The official server-side clients ask for the
+// same.
+var defaultScopes = []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables, shangcloud.ScopeMMO}
+
 var profileName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$`)
 
 // settings are the settings of every command except dev. A flag overrides the
@@ -66,7 +70,7 @@ func (s *settings) addTo(flags *pflag.FlagSet) {
 
 // addLogin adds the flags that only a login needs.
 func (s *settings) addLogin(flags *pflag.FlagSet) {
-	flags.StringVar(&s.scopes, "scopes", "", "scopes to ask for, joined by spaces ($SHANGCLOUD_SCOPES; default \"user:basic var:io\")")
+	flags.StringVar(&s.scopes, "scopes", "", "scopes to ask for, joined by spaces ($SHANGCLOUD_SCOPES; default \""+strings.Join(defaultScopes, " ")+"\")")
 	flags.StringVar(&s.flags.RedirectURL, "redirect-url", "", "the registered redirect URL on this machine; port 0 is any port ($SHANGCLOUD_REDIRECT_URL; default "+localRedirect+")")
 }
 
@@ -155,7 +159,7 @@ func (s *settings) resolve(dir string) (known, error) {
 		k.Scopes = last.Scopes
 	}
 	if len(k.Scopes) == 0 {
-		k.Scopes = []string{shangcloud.ScopeUserBasic, shangcloud.ScopeVariables}
+		k.Scopes = defaultScopes
 	}
 	if k.ClientID == "" {
 		return known{}, usagef("the client ID is missing: set --client-id or SHANGCLOUD_CLIENT_ID")
