@@ -154,12 +154,20 @@ func jsonParameters(body []byte) url.Values {
 // plain quotes a text that could be mistaken for something else, and shortens a long
 // text.
 func plain(s string) string {
-	const longest = 100
-	if r := []rune(s); len(r) > longest {
-		s = string(r[:longest]) + "…"
-	}
+	s = shorten(s, 100)
 	if s == "" || strings.ContainsAny(s, " \"=") || s != oneLine(s) {
 		return strconv.Quote(s)
+	}
+	return s
+}
+
+// shorten cuts a text that has more letters than most.
+func shorten(s string, most int) string {
+	letters := 0
+	for i := range s {
+		if letters++; letters > most {
+			return s[:i] + "…"
+		}
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
@@ -40,7 +41,7 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 		return exitOK
 	}
 	code := exitCode(ctx, err)
-	text := strings.TrimPrefix(err.Error(), "shangcloud: ")
+	text := errorText(err)
 	switch code {
 	case exitInterrupted:
 		text = "interrupted"
@@ -51,6 +52,12 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 	return code
 }
 
+// errorText is the text of err without the name of a package before it.
+func errorText(err error) string {
+	text := strings.TrimPrefix(err.Error(), "shangcloud: ")
+	return strings.TrimPrefix(text, "mmo: ")
+}
+
 func exitCode(ctx context.Context, err error) int {
 	switch {
 	case ctx.Err() != nil && errors.Is(err, context.Canceled):
@@ -59,7 +66,7 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.Is(err, oauth2login.ErrLoginRequired):
 		return exitLoginRequired
-	case errors.Is(err, oauth2login.ErrUnavailable):
+	case errors.Is(err, oauth2login.ErrUnavailable), errors.Is(err, mmo.ErrNoConnection):
 		return exitUnavailable
 	default:
 		return exitFailed
@@ -70,10 +77,13 @@ func exitCode(ctx context.Context, err error) int {
 // terminal.
 func oneLine(s string) string { return printable(strings.ReplaceAll(s, "\n", "; "), "") }
 
+// isControl reports whether c can control a terminal.
+func isControl(c rune) bool { return unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c) }
+
 // printable replaces control characters other than those in keep.
 func printable(s, keep string) string {
 	return strings.Map(func(c rune) rune {
-		if (unicode.IsControl(c) || unicode.Is(unicode.Bidi_Control, c)) && !strings.ContainsRune(keep, c) {
+		if isControl(c) && !strings.ContainsRune(keep, c) {
 			return unicode.ReplacementChar
 		}
 		return c

@@ -1,5 +1,5 @@
 // Command shangcloud logs in to ShangCloud from a terminal, keeps the login, and works with
-// it: who am I, cloud variables, access tokens for scripts. "shangcloud dev" is the platform
+// it: who am I, cloud variables, game rooms, access tokens for scripts. "shangcloud dev" is the platform
 // itself in one process, for developers of any language.
 //
 // README.md shows how to use it; "shangcloud help" lists the commands.
@@ -46,7 +46,7 @@ unavailable, 130 interrupted.`,
 		SilenceUsage:  true,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(newLogin(), newLogout(), newStatus(), newToken(), newVar(), newWhoami(), newDev())
+	root.AddCommand(newLogin(), newLogout(), newStatus(), newToken(), newVar(), newRoom(), newWhoami(), newDev())
 	return root
 }
 

@@ -1,10 +1,12 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
@@ -16,10 +18,25 @@ func printLine(cmd *cobra.Command, format string, args ...any) error {
 	return err
 }
 
+// printJSON prints one line of JSON. Package json leaves some control characters as they
+// are; they are escaped, too.
 func printJSON(cmd *cobra.Command, v any) error {
-	enc := json.NewEncoder(cmd.OutOrStdout())
+	var line bytes.Buffer
+	enc := json.NewEncoder(&line)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	var safe strings.Builder
+	for _, c := range line.String() {
+		if isControl(c) && c != '\n' {
+			fmt.Fprintf(&safe, `\u%04x`, c)
+		} else {
+			safe.WriteRune(c)
+		}
+	}
+	_, err := io.WriteString(cmd.OutOrStdout(), safe.String())
+	return err
 }
 
 func isTerminal(w io.Writer) bool {

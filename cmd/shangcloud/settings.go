@@ -9,10 +9,12 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 
 	shangcloud "github.com/YearnstudioHorizon/shangcloud-oauth2"
@@ -260,6 +262,9 @@ func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) err
 	if errors.Is(err, oauth2login.ErrLoginRequired) {
 		err = s.loginRequired(ctx, session, err)
 	}
+	if refusal, ok := errors.AsType[*shangcloud.APIError](err); ok && refusal.StatusCode == http.StatusForbidden {
+		err = s.forbidden(ctx, session, err)
+	}
 	// A refresh that Ctrl-C has left behind is saved before the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
@@ -268,12 +273,35 @@ func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) err
 
 // loginRequired names the command that helps.
 func (s *settings) loginRequired(ctx context.Context, session *session, err error) error {
+	if tok, loadErr := session.store.LoadToken(ctx); loadErr == nil && tok == nil {
+		return fmt.Errorf("not logged in to %s; run: %s%w", session.BaseURL, s.loginCommand(), silent{err})
+	}
+	return fmt.Errorf("%w; run: %s", err, s.loginCommand())
+}
+
+// forbidden names the command that helps if the login lacks a scope.
+func (s *settings) forbidden(ctx context.Context, session *session, err error) error {
+	var granted string
+	if tok, loadErr := session.store.LoadToken(ctx); loadErr == nil && tok != nil {
+		granted, _ = tok.Extra("scope").(string) // not every platform tells
+	}
+	isGranted := func(scope string) bool { return slices.Contains(strings.Fields(granted), scope) }
+	wanted := slices.Clone(session.Scopes)
+	for _, scope := range defaultScopes {
+		if !slices.Contains(wanted, scope) {
+			wanted = append(wanted, scope)
+		}
+	}
+	if !slices.ContainsFunc(wanted, func(scope string) bool { return !isGranted(scope) }) {
+		return err
+	}
+	return fmt.Errorf("%w; if the login lacks a scope, run: %s --scopes %q", err, s.loginCommand(), strings.Join(wanted, " "))
+}
+
+func (s *settings) loginCommand() string {
 	command := "shangcloud login"
 	if profile := cmp.Or(s.profile, os.Getenv("SHANGCLOUD_PROFILE")); profile != "" {
 		command += " --profile " + profile
 	}
-	if tok, loadErr := session.store.LoadToken(ctx); loadErr == nil && tok == nil {
-		return fmt.Errorf("not logged in to %s; run: %s%w", session.BaseURL, command, silent{err})
-	}
-	return fmt.Errorf("%w; run: %s", err, command)
+	return command
 }
