@@ -24,7 +24,6 @@ import (
 
 func TestLoginDevice(t *testing.T) {
 	s := newPlatform(t)
-	userCode := regexp.MustCompile(`[A-Z]{4}-[A-Z]{4}`)
 	login := func(answer func(code string) error, args ...string) result {
 		var stdout bytes.Buffer
 		stderr := &watcher{pattern: userCode, seen: func(code string) { assert.NoError(t, answer(code)) }}

@@ -52,10 +52,10 @@ func report(ctx context.Context, stderr io.Writer, err error) int {
 	return code
 }
 
-// errorText is the text of err without the name of a package before it.
+// errorText is the text of err without the names of packages.
 func errorText(err error) string {
 	text := strings.TrimPrefix(err.Error(), "shangcloud: ")
-	return strings.TrimPrefix(text, "mmo: ")
+	return strings.ReplaceAll(strings.TrimPrefix(text, "mmo: "), ": mmo: ", ": ")
 }
 
 func exitCode(ctx context.Context, err error) int {
@@ -66,6 +66,8 @@ func exitCode(ctx context.Context, err error) int {
 		return exitUsage
 	case errors.Is(err, oauth2login.ErrLoginRequired):
 		return exitLoginRequired
+	case errors.Is(err, mmo.ErrRefused): // it may be ErrNoConnection, too
+		return exitFailed
 	case errors.Is(err, oauth2login.ErrUnavailable), errors.Is(err, mmo.ErrNoConnection):
 		return exitUnavailable
 	default:

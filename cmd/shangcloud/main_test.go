@@ -18,7 +18,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/shangcloudtest"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/oauth2"
 )
@@ -175,6 +177,129 @@ func (w *watcher) String() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.text.String()
+}
+
+var userCode = regexp.MustCompile(`[A-Z]{4}-[A-Z]{4}`)
+
+// screen is a writer that a test can wait at.
+type screen struct {
+	mu      sync.Mutex
+	text    bytes.Buffer
+	written chan struct{} // closed at the next write
+}
+
+func newScreen() *screen { return &screen{written: make(chan struct{})} }
+
+func (s *screen) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	close(s.written)
+	s.written = make(chan struct{})
+	return s.text.Write(p)
+}
+
+func (s *screen) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text.String()
+}
+
+// await waits until the text is on the screen, so many times.
+func (s *screen) await(t *testing.T, text string, times int) {
+	t.Helper()
+	timeout := time.After(30 * time.Second)
+	for {
+		s.mu.Lock()
+		shown, written := s.text.String(), s.written
+		s.mu.Unlock()
+		if strings.Count(shown, text) >= times {
+			return
+		}
+		select {
+		case <-written:
+		case <-timeout:
+			require.Fail(t, "missing on the screen", "%q in %q", text, shown)
+		}
+	}
+}
+
+// keptEdge is an edge that keeps the connect keys.
+type keptEdge struct {
+	*mmotest.Edge
+	url string // instead of that of the edge, if not ""
+
+	mu   sync.Mutex
+	keys []string
+}
+
+func (e *keptEdge) Admit(room, connectKey, uid string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.keys = append(e.keys, connectKey)
+	e.Edge.Admit(room, connectKey, uid)
+}
+
+func (e *keptEdge) URL(protocol string) (edgeURL, spoken string) {
+	edgeURL, spoken = e.Edge.URL(protocol)
+	if e.url != "" {
+		edgeURL = e.url
+	}
+	return edgeURL, spoken
+}
+
+// ada is the second user of tests with rooms. Her login has the profile "ada".
+const ada = 10002
+
+// newRooms starts a platform with an edge, on which both users are logged in, and makes a room.
+func newRooms(t *testing.T) (*shangcloudtest.Server, *keptEdge, string) {
+	t.Helper()
+	s := newPlatform(t)
+	s.AddUser(shangcloudtest.User{ID: ada, Nickname: "Ada"})
+	edge := &keptEdge{Edge: mmotest.NewEdge(t)}
+	s.SetEdge(edge)
+	for profile, uid := range map[string]int64{"default": testUser, "ada": ada} {
+		session, err := (&settings{profile: profile}).open(t.Context(), &prompter{to: io.Discard}, true)
+		require.NoError(t, err)
+		access, refresh := s.Issue(session.ClientID, uid, defaultScopes...)
+		require.NoError(t, session.login.SetToken(t.Context(), &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: inAnHour()}))
+	}
+	return s, edge, strings.TrimSpace(succeed(t, "room", "new"))
+}
+
+// visitor is a running "shangcloud room".
+type visitor struct {
+	t        *testing.T
+	in       *io.PipeWriter
+	out, err *screen
+	cancel   context.CancelFunc
+	code     chan int
+}
+
+// visitRoom runs "shangcloud room" with a pipe as its standard input.
+func visitRoom(t *testing.T, args ...string) *visitor {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	read, write := io.Pipe()
+	v := &visitor{t: t, in: write, out: newScreen(), err: newScreen(), cancel: cancel, code: make(chan int, 1)}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		v.code <- run(ctx, append([]string{"room"}, args...), read, v.out, v.err)
+	}()
+	t.Cleanup(func() { cancel(); <-ended })
+	return v
+}
+
+func (v *visitor) say(line string) {
+	v.t.Helper()
+	_, err := io.WriteString(v.in, line+"\n")
+	require.NoError(v.t, err)
+}
+
+// ends waits for the end, and checks the exit code.
+func (v *visitor) ends(code int) {
+	v.t.Helper()
+	assert.Equal(v.t, code, <-v.code, "%v", v.err)
 }
 
 // devRun is a running "shangcloud dev".

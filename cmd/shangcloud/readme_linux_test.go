@@ -141,8 +141,6 @@ func (tr *transcript) command(line string) string {
 	return screen.String()
 }
 
-var userCode = regexp.MustCompile(`[A-Z]{4}-[A-Z]{4}`)
-
 // terminal starts a program in a terminal, and yields the lines that it prints. The loop has
 // to run to the end of the program.
 func (tr *transcript) terminal(cmd *exec.Cmd) func(yield func(line string) bool) {
