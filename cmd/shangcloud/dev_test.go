@@ -274,6 +274,34 @@ func TestDevRooms(t *testing.T) {
 	assert.Contains(t, log, "POST /api/mmo/room/kick target_uid=7 X-MMO-Room="+room+" [***]: 200")
 }
 
+func TestDevRoomFaults(t *testing.T) {
+	d := startDev(t, "--auto-approve", "--fault", "room=503")
+	pointAt(t, d)
+	succeed(t, "login", "--device")
+	assert.Equal(t, exitUnavailable, shangcloudRun(t, "room", "new").code)
+	assert.Equal(t, exitUnavailable, shangcloudRun(t, "room", "join", "x").code)
+	d.stop()
+	assert.Contains(t, d.log.String(), "POST /api/mmo/room/join X-MMO-Room=x X-MMO-Protoctl=websocket [***]: 503")
+
+	// The edge cuts a connection after some messages. The program comes back.
+	d = startDev(t, "--auto-approve", "--fault", "edge=drop")
+	pointAt(t, d)
+	succeed(t, "login", "--device")
+	room := strings.TrimSpace(succeed(t, "room", "new", "--multi-login"))
+	v := visitRoom(t, "join", room)
+	v.out.await(t, "In the room", 1)
+	r := shangcloudStdin(t, strings.NewReader(strings.Repeat("x", edgeCut)), "room", "chat", room)
+	require.Zero(t, r.code, r.stderr)
+	v.err.await(t, "Connection lost", 1)
+	v.err.await(t, "Connected to", 2)
+
+	d = startDev(t, "--auto-approve", "--fault", "edge=slow=1ms")
+	pointAt(t, d)
+	succeed(t, "login", "--device")
+	r = shangcloudStdin(t, strings.NewReader("hello"), "room", "chat", strings.TrimSpace(succeed(t, "room", "new")))
+	assert.Zero(t, r.code, r.stderr)
+}
+
 // The edge is one port above the platform.
 func TestDevEdgeAddress(t *testing.T) {
 	free, err := net.Listen("tcp", "127.0.0.1:0")
