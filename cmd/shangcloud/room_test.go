@@ -72,6 +72,7 @@ func TestRoomChat(t *testing.T) {
 			yun.say("wie geht's? 你好")
 			require.NoError(t, yun.in.Close())
 			yun.ends(exitOK)
+			assert.Equal(t, 1, strings.Count(yun.out.String(), "In the room"))
 			script.out.await(t, `{"event":"broadcast","extra":"","message":"hello","uid":"10001"}`+"\n", 1)
 			script.out.await(t, `"message":"wie geht's? 你好"`, 1)
 			script.out.await(t, `{"event":"left","uid":"10001"}`+"\n", 1)

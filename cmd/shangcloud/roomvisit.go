@@ -8,6 +8,7 @@ import (
 	"io"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo"
@@ -28,6 +29,8 @@ type visit struct {
 	wasIn   bool      // there has been a connection
 	pending string    // a line that is not said yet
 	unsaid  int       // lines that can't be said
+
+	isLeaving atomic.Bool // the edge is asked for a last answer
 }
 
 // run stays in the room until the user leaves. The first connection has to succeed; later
@@ -102,10 +105,13 @@ func (v *visit) listen(ctx context.Context, conn *mmo.Conn, answered chan<- stru
 		if err != nil {
 			return err
 		}
-		if err := v.print.event(event); err != nil {
-			return err
+		_, isAnswer := event.(mmo.Members)
+		if !isAnswer || !v.isLeaving.Load() {
+			if err := v.print.event(event); err != nil {
+				return err
+			}
 		}
-		if _, ok := event.(mmo.Members); ok {
+		if isAnswer {
 			select {
 			case answered <- struct{}{}:
 			default:
@@ -162,6 +168,7 @@ func (v *visit) leave(ctx context.Context, conn *mmo.Conn, answered <-chan struc
 	if v.input.err != nil {
 		return v.input.err
 	}
+	v.isLeaving.Store(true)
 	if err := conn.RequestMembers(ctx); err != nil {
 		return err
 	}
