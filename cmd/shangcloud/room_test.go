@@ -107,6 +107,11 @@ func TestRoomChatPipe(t *testing.T) {
 	assert.Contains(t, r.stderr, "shangcloud: 1 of the lines could not be said\n")
 	listener.out.await(t, ": all of it\n", 1)
 
+	r = shangcloudStdin(t, strings.NewReader("\xff"), "room", "chat", room, "--json")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stdout, `{"error":"the message can't be sent: `)
+	assert.Contains(t, r.stdout, `,"event":"not_said"}`)
+
 	r = chat(endless{})
 	assert.Equal(t, exitUsage, r.code)
 	assert.Contains(t, r.stderr, "longer than 1 MiB")

@@ -47,7 +47,10 @@ func (v *visit) run(ctx context.Context, options *mmo.DialOptions) error {
 		Use:     v.use,
 		Options: options,
 		Waiting: func(err error, pause time.Duration) {
-			if v.wasIn {
+			switch {
+			case errors.Is(err, mmo.ErrClosedByEdge):
+				err = v.closed(ctx)
+			case v.wasIn:
 				err = v.print.lost(err, pause)
 			}
 			if err != nil {
@@ -79,11 +82,8 @@ func (v *visit) use(ctx context.Context, conn *mmo.Conn) error {
 	err := v.talk(inside, conn, answered)
 	leave(nil)
 	reading.Wait()
-	switch {
-	case ctx.Err() != nil: // Ctrl-C: there is no other way to leave a room in which nobody talks
+	if ctx.Err() != nil { // Ctrl-C is the way to leave
 		return nil
-	case errors.Is(err, mmo.ErrClosedByEdge):
-		return v.closed(ctx)
 	}
 	return err
 }
