@@ -373,7 +373,7 @@ func TestSecretsStayOut(t *testing.T) {
 		access, refresh := logIn(t, s, expiry)
 		for _, args := range [][]string{
 			{"status"}, {"status", "--json"}, {"whoami"}, {"whoami", "--json"}, {"var", "set", "k", "v"}, {"var", "get", "k"},
-			{"var", "delete", "k", "--json"}, {"whoami", "--help"}, {"logout"}, {"whoami"}, {"token"},
+			{"var", "delete", "k", "--json"}, {"room", "new"}, {"room", "join", "x"}, {"whoami", "--help"}, {"logout"}, {"whoami"}, {"token"},
 		} {
 			r := shangcloudRun(t, args...)
 			for _, secret := range []string{testSecret, access, refresh} {

@@ -2,9 +2,11 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
@@ -163,6 +165,12 @@ func TestRoomReconnects(t *testing.T) {
 	script.out.await(t, "I am back", 1)
 	assert.Contains(t, yun.err.String(), ". Joins again in 1s.\n")
 
+	// Ctrl-C leaves, also while there is no connection.
+	edge.Cut(room, "10001")
+	yun.err.await(t, "Connection lost", 2)
+	yun.cancel()
+	yun.ends(exitOK)
+
 	edge.Cut(room, "10002")
 	script.out.await(t, `{"error":"no connection to the edge: `, 1)
 	script.out.await(t, `"event":"lost","retry_seconds":`, 1)
@@ -249,6 +257,16 @@ func TestRoomExitCodes(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Before the first connection Ctrl-C is an interruption.
+func TestRoomInterrupt(t *testing.T) {
+	s, _, room := newRooms(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	s.Fault("/api/mmo/room/join", shangcloudtest.Fault{Before: func(*http.Request) { cancel() }, Delay: time.Hour})
+	var stderr bytes.Buffer
+	assert.Equal(t, exitInterrupted, run(ctx, []string{"room", "chat", room}, strings.NewReader(""), io.Discard, &stderr))
+	assert.Equal(t, "shangcloud: interrupted\n", stderr.String())
 }
 
 func anHourAhead() time.Time { return inAnHour() }

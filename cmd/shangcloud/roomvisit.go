@@ -35,8 +35,8 @@ type visit struct {
 
 // run stays in the room until the user leaves. The first connection has to succeed; later
 // ones are tried again.
-func (v *visit) run(ctx context.Context, options *mmo.DialOptions) error {
-	ctx, cancel := context.WithCancel(ctx)
+func (v *visit) run(user context.Context, options *mmo.DialOptions) error {
+	ctx, cancel := context.WithCancel(user)
 	defer cancel()
 	var failure error
 	stay := &mmo.Session{
@@ -60,10 +60,13 @@ func (v *visit) run(ctx context.Context, options *mmo.DialOptions) error {
 		},
 	}
 	err := stay.Run(ctx)
-	switch {
-	case failure != nil:
+	if failure != nil {
 		return failure
-	case err == nil && v.unsaid > 0:
+	}
+	if v.wasIn && user.Err() != nil { // Ctrl-C is a way to leave
+		err = nil
+	}
+	if err == nil && v.unsaid > 0 {
 		return fmt.Errorf("%d of the lines could not be said", v.unsaid)
 	}
 	return err
@@ -82,9 +85,6 @@ func (v *visit) use(ctx context.Context, conn *mmo.Conn) error {
 	err := v.talk(inside, conn, answered)
 	leave(nil)
 	reading.Wait()
-	if ctx.Err() != nil { // Ctrl-C is the way to leave
-		return nil
-	}
 	return err
 }
 
