@@ -299,7 +299,12 @@ func (v *visitor) say(line string) {
 // ends waits for the end, and checks the exit code.
 func (v *visitor) ends(code int) {
 	v.t.Helper()
-	assert.Equal(v.t, code, <-v.code, "%v", v.err)
+	select {
+	case got := <-v.code:
+		assert.Equal(v.t, code, got, "%v", v.err)
+	case <-time.After(30 * time.Second):
+		require.Fail(v.t, "it goes on", "%v", v.err)
+	}
 }
 
 // devRun is a running "shangcloud dev".

@@ -177,6 +177,21 @@ func TestRoomReconnects(t *testing.T) {
 	script.out.await(t, `"event":"connected"`, 2)
 }
 
+// A line that the connection did not take is kept for the next connection.
+func TestRoomKeepsTheLine(t *testing.T) {
+	edge := mmotest.NewEdge(t)
+	edge.Admit("room", "key", "1")
+	where, _ := edge.URL(mmo.ProtocolTCP)
+	conn, err := mmo.Dial(t.Context(), mmo.ProtocolTCP, where, "key", &mmo.DialOptions{UID: "1"})
+	require.NoError(t, err)
+	require.NoError(t, conn.Close())
+	v := &visit{input: readLines(t.Context(), strings.NewReader("hello\n"))}
+	answered := make(chan struct{}, 1)
+	answered <- struct{}{}
+	require.ErrorIs(t, v.talk(t.Context(), conn, answered), net.ErrClosed)
+	assert.Equal(t, "hello", v.pending)
+}
+
 // Others can neither control the terminal nor forge a second line.
 func TestRoomTextIsPrintable(t *testing.T) {
 	_, edge, room := newRooms(t)
