@@ -244,7 +244,7 @@ func readSmall(path string) ([]byte, error) {
 	return data, err
 }
 
-// run opens the session, does the work, and waits for what was sent.
+// run opens the session, does the work, and waits for a refresh that is still running.
 func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) error) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
 	session, err := s.open(ctx, say, isLogin)
@@ -256,13 +256,14 @@ func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) err
 	if errors.Is(err, oauth2login.ErrLoginRequired) {
 		err = s.loginRequired(ctx, session, err)
 	}
-	// A refresh that Ctrl-C has left behind is saved before the program ends.
+	// Ctrl-C may have interrupted the command during a refresh. The new token is saved
+	// before the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	return errors.Join(err, session.provider.Shutdown(ctx))
 }
 
-// loginRequired names the command that helps.
+// loginRequired adds the login command to the error.
 func (s *settings) loginRequired(ctx context.Context, session *session, err error) error {
 	command := "shangcloud login"
 	if profile := cmp.Or(s.profile, os.Getenv("SHANGCLOUD_PROFILE")); profile != "" {
