@@ -28,9 +28,10 @@ var loginPauses = []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}
 // nobody, and allows only wss:// and edges on this machine.
 type DialOptions struct {
 	// UID and Nickname are announced to the room after the login. Each is UTF-8, 1 KiB at
-	// most. Without a UID nothing is announced. The connection then can't send variables,
-	// nor a broadcast without an extra. [Room.Dial] prefers the Room's AssignedUID. Some
-	// other clients ignore the case of letters, so two uids should not differ only in case.
+	// most. Without a UID nothing is announced. The connection can then send neither
+	// variables nor a broadcast without an extra. [Room.Dial] prefers the Room's
+	// AssignedUID. Some other clients ignore the case of letters, so two uids should not
+	// differ only in case.
 	UID, Nickname string
 
 	// AllowPlaintext allows TCP, UDP and ws:// to other machines. Such a connection sends

@@ -114,7 +114,7 @@ func parseVars(uid string, vars, interpolate json.RawMessage) Event {
 		event.Vars[name] = string(value)
 	}
 	if json.Unmarshal(interpolate, &event.Interpolate) != nil {
-		event.Interpolate = nil // an ornament
+		event.Interpolate = nil // the event is useful without it
 	}
 	return event
 }

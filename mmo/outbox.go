@@ -26,8 +26,8 @@ func newOutbox() *outbox {
 }
 
 // Send sends text, unchanged, to the others in the room. The text has to be UTF-8 and not
-// empty. It must not be one of the protocol's control messages. It may have 1,048,540
-// bytes, and over UDP 65,463 bytes. Otherwise the error is [ErrMessage].
+// empty. It must not be one of the protocol's control messages. It may have at most
+// 1,048,540 bytes, and over UDP at most 65,463 bytes. Otherwise the error is [ErrMessage].
 //
 // If the text looks like a broadcast, an announcement or variables, the others take it for
 // that. So send what users type with [Conn.Broadcast].

@@ -34,8 +34,8 @@ type killer struct {
 	refuse            bool
 
 	mu      sync.Mutex
-	over    bool   // what comes now never reaches the platform
-	access  string // of the last answer; empty if the refresh token was not taken
+	over    bool   // later requests never reach the platform
+	access  string // from the last answer; empty if the platform did not take the refresh token
 	refused int    // answers by which the platform ends the login
 }
 
@@ -48,8 +48,8 @@ func (k *killer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.running.Add(1)
 	k.mu.Unlock()
 	defer k.running.Done()
-	// The request is complete now. The platform answers it even if the program is killed
-	// meanwhile.
+	// The request is read completely first. So the platform answers it even if the program
+	// is killed meanwhile.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
