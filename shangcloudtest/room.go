@@ -94,7 +94,7 @@ func (c *roomCall) run(r *http.Request, access roomAccess, clientID string, answ
 }
 
 // readProtocol reads the protocol header of the calls new and join. It is unknown whether
-// the platform accepts values other than these two.
+// the platform accepts values other than tcp and websocket.
 func (c *roomCall) readProtocol(r *http.Request) *apiError {
 	c.protocol = r.Header.Get("X-MMO-Protoctl") // the platform's spelling
 	switch c.protocol {

@@ -173,7 +173,7 @@ func (p *openPage) welcomed() {
 	p.seat, p.uid = welcome.Seat, welcome.UID
 }
 
-// await returns the next event for which is returns true.
+// await returns the next event for which the function is returns true.
 func (p *openPage) await(what string, is func(event) bool) event {
 	p.t.Helper()
 	timeout := time.After(limit)

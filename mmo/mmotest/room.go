@@ -102,8 +102,8 @@ func (e *Edge) Send(room, data string) {
 	}
 }
 
-// sendAll queues data for all clients of a room, except the client but. It cuts off clients
-// that are too slow.
+// sendAll queues data for all clients of a room except one. It cuts off clients that are
+// too slow.
 func (e *Edge) sendAll(r *room, but *client, data string) {
 	var slow []*client
 	for _, c := range r.clients {

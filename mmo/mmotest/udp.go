@@ -140,8 +140,8 @@ type datagramLink struct {
 	newest time.Time // the time in the newest payload, which came from at
 }
 
-// follow makes from the client's address, if the payload from there is the newest. A late
-// datagram from a former address changes nothing.
+// follow changes the client's address to from, if the payload from there is the newest. A
+// late datagram from a former address changes nothing.
 func (l *datagramLink) follow(from peer, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -52,9 +52,9 @@ func (e storeError) SafeText() string { return string(e) }
 // take any D-Bus signal for the end of its own prompt.
 var turn = make(chan struct{}, 1)
 
-// call runs do, which takes no context. If ctx ends first, call returns, and do continues
-// in the background. A later call waits until do has returned, or until its own context
-// ends.
+// call runs the function do, which takes no context. If ctx ends first, call returns, and
+// the function continues in the background. A later call waits until that function has
+// returned, or until its own context ends.
 func call(ctx context.Context, do func() (string, error)) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", ended(err)
@@ -82,8 +82,8 @@ func call(ctx context.Context, do func() (string, error)) (string, error) {
 	}
 }
 
-// contained runs do. It turns a panic of the library into an error, because the service on
-// the bus may not be a keyring.
+// contained runs the function do. It turns a panic of the library into an error, because
+// the service on the bus may not be a keyring.
 func contained(do func() (string, error)) (text string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
