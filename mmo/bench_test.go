@@ -18,13 +18,13 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// A Conn over TCP beside what a careful user would write by hand on the same socket, for
-// texts of 100 bytes:
+// BenchmarkTCP compares a Conn with the hand-written client byHand, over TCP and with texts
+// of 100 bytes:
 //
 //	go test -run '^$' -bench TCP -benchmem -count 5 .
 //
-// "send" counts until the system has taken the message, "receive" until the application
-// has its text, "echo" both.
+// "send" ends when the system has taken the message. "receive" ends when the application
+// has the text. "echo" measures both.
 func BenchmarkTCP(b *testing.B) {
 	text := strings.Repeat("x", 100)
 	for name, c := range map[string]struct {
@@ -108,7 +108,7 @@ func listen(b *testing.B, serve func(net.Conn, *edge.Cipher)) string {
 
 func discard(conn net.Conn, _ *edge.Cipher) { _, _ = io.Copy(io.Discard, conn) }
 
-// flood sends the same frame as fast as it can, many in one write.
+// flood sends the same frame as fast as it can, with many frames in one write.
 func flood(text string) func(net.Conn, *edge.Cipher) {
 	return func(conn net.Conn, c *edge.Cipher) {
 		go discard(conn, c)
@@ -148,9 +148,9 @@ func echo(conn net.Conn, c *edge.Cipher) {
 	}
 }
 
-// byHand is a client from nothing but the standard library, in one goroutine: buffers that
-// are used again, deadlines for an edge that is silent or takes nothing, and the control
-// messages that end or mean nothing.
+// byHand is a client that uses only the standard library and one goroutine. It reuses its
+// buffers, sets deadlines for an edge that sends or reads nothing, and handles control
+// messages.
 type byHand struct {
 	conn    net.Conn
 	r       *bufio.Reader

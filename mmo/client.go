@@ -12,34 +12,35 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/oauth2login"
 )
 
-// Limits of what a Client sends. Those of the platform are unknown.
+// A Client sends nothing beyond these limits. The platform's own limits are unknown.
 const (
 	maxID   = 256     // bytes of a room ID or a uid
 	maxData = 1 << 20 // bytes of a key and its value: what fits into a message to the edge
 )
 
 // Errors of a [Client], for errors.Is. The platform's answer is an [*shangcloud.APIError]
-// in the same chain. A token that the platform does not accept (status 401) gives
-// [oauth2login.ErrLoginRequired], and a platform that is down [oauth2login.ErrUnavailable].
+// in the same chain. If the platform does not accept the token (status 401), the error
+// matches [oauth2login.ErrLoginRequired]. If the platform is down, it matches
+// [oauth2login.ErrUnavailable].
 var (
-	// ErrInvalid means that the platform does not accept a parameter (status 400), or
-	// that this package does not. Then nothing was sent.
+	// ErrInvalid means that a parameter is not acceptable. Either the platform refused it
+	// (status 400), or this package refused it and sent nothing.
 	ErrInvalid = errors.New("mmo: a parameter is not acceptable")
 
-	// ErrForbidden means that the user may not do this (status 403): the token is without
-	// [shangcloud.ScopeMMO], the room belongs to somebody else, or to another application.
+	// ErrForbidden means that the user may not do this (status 403): the token lacks
+	// [shangcloud.ScopeMMO], or the room belongs to another user or to another application.
 	ErrForbidden = errors.New("mmo: not allowed")
 
-	// ErrNoRoom means that there is no such room, or no more (status 404).
+	// ErrNoRoom means that the room does not exist, or has ended (status 404).
 	ErrNoRoom = errors.New("mmo: there is no such room")
 )
 
 // Client makes the platform's calls about rooms for one user. All of them need
 // [shangcloud.ScopeMMO]. It is safe for concurrent use.
 //
-// A room ID is opaque: any text of 1 to 256 bytes that fits into a header. Time-outs and
-// the refresh of a token are those of the API: a call that is answered with 401 is
-// repeated once with a new token.
+// A room ID is opaque: any text of 1 to 256 bytes that fits into a header. The API's
+// time-outs apply. The API also refreshes the token: after an answer with status 401, it
+// repeats the call once with a new token.
 type Client struct {
 	api   *shangcloud.API
 	typed bool
@@ -58,8 +59,8 @@ type ClientOption func(*Client)
 func WithTypedToken() ClientOption { return func(c *Client) { c.typed = true } }
 
 // NewClient returns a client that makes its calls with api. Without [WithTypedToken], api
-// has to come from [shangcloud.Provider.API], or its HTTP client from
-// [oauth2login.Provider.Client] or x/oauth2: others can't send the token alone.
+// has to send the token alone. For that, api has to come from [shangcloud.Provider.API], or
+// to use an HTTP client from [oauth2login.Provider.Client] or x/oauth2.
 func NewClient(api *shangcloud.API, opts ...ClientOption) *Client {
 	c := &Client{api: api}
 	for _, opt := range opts {
@@ -68,17 +69,18 @@ func NewClient(api *shangcloud.API, opts ...ClientOption) *Client {
 	return c
 }
 
-// Create makes a room. The user owns it, and the [Room] is the user's own way in. protocol
-// is [ProtocolTCP], [ProtocolWebSocket], or "" for the platform's choice.
+// Create makes a room. The user owns the new room, and can connect to it with the returned
+// [Room]. protocol is [ProtocolTCP], [ProtocolWebSocket], or "" for the platform's choice.
 func (c *Client) Create(ctx context.Context, protocol string) (*Room, error) {
 	return c.enter(ctx, "new", "", protocol)
 }
 
-// Join returns a new way into a room, good for one connection. protocol is as for Create.
+// Join enters a room. The returned [Room] is good for one connection. protocol is as for
+// Create.
 //
-// An account that is in the room already may get a uid for this connection
-// ([Room.AssignedUID]), see [Config]. Whether it is refused otherwise, or replaces the
-// connection that it has, is unknown.
+// An account that is in the room already may get another uid for this connection
+// ([Room.AssignedUID]): see [Config]. If it does not, the platform either refuses the
+// account or replaces its earlier connection. It is unknown which.
 func (c *Client) Join(ctx context.Context, roomID, protocol string) (*Room, error) {
 	if err := checkRoom(roomID); err != nil {
 		return nil, err
@@ -155,8 +157,8 @@ func (c *Client) SetData(ctx context.Context, roomID, key string, value Value) e
 	}{key, value.text, typeNames[value.kind]})
 }
 
-// Data returns all data of a room. Any user of the application may read them, also one who
-// is not in the room. The map is never nil without an error.
+// Data returns all data of a room. Any user of the application may read the data, even a
+// user who is not in the room. If there is no error, the map is not nil.
 func (c *Client) Data(ctx context.Context, roomID string) (map[string]Value, error) {
 	var answer struct {
 		ExtraData map[string]Value `json:"extra_data"`
@@ -170,8 +172,8 @@ func (c *Client) Data(ctx context.Context, roomID string) (map[string]Value, err
 	return answer.ExtraData, nil
 }
 
-// DeleteData deletes one value of a room's data. Only the owner may. How the platform
-// answers if there is none is unknown.
+// DeleteData deletes one value of a room's data. Only the owner may. It is unknown how the
+// platform answers if there is no such value.
 func (c *Client) DeleteData(ctx context.Context, roomID, key string) error {
 	if err := checkKey(key, 0); err != nil {
 		return err
@@ -179,9 +181,10 @@ func (c *Client) DeleteData(ctx context.Context, roomID, key string) error {
 	return c.change(ctx, "data/delete", roomID, map[string]string{"key": key})
 }
 
-// Kick removes a member from a room. Only the owner may, and not itself. uid is that of the
-// account, or [Room.AssignedUID] of one of its connections. How the platform answers if
-// nobody has it, and whether the account may join again, is unknown.
+// Kick removes a member from a room. Only the owner may kick, and the owner can't kick
+// itself. uid is the account's uid, or the [Room.AssignedUID] of one connection. It is
+// unknown how the platform answers if no member has this uid, and whether the account may
+// join again.
 func (c *Client) Kick(ctx context.Context, roomID, uid string) error {
 	if uid == "" || len(uid) > maxID || !utf8.ValidString(uid) {
 		return fmt.Errorf("%w: the uid is empty, longer than %d bytes or not UTF-8", ErrInvalid, maxID)
@@ -189,8 +192,8 @@ func (c *Client) Kick(ctx context.Context, roomID, uid string) error {
 	return c.change(ctx, "kick", roomID, map[string]string{"target_uid": uid})
 }
 
-// UserCount returns how many users are in a room. Any user of the application may ask. Each
-// edge has a count of its own ([Members]); whether the two agree is unknown.
+// UserCount returns how many users are in a room. Any user of the application may ask. The
+// edge has another count ([Members]). It is unknown whether the two agree.
 func (c *Client) UserCount(ctx context.Context, roomID string) (int, error) {
 	var answer struct {
 		UserCount Value `json:"user_count"`
@@ -213,7 +216,7 @@ func (c *Client) read(ctx context.Context, name, roomID string, answer any) erro
 	return c.call(ctx, name, roomID, nil, answer, shangcloud.ReadOnly())
 }
 
-// change makes a call whose answer says nothing. It may be empty.
+// change makes a call that changes something. Its answer is not needed, and may be empty.
 func (c *Client) change(ctx context.Context, name, roomID string, body any) error {
 	if err := checkRoom(roomID); err != nil {
 		return err
@@ -221,7 +224,7 @@ func (c *Client) change(ctx context.Context, name, roomID string, body any) erro
 	return c.call(ctx, name, roomID, body, nil)
 }
 
-// call makes a call about a room, or about none if roomID is "".
+// call makes a call about a room. If roomID is "", the call names no room.
 func (c *Client) call(ctx context.Context, name, roomID string, body, answer any, opts ...shangcloud.CallOption) error {
 	if !c.typed {
 		opts = append(opts, shangcloud.WithBareToken())

@@ -245,7 +245,8 @@ func TestClientAuthorization(t *testing.T) {
 		}
 	}
 
-	// A client whose transport is unknown can only send the type, too.
+	// With an unknown transport, a client can't send the token alone. It can send the token
+	// with its type.
 	hc := &http.Client{Transport: unknownTransport{}}
 	_, err := mmo.NewClient(shangcloud.NewAPI(hc, shangcloud.WithBaseURL(platform.URL))).Create(ctx, "")
 	assert.ErrorContains(t, err, "bare token")
@@ -259,7 +260,8 @@ func TestClientAuthorization(t *testing.T) {
 // unknownTransport is a wrapper, as applications have them for tracing.
 type unknownTransport struct{ http.RoundTripper }
 
-// Each call is repeated once with a new token after a 401, also one that makes a room.
+// After a 401, each call is repeated once with a new token, even the call that makes a
+// room.
 func TestClientRefresh(t *testing.T) {
 	platform, ctx := newPlatform(t), t.Context()
 	room, err := newClient(t, platform, ownerUID).Create(ctx, "")

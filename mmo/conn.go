@@ -12,15 +12,15 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// The times of a connection. The first two are the official clients' own.
+// The times of a connection. The first two are those of the official clients.
 const (
 	heartbeat   = 3 * time.Second  // "every 1–5 s or the server disconnects" (MMO.md)
 	moveAfter   = 15 * time.Second // of silence: a new port, on UDP
 	askAfter    = 9 * time.Second  // of silence: asks for the members, to hear something
 	silentLimit = 45 * time.Second // of silence: the connection is lost
 
-	// On UDP the announcement is repeated with the first heartbeats as long as it seems
-	// to be lost. Later, every so many heartbeats, the edge is asked for the members.
+	// Over UDP, the first announceBeats heartbeats repeat the announcement while it seems
+	// to be lost. Later, every askBeats-th heartbeat asks the edge for the members.
 	announceBeats = 5
 	askBeats      = 10
 )
@@ -30,16 +30,16 @@ const (
 //
 // A Conn holds what it received until Read takes it: at most 1,024 events or 4 MiB of
 // messages. When it is full, a Conn over TCP or WebSocket stops reading. The edge then has
-// to wait, and may end the connection. Over UDP what arrives meanwhile is dropped and
-// counted. So an application has to call Read, even if it only wants to send.
+// to wait, and may end the connection. A full Conn over UDP drops and counts the messages
+// that arrive. So an application has to call Read, even if it only wants to send.
 //
 // A Conn sends a heartbeat every 3 seconds. If it hears nothing for 9 seconds, it asks the
-// edge for the members, to hear something. Over UDP it changes its local port every 15
-// seconds of silence. After 45 seconds of silence it ends with [ErrNoConnection].
+// edge for the members, because the edge answers that. Over UDP it changes its local port
+// every 15 seconds of silence. After 45 seconds of silence it ends with [ErrNoConnection].
 //
-// UDP loses, duplicates and reorders. Duplicates are dropped. Nothing that the application
-// sends is repeated, but the announcement is. The list of members is asked for every 30
-// seconds.
+// Over UDP, messages can get lost, arrive twice, or change their order. A Conn drops
+// duplicates. It repeats its announcement, but never a message of the application. It asks
+// for the list of members every 30 seconds.
 type Conn struct {
 	transport transport
 	cipher    *edge.Cipher
@@ -50,7 +50,7 @@ type Conn struct {
 	inbox  *inbox
 	outbox *outbox
 	roster *roster
-	// For the goroutine that reads the connection.
+	// Only the goroutine that reads the connection uses these fields.
 	window *edge.Window // nil unless the transport is lossy
 	isIn   bool         // loggedIn is closed
 
@@ -82,10 +82,11 @@ func newConn(t transport, self Member) *Conn {
 	return c
 }
 
-// Read returns the next event. It waits until there is one, ctx ends, or the connection
-// has ended. What arrived before the end is returned first, unless this side called Close.
-// Then the error matches [ErrClosedByEdge], [ErrNoConnection] or [net.ErrClosed], each time. If
-// ctx ends, nothing is lost: a later Read goes on.
+// Read returns the next event. It waits until there is an event, ctx ends, or the
+// connection has ended. After the end of the connection, Read first returns the events that
+// arrived before, unless this side called Close. Then every Read returns an error that
+// matches [ErrClosedByEdge], [ErrNoConnection] or [net.ErrClosed]. If ctx ends, no event is
+// lost: a later Read returns it.
 func (c *Conn) Read(ctx context.Context) (Event, error) {
 	for {
 		if err := ctx.Err(); err != nil {
@@ -106,9 +107,9 @@ func (c *Conn) Read(ctx context.Context) (Event, error) {
 	}
 }
 
-// Members returns the members that are known now, sorted by UID. The list is kept up to
-// date by what arrives. Clients that announced nothing are missing, and those beyond 16
-// MiB. Over UDP a change that got lost is seen some 30 seconds later, or after
+// Members returns the members that are known now, sorted by UID. Arriving events keep the
+// list up to date. The list lacks clients that announced nothing, and members beyond 16
+// MiB. Over UDP, a change that got lost appears some 30 seconds later, or after
 // [Conn.RequestMembers].
 func (c *Conn) Members() []Member { return c.roster.list() }
 
@@ -126,10 +127,10 @@ func (c *Conn) Close() error {
 	return nil
 }
 
-// Format prints nothing of the connection for any verb.
+// Format prints only the name of the type, for every verb.
 func (c *Conn) Format(f fmt.State, verb rune) { formatText(f, verb, "mmo.Conn") }
 
-// end ends the connection with the first error that it is called with.
+// end ends the connection. Only the error of the first call counts.
 func (c *Conn) end(err error) {
 	c.ending.Do(func() {
 		if clock := c.clockError(); clock != nil && err != net.ErrClosed {
@@ -158,7 +159,7 @@ func (c *Conn) clockError() *ClockError {
 	return nil
 }
 
-// read is the goroutine that reads the connection. It ends with it.
+// read is the goroutine that reads the connection. It ends with the connection.
 func (c *Conn) read() {
 	for {
 		payload, err := c.transport.read()
@@ -182,8 +183,9 @@ func (c *Conn) read() {
 	}
 }
 
-// open decrypts and handles a payload. It returns false if that is dropped. Only the last
-// one of those that arrived together is compared with the clock: clocks are slow.
+// open decrypts and handles a payload. It returns false if the payload is dropped. If
+// several payloads arrived together, only the last one is compared with the clock, because
+// reading the clock is slow.
 func (c *Conn) open(payload []byte, isLast bool) bool {
 	m, err := c.cipher.Open(payload)
 	if err != nil {
@@ -197,14 +199,14 @@ func (c *Conn) open(payload []byte, isLast bool) bool {
 	return len(m.Data) > 0 && c.receive(m)
 }
 
-// receive handles what decrypted. It returns false to drop the message.
+// receive handles a decrypted message. It returns false to drop the message.
 func (c *Conn) receive(m edge.Message) bool {
 	if c.window != nil && !c.window.Fresh(m) {
 		return false
 	}
 	if !c.isIn && string(m.Data) != edge.Closed {
-		// "Nothing else may be sent before" __auth_ok__ (MMO.md). But UDP can lose it,
-		// and the official clients take any datagram for it.
+		// "Nothing else may be sent before" __auth_ok__ (MMO.md). But over UDP, __auth_ok__
+		// can get lost. So the official clients take any datagram as the answer.
 		if !c.transport.accept() || string(m.Data) != edge.AuthOK && !c.transport.isLossy() {
 			return false
 		}
@@ -250,8 +252,8 @@ func (c *Conn) receivePong(data string) bool {
 	return true
 }
 
-// deliver hands an event to the application. If that is slow, it waits, or drops the event
-// on a lossy transport.
+// deliver hands an event to the application. If the application is slow, deliver waits. On
+// a lossy transport, it drops the event instead.
 func (c *Conn) deliver(event Event, size int) bool {
 	for !c.inbox.put(event, size) {
 		if c.transport.isLossy() {
@@ -299,8 +301,8 @@ func (c *Conn) beat() {
 	}
 }
 
-// sendBeat sends the n-th heartbeat and what has to be sent with it. An error has ended
-// the connection.
+// sendBeat sends the n-th heartbeat, and any request that is due with it. It ignores
+// errors, because an error has ended the connection.
 func (c *Conn) sendBeat(n int, isSilent bool) {
 	ctx := context.Background()
 	_ = c.send(ctx, edge.Heartbeat)

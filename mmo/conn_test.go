@@ -122,7 +122,7 @@ func TestConnEnds(t *testing.T) {
 	})
 }
 
-// What arrived before the edge's end is read before the error.
+// If the edge ends the connection, Read returns the earlier messages before the error.
 func TestConnReadsBeforeEnd(t *testing.T) {
 	overEach(t, func(t *testing.T, e *mmotest.Edge, protocol string) {
 		conn := join(t, e, protocol, "1")
@@ -191,9 +191,9 @@ func TestConnSilence(t *testing.T) {
 	})
 }
 
-// A reader that stops does not fill the memory: a stream holds back the edge, which gives
-// up at some time. Datagrams are dropped and counted. The connection lives on as long as
-// the edge lets it.
+// An application that stops reading does not fill the memory. Over TCP and WebSocket, the
+// edge has to wait, and gives up after a while. Over UDP, datagrams are dropped and
+// counted. The connection lives until the edge ends it.
 func TestConnSlowReader(t *testing.T) {
 	overEach(t, func(t *testing.T, e *mmotest.Edge, protocol string) {
 		conn := join(t, e, protocol, "1")

@@ -24,23 +24,25 @@ const (
 // send it once.
 var loginPauses = []time.Duration{time.Second, 2 * time.Second, 3 * time.Second}
 
-// DialOptions are the settings of [Dial] and [Room.Dial]. The zero value, or nil, joins
-// without announcing anybody, over wss:// or to this machine only.
+// DialOptions are the settings of [Dial] and [Room.Dial]. The zero value, or nil, announces
+// nobody, and allows only wss:// and edges on this machine.
 type DialOptions struct {
-	// UID and Nickname are announced to the room after the login. Without a UID nothing
-	// is announced, and the connection can't send broadcasts without an extra, nor
-	// variables. Each is UTF-8, 1 KiB at most. [Room.Dial] prefers the Room's AssignedUID. Clients of other makers
-	// ignore the case of letters, so uids should not differ in it alone.
+	// UID and Nickname are announced to the room after the login. Each is UTF-8, 1 KiB at
+	// most. Without a UID nothing is announced. The connection can then send neither
+	// variables nor a broadcast without an extra. [Room.Dial] prefers the Room's
+	// AssignedUID. Some other clients ignore the case of letters, so two uids should not
+	// differ only in case.
 	UID, Nickname string
 
-	// AllowPlaintext allows TCP, UDP and ws:// to other machines. Anyone on the way can
-	// then read and change everything, the connect key included: the key of the
-	// encryption is sent along. Without it such an edge is [ErrPlaintext].
+	// AllowPlaintext allows TCP, UDP and ws:// to other machines. Such a connection sends
+	// its encryption key in the clear. So anyone on the network path can read and change
+	// everything, including the connect key. Without AllowPlaintext, the error for such an
+	// edge is [ErrPlaintext].
 	AllowPlaintext bool
 
-	// HTTPClient makes the handshake of a WebSocket. Its transport decides on proxies
-	// and on whom to trust. It follows no redirect. If nil, it is http.DefaultClient, or
-	// a client that uses DialContext.
+	// HTTPClient makes the handshake of a WebSocket. Its transport decides which proxy to
+	// use, and which certificates to trust. It follows no redirect. If nil, it is
+	// http.DefaultClient, or a client that uses DialContext.
 	HTTPClient *http.Client
 
 	// DialContext makes the connections, for example through a proxy. network is "tcp"
@@ -48,10 +50,11 @@ type DialOptions struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
-// Dial connects to the room's edge and logs in. It returns when the edge has let the
-// client in.
+// Dial connects to the room's edge and logs in. It returns when the edge has let the client
+// in.
 //
-// Whether a Room can be dialed twice is unknown: after a loss, join again. [Session] does.
+// It is unknown whether a Room can be dialed twice. After a lost connection, join again, as
+// [Session] does.
 func (r *Room) Dial(ctx context.Context, opts *DialOptions) (*Conn, error) {
 	if r.connectKey == nil {
 		return nil, failed(ErrMessage, "the room has no connect key; Client.Create and Client.Join return one that has")
@@ -66,13 +69,13 @@ func (r *Room) Dial(ctx context.Context, opts *DialOptions) (*Conn, error) {
 	return Dial(ctx, r.Protocol, r.EdgeURL, *r.connectKey, &o)
 }
 
-// Dial is [Room.Dial] for an edge URL and a connect key from elsewhere, and for UDP. The
-// protocol is one of the constants; any other value means TCP, or WebSocket if the URL is
-// one of a WebSocket. The edge URL is "host:port", with any scheme before it or none, or
-// a ws:// or wss:// URL.
+// Dial is like [Room.Dial], but takes an edge URL and a connect key from elsewhere. It also
+// supports UDP. The protocol is one of the constants. Any other value means WebSocket if
+// the URL begins with ws:// or wss://, and otherwise TCP. The edge URL is "host:port" with
+// or without a scheme, or a ws:// or wss:// URL.
 //
-// Connecting takes at most 10 seconds, the login as many again. Over UDP the login is
-// repeated after 1, 3 and 6 seconds, in case it was lost.
+// Connecting takes at most 10 seconds, and the login at most another 10 seconds. Over UDP
+// the login is repeated after 1, 3 and 6 seconds, in case it was lost.
 func Dial(ctx context.Context, protocol, edgeURL, connectKey string, opts *DialOptions) (*Conn, error) {
 	var o DialOptions
 	if opts != nil {
@@ -113,8 +116,8 @@ func connect(ctx context.Context, addr edgeAddr, o *DialOptions) (t transport, c
 	defer cancel()
 	dialNet, hc := o.DialContext, o.HTTPClient
 	if hc == nil && dialNet != nil {
-		// For one connection. A Transport goes on dialing after the end of ctx, so it gets
-		// one that does end.
+		// This client is for one connection. A Transport goes on dialing after the end of
+		// ctx. So dialOnce uses the context limited, which ends.
 		dialOnce := func(_ context.Context, network, address string) (net.Conn, error) {
 			return o.DialContext(limited, network, address)
 		}
@@ -125,7 +128,8 @@ func connect(ctx context.Context, addr edgeAddr, o *DialOptions) (t transport, c
 	}
 	switch addr.protocol {
 	case ProtocolWebSocket:
-		// Not t itself: a nil *wsTransport in it would not be nil.
+		// ws is a separate variable, because an interface that holds a nil *wsTransport is
+		// not nil.
 		var ws *wsTransport
 		if ws, clock, err = dialWebSocket(limited, addr.address, hc); err == nil {
 			t = ws
@@ -134,7 +138,7 @@ func connect(ctx context.Context, addr edgeAddr, o *DialOptions) (t transport, c
 		var conn net.Conn
 		if conn, err = dialNet(limited, "udp", addr.address); err == nil {
 			t = newUDP(conn, func() (net.Conn, error) {
-				// The address is resolved: this does not wait.
+				// The address is resolved already, so this call does not wait.
 				return dialNet(context.Background(), "udp", conn.RemoteAddr().String())
 			})
 		}
@@ -155,8 +159,8 @@ func connect(ctx context.Context, addr edgeAddr, o *DialOptions) (t transport, c
 	return nil, clock, failed(ErrNoConnection, "connect: "+describe(err), err)
 }
 
-// login sends the connect key and waits until the edge has let the client in. If it does
-// not, the connection is closed.
+// login sends the connect key and waits until the edge has let the client in. If the login
+// fails, it closes the connection.
 func (c *Conn) login(ctx context.Context, connectKey string) (err error) {
 	defer func() {
 		if err != nil {

@@ -26,7 +26,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// fakeEdge answers connections over a pipe with a function. The test waits for its end.
+// fakeEdge returns options that connect to serve over a pipe. The test waits until serve
+// has returned.
 func fakeEdge(t testing.TB, serve func(conn net.Conn)) *mmo.DialOptions {
 	t.Helper()
 	var serving sync.WaitGroup
@@ -41,7 +42,7 @@ func fakeEdge(t testing.TB, serve func(conn net.Conn)) *mmo.DialOptions {
 	}}
 }
 
-// logIn is the edge's side of a login over TCP, up to but without the answer.
+// logIn is the edge's side of a login over TCP. It does not send the answer.
 func logIn(conn net.Conn) *edge.Cipher {
 	var seed [edge.SeedSize]byte
 	_, _ = io.ReadFull(conn, seed[:])
@@ -58,8 +59,8 @@ func say(conn net.Conn, c *edge.Cipher, at time.Time, data string) {
 	_, _ = conn.Write(frame)
 }
 
-// The clients' sides of the vectors, which the official Godot client computed. The
-// package internal/edge tests the others.
+// The client sends the bytes of the test vectors, which the official Godot client computed.
+// Package internal/edge tests the other vectors.
 func TestDialVectors(t *testing.T) {
 	const (
 		key     = "shangcloud_mmo_test"
@@ -122,7 +123,7 @@ func TestDialWebSocketVectors(t *testing.T) {
 	require.Equal(t, []int{32, 55}, sizes)
 }
 
-// Over real sockets of this machine.
+// TestDialSockets uses real sockets of this machine.
 func TestDialSockets(t *testing.T) {
 	e := mmotest.NewEdge(t)
 	for _, protocol := range protocols {
@@ -241,7 +242,7 @@ func TestDialContext(t *testing.T) {
 	}
 }
 
-// The edge refuses a login whose time is off, and says nothing. Over WebSocket the
+// The edge refuses a login with a wrong time, and does not say why. Over WebSocket, the
 // handshake tells the edge's time.
 func TestDialClock(t *testing.T) {
 	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
@@ -270,7 +271,8 @@ func TestDialClock(t *testing.T) {
 	require.ErrorContains(t, err, "ahead of the edge's")
 }
 
-// A clock that goes wrong during a connection is named when the edge ends it.
+// The clock becomes wrong during a connection. When the edge ends the connection, the error
+// names the clock.
 func TestConnClock(t *testing.T) {
 	overEach(t, func(t *testing.T, e *mmotest.Edge, protocol string) {
 		conn := join(t, e, protocol, "1")
@@ -310,7 +312,7 @@ func TestDialTLS(t *testing.T) {
 	e := mmotest.NewEdge(t)
 	ws, _ := e.URL("ws")
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		// A proxy before the edge, as deployments have it.
+		// This server is a proxy in front of the edge, as in real deployments.
 		in, err := websocket.Accept(w, r, nil)
 		if err != nil {
 			return

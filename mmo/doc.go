@@ -10,9 +10,9 @@
 //
 // [NewClient] makes the calls with a [shangcloud.API] whose token has the scope mmo.
 // [Client.Create] and [Client.Join] return a [Room], which is good for one connection.
-// [Room.Dial] connects to its edge. The [Conn] has Read for events, and Send, Broadcast
-// and SetVars for the others in the room. [Session] does all that again when a connection
-// is lost, which no official client does.
+// [Room.Dial] connects to its edge. The [Conn] has Read for events, and Send, Broadcast and
+// SetVars for the others in the room. [Session] joins and dials again when a connection is
+// lost. No official client does that.
 //
 //	room, err := mmo.NewClient(api).Join(ctx, roomID, mmo.ProtocolWebSocket)
 //	conn, err := room.Dial(ctx, &mmo.DialOptions{UID: "10001", Nickname: "bot"})
@@ -24,7 +24,7 @@
 // # What to trust
 //
 // A uid and a nickname in an event are what a client says about itself. As far as is known,
-// the edge does not check them. Text from others is text from strangers: escape it.
+// the edge does not check them. Escape all text from others before you show it.
 //
 // The clock of this machine has to be right: the edge refuses messages that are off by more
 // than 20 seconds ([ClockError]).

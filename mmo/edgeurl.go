@@ -101,7 +101,7 @@ func parseHostPort(protocol, s string) (edgeAddr, error) {
 	return edgeAddr{protocol, net.JoinHostPort(host, port), host, false}, nil
 }
 
-// checkHost refuses what is neither an IP address nor can be a name. Package net would
+// checkHost accepts an IP address, or a text that can be a host name. Package net would
 // take an empty host for this machine.
 func checkHost(host string) error {
 	if _, err := netip.ParseAddr(host); err == nil {

@@ -24,23 +24,24 @@ var (
 	ErrPlaintext = errors.New("mmo: the edge URL is not wss://, so anyone on the way can read and change everything")
 
 	// ErrRefused means that the edge did not let the client in: it closed the connection
-	// during the login, or did not answer. It does not say why. The connect key may be
-	// unknown, used or too old: join again. Or this machine's clock is wrong; if that is
-	// known, the error is a [*ClockError], too.
+	// during the login, or did not answer. The edge does not say why. The connect key may
+	// be unknown, used or too old: join again. Or this machine's clock may be wrong. If the
+	// clock is known to be wrong, the error also is a [*ClockError].
 	ErrRefused = errors.New("mmo: the edge did not accept the login")
 
-	// ErrClosedByEdge means that the edge ended the connection on purpose. Whether it
-	// does so for a kick, is unknown.
+	// ErrClosedByEdge means that the edge ended the connection on purpose. It is unknown
+	// whether the edge does so for a kick.
 	ErrClosedByEdge = errors.New("mmo: the edge closed the connection")
 
 	// ErrNoConnection means that the edge could not be reached, or that the connection
-	// broke: it ended without a word, was silent for 45 seconds, took nothing for 10
-	// seconds, or broke the protocol.
+	// broke. A connection breaks if it ends without a closing message, if the edge is
+	// silent for 45 seconds or reads nothing for 10 seconds, or if the edge violates the
+	// protocol.
 	ErrNoConnection = errors.New("mmo: no connection to the edge")
 
-	// ErrMessage means that a message, or what else the application wants to send, is
-	// empty, too long, not UTF-8, or would be taken for a control message. It was not
-	// sent, and the connection goes on.
+	// ErrMessage means that a message, or another text of the application, can't be sent.
+	// It is empty, too long, not UTF-8, or looks like a control message. It was not sent,
+	// and the connection goes on.
 	ErrMessage = errors.New("mmo: the message can't be sent")
 )
 
@@ -59,8 +60,8 @@ func (e *ClockError) Error() string {
 	return fmt.Sprintf("this machine's clock is %v %s the edge's; at most %v are allowed", offset.Round(time.Second), where, maxDrift)
 }
 
-// failure is an error that prints no text of others: that could quote a URL, or what the
-// edge sent. Its first cause is one of the errors above.
+// failure is an error that does not print the text of its causes, because that text could
+// quote a URL or data from the edge. Its first cause is one of the errors above.
 type failure struct {
 	detail string
 	causes []error

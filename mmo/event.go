@@ -15,8 +15,8 @@ import (
 // does not check them, so they prove nothing.
 type Event interface{ isEvent() }
 
-// Text is any message that is none of the others. Bytes that are not UTF-8 are replaced by
-// U+FFFD, as the official clients do.
+// Text is a message that is no other kind of event. Bytes that are not UTF-8 are replaced
+// by U+FFFD, as the official clients do.
 type Text string
 
 // Broadcast is a message to all others.
@@ -39,19 +39,19 @@ type MemberJoined Member
 type MemberLeft struct{ UID string }
 
 // Members is the edge's answer to [Conn.RequestMembers]. It also comes once after the
-// login, and if the list has changed otherwise than by MemberJoined and MemberLeft.
+// login, and whenever the list has changed without a MemberJoined or MemberLeft.
 type Members struct {
 	Count int      // by the edge; clients that announced nothing may count
 	List  []Member // sorted by UID
 }
 
-// Vars is the whole state of a member: its latest Vars replace the ones before.
+// Vars has all variables of a member. It replaces the member's earlier Vars.
 type Vars struct {
 	UID  string            // the sender, as it says
 	Vars map[string]string // a number, a boolean or an object is its JSON text, null is ""
 
-	// Interpolate lists the names whose values the sender wants to see moved smoothly,
-	// instead of in steps. Whether and how, is up to the receiver.
+	// Interpolate lists the variables whose values the sender wants to change smoothly,
+	// instead of in steps. The receiver decides whether and how to do that.
 	Interpolate []string
 }
 
@@ -62,8 +62,8 @@ func (MemberLeft) isEvent()   {}
 func (Members) isEvent()      {}
 func (Vars) isEvent()         {}
 
-// parseEvent recognizes the messages that clients send, as the Godot and Unity clients do.
-// data is not empty. A message that does not fit is a Text.
+// parseEvent recognizes the messages of other clients, as the Godot and Unity clients do.
+// data is not empty. A message that is not recognized is a Text.
 func parseEvent(data []byte) Event {
 	if data[0] == '{' {
 		if event := parseObject(data); event != nil {
@@ -76,8 +76,8 @@ func parseEvent(data []byte) Event {
 	return Text(data)
 }
 
-// parseObject returns nil for an object that is no event. It decodes into a map because
-// names have to match exactly.
+// parseObject returns nil for an object that is not an event. It decodes into a map,
+// because names have to match exactly.
 func parseObject(data []byte) Event {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal(data, &fields) != nil {
@@ -114,7 +114,7 @@ func parseVars(uid string, vars, interpolate json.RawMessage) Event {
 		event.Vars[name] = string(value)
 	}
 	if json.Unmarshal(interpolate, &event.Interpolate) != nil {
-		event.Interpolate = nil // an ornament
+		event.Interpolate = nil // the event is useful without it
 	}
 	return event
 }

@@ -79,7 +79,7 @@ func TestEventPongs(t *testing.T) {
 	})
 }
 
-// What is no event is swallowed, or dropped and counted.
+// A control message gives no event: the Conn handles it, or drops and counts it.
 func TestEventControls(t *testing.T) {
 	overEach(t, func(t *testing.T, e *mmotest.Edge, protocol string) {
 		conn := join(t, e, protocol, "")

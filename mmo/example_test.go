@@ -57,8 +57,8 @@ func ExampleDial() {
 	// 2 says hello
 }
 
-// A bot that stays in a room. It comes back after a loss, and stays away if the edge ended
-// the connection on purpose.
+// A bot that stays in a room. It joins again after a lost connection, but not if the edge
+// ended the connection on purpose.
 func ExampleSession() {
 	var client *mmo.Client // from mmo.NewClient
 	var roomID string

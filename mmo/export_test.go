@@ -1,6 +1,6 @@
 package mmo
 
-// NewRoom returns what the platform would answer.
+// NewRoom returns a Room like those that the platform's answers give.
 func NewRoom(id, edgeURL, protocol, connectKey string) *Room {
 	return &Room{ID: id, EdgeURL: edgeURL, Protocol: protocol, connectKey: &connectKey}
 }
@@ -11,7 +11,7 @@ func ParseEdge(edgeURL, protocol string) (spoken, address string, isSecure, isLo
 	return a.protocol, a.address, a.isSecure, isLoopback(a.host), err
 }
 
-// ParseEvent is what a Conn does with data.
+// ParseEvent parses data as a Conn does.
 func ParseEvent(data []byte) Event { return parseEvent(data) }
 
 // Roster is the list of members of a Conn.

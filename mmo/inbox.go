@@ -2,8 +2,7 @@ package mmo
 
 import "sync"
 
-// What an inbox holds at most. An event that was parsed can take some times the memory of
-// its message.
+// The limits of an inbox. A parsed event can take several times the memory of its message.
 const (
 	inboxEvents = 1024
 	inboxBytes  = 4 << 20
@@ -31,7 +30,7 @@ func newInbox() *inbox {
 }
 
 // put adds an event unless the queue is full. A message of any size fits into an empty
-// queue. Nobody learns of the event before wake.
+// queue. put wakes nobody: call wake afterwards.
 func (b *inbox) put(event Event, size int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -50,7 +49,7 @@ func (b *inbox) put(event Event, size int) bool {
 	return true
 }
 
-// wake wakes who waits for events.
+// wake wakes a goroutine that waits for events.
 func (b *inbox) wake() { signal(b.ready) }
 
 func (b *inbox) take() (Event, bool) {

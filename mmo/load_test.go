@@ -18,8 +18,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// A hundred connections live for a minute of the bubble's clock. Nothing is left of them
-// afterwards: goleak looks at the whole package, and a bubble at its own goroutines.
+// A hundred connections stay open for a minute of the bubble's clock. Afterwards no
+// goroutine is left: synctest checks the bubble, and goleak checks the whole package.
 func TestHundredConnections(t *testing.T) {
 	overEach(t, func(t *testing.T, e *mmotest.Edge, protocol string) {
 		conns := make([]*mmo.Conn, 100)
@@ -42,8 +42,8 @@ func TestHundredConnections(t *testing.T) {
 	})
 }
 
-// A thousand, over sockets and by the clock of this machine, with the edge in another process.
-// What a connection costs is in the log.
+// A thousand connections use real sockets and the clock of this machine. The edge runs in
+// another process. The test logs what one connection costs.
 func TestThousandSockets(t *testing.T) {
 	if os.Getenv("SHANGCLOUD_LONG_TESTS") == "" {
 		t.Skip("takes three minutes: set SHANGCLOUD_LONG_TESTS=1")

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // protocols are the transports that a table runs over.
 var protocols = []string{mmo.ProtocolTCP, mmo.ProtocolWebSocket, mmo.ProtocolUDP}
 
-// overEach runs a test over every transport, in memory and with a clock of its own.
+// overEach runs a test over every transport, in memory and with a simulated clock.
 func overEach(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol string)) {
 	t.Helper()
 	for _, protocol := range protocols {
@@ -28,7 +28,8 @@ func overEach(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol st
 	}
 }
 
-// inMemory runs a test with an edge in memory, and a clock that advances when all wait.
+// inMemory runs a test with an edge in memory, and with a clock that advances when all
+// goroutines wait.
 func inMemory(t *testing.T, test func(t *testing.T, e *mmotest.Edge)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -38,7 +39,7 @@ func inMemory(t *testing.T, test func(t *testing.T, e *mmotest.Edge)) {
 	})
 }
 
-// options are those for an edge in memory.
+// options returns the options to dial an edge in memory.
 func options(e *mmotest.Edge, uid string) *mmo.DialOptions {
 	o := &mmo.DialOptions{UID: uid, AllowPlaintext: true, DialContext: e.DialContext}
 	if uid != "" {
@@ -61,7 +62,7 @@ func dialWith(t testing.TB, e *mmotest.Edge, protocol, uid string, o *mmo.DialOp
 	return mmo.Dial(t.Context(), spoken, url, key, o)
 }
 
-// join is dial for a connection that is expected to work. It ends with the test.
+// join calls dial, which must succeed. The connection ends with the test.
 func join(t testing.TB, e *mmotest.Edge, protocol, uid string) *mmo.Conn {
 	t.Helper()
 	conn, err := dial(t, e, protocol, uid)

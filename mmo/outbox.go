@@ -12,7 +12,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// outbox is what the writers share. Who holds the lock may use the rest.
+// outbox is the state that sending goroutines share. lock guards the other fields.
 type outbox struct {
 	lock        chan struct{} // a mutex that a context can interrupt
 	buf         []byte
@@ -25,16 +25,16 @@ func newOutbox() *outbox {
 	return &outbox{lock: make(chan struct{}, 1)}
 }
 
-// Send sends text to the others in the room, as it is. The text is UTF-8, not empty, not
-// one of the protocol's control messages, and at most 1,048,540 bytes long, over UDP
-// 65,463. Otherwise the error is [ErrMessage].
+// Send sends text, unchanged, to the others in the room. The text has to be UTF-8 and not
+// empty. It must not be one of the protocol's control messages. It may have at most
+// 1,048,540 bytes, and over UDP at most 65,463 bytes. Otherwise the error is [ErrMessage].
 //
-// The others can't tell such a text from a broadcast, an announcement or variables if it
-// looks like one. So what users type belongs into [Conn.Broadcast].
+// If the text looks like a broadcast, an announcement or variables, the others take it for
+// that. So send what users type with [Conn.Broadcast].
 //
-// Send returns when the message is with the operating system, not when it has arrived. If
-// ctx ends while a message is half sent, the connection ends. After an end the error is
-// that of [Conn.Read].
+// Send returns when the operating system has taken the message, not when the message has
+// arrived. If ctx ends while a message is half sent, the connection ends. After the end of
+// the connection, Send returns the error of [Conn.Read].
 func (c *Conn) Send(ctx context.Context, text string) error {
 	if err := c.check(text); err != nil {
 		return err
@@ -42,9 +42,9 @@ func (c *Conn) Send(ctx context.Context, text string) error {
 	return c.send(ctx, text)
 }
 
-// Broadcast sends a message and an extra, which may be anything, to the others in the
-// room. Without a UID in [DialOptions] the extra must not be empty: the others would not
-// recognize the broadcast. It is otherwise like [Conn.Send].
+// Broadcast sends a message and an extra to the others in the room. The extra may be any
+// text. Without a UID in [DialOptions], the extra must not be empty, because the others
+// would not recognize the broadcast. Otherwise Broadcast is like [Conn.Send].
 func (c *Conn) Broadcast(ctx context.Context, message, extra string) error {
 	if c.self.UID == "" && extra == "" {
 		return failed(ErrMessage, "a broadcast needs a UID in DialOptions, or an extra")
@@ -64,8 +64,8 @@ func (c *Conn) Broadcast(ctx context.Context, message, extra string) error {
 // values the others should move smoothly. Variables can't be removed: see
 // [Conn.ClearVars]. Names should not differ in the case of letters alone.
 //
-// It needs a UID in [DialOptions], and is otherwise like [Conn.Send]. After an error the
-// variables are as before.
+// SetVars needs a UID in [DialOptions]. Otherwise it is like [Conn.Send]. After an error
+// the variables are unchanged.
 func (c *Conn) SetVars(ctx context.Context, vars map[string]string, interpolate ...string) error {
 	if c.self.UID == "" {
 		return failed(ErrMessage, "variables need a UID in DialOptions")
@@ -108,8 +108,8 @@ func checkVars(vars map[string]string, interpolate []string) error {
 	return nil
 }
 
-// ClearVars forgets what SetVars has sent, so the next SetVars sends only its own. It
-// sends nothing.
+// ClearVars forgets the variables that SetVars has sent. The next SetVars then sends only
+// its own variables. ClearVars itself sends nothing.
 func (c *Conn) ClearVars(ctx context.Context) error {
 	if err := c.acquire(ctx); err != nil {
 		return err
@@ -120,13 +120,14 @@ func (c *Conn) ClearVars(ctx context.Context) error {
 }
 
 // RequestMembers asks the edge who is in the room. The answer is a [Members] event, which
-// [Conn.Members] then returns as well. Over UDP question and answer can get lost.
+// also updates [Conn.Members]. Over UDP, the question or the answer can get lost.
 func (c *Conn) RequestMembers(ctx context.Context) error {
 	c.isRequested.Store(true)
 	return c.send(ctx, edge.Ping)
 }
 
-// check returns ErrMessage for what receivers would drop, misread, or be cut off by.
+// check returns ErrMessage for a text that receivers would drop or misread, or that would
+// end their connections.
 func (c *Conn) check(text string) error {
 	switch {
 	case text == "":

@@ -7,28 +7,29 @@ import (
 	"strconv"
 )
 
-// Protocols of a room's edge. The platform's API knows TCP and WebSocket. How it would
-// name a UDP port is unknown, so a connection over UDP begins with [Dial].
+// Protocols of a room's edge. The platform's API knows TCP and WebSocket. It is unknown how
+// the API would name a UDP port, so connections over UDP need [Dial].
 const (
 	ProtocolTCP       = "tcp"
 	ProtocolWebSocket = "websocket"
 	ProtocolUDP       = "udp"
 )
 
-// Room is one client's way into a room: what the platform answers to a new room, and to
-// each join. It prints without its connect key. It is safe for concurrent use as long as
+// Room lets one client connect to a room. The platform returns it when a client creates or
+// joins a room. It prints without its connect key. It is safe for concurrent use as long as
 // nobody changes its fields.
 type Room struct {
 	ID       string // opaque
 	EdgeURL  string // where [Room.Dial] connects to
 	Protocol string // one of the constants, or "", which means TCP
 
-	// AssignedUID is the uid of this connection if one account is in the room more than
-	// once, and otherwise "".
+	// AssignedUID is the uid of this connection if the account is in the room more than
+	// once. Otherwise it is "".
 	AssignedUID string
 
-	// connectKey lets one connection in. Whether it works twice, and how long it lives,
-	// is unknown. Package fmt does not follow a pointer in a struct.
+	// connectKey lets one connection in. It is unknown whether the key works twice, and how
+	// long it lives. It is a pointer because package fmt does not follow a pointer in a
+	// struct.
 	connectKey *string
 }
 
@@ -40,7 +41,8 @@ func (r Room) String() string {
 // Format prints the text of String for every verb.
 func (r Room) Format(f fmt.State, verb rune) { formatText(f, verb, r.String()) }
 
-// MarshalJSON writes the exported fields, so a Room that was stored can't be dialed.
+// MarshalJSON writes only the exported fields. So a Room that was stored as JSON can't be
+// dialed.
 func (r Room) MarshalJSON() ([]byte, error) {
 	return json.Marshal(map[string]string{
 		"ID": r.ID, "EdgeURL": r.EdgeURL, "Protocol": r.Protocol, "AssignedUID": r.AssignedUID,

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// From the platform's calls to the edge and back.
+// TestRoom uses the platform's calls and the edge together.
 func TestRoom(t *testing.T) {
 	for _, protocol := range []string{mmo.ProtocolTCP, mmo.ProtocolWebSocket} {
 		t.Run(protocol, func(t *testing.T) {

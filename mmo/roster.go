@@ -7,8 +7,8 @@ import (
 	"sync"
 )
 
-// rosterBytes caps the list of members: whoever is in the room can announce any number of
-// uids. The members beyond are not in the list.
+// rosterBytes limits the list of members, because anybody in the room can announce any
+// number of uids. Members beyond the limit are not in the list.
 const rosterBytes = 16 << 20
 
 // roster is the list of members that a client keeps.
@@ -18,7 +18,7 @@ type roster struct {
 	bytes   int
 }
 
-// memberBytes is about what an entry takes.
+// memberBytes estimates the memory of one entry.
 func memberBytes(m Member) int { return len(m.UID) + len(m.Nickname) + 100 }
 
 func (r *roster) join(m Member) {

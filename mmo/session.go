@@ -16,21 +16,21 @@ const (
 	maxPause = 30 * time.Second // also how long a connection has to live to count as good
 )
 
-// Session keeps a client in a room over as many connections as it takes: it joins, dials,
-// hands over the connection, and begins anew when that has ended. Join and Use have to be
-// set. A Session may run several times, also at once.
+// Session keeps a client in a room. It joins, dials, and gives the connection to Use. When
+// the connection has ended, Session begins again. Join and Use have to be set. A Session
+// may run several times, even at the same time.
 type Session struct {
-	// Join enters the room: a call of [Client.Join], most often. Every connection needs a
-	// connect key of its own.
+	// Join enters the room. Most often, it calls [Client.Join]. It has to get a new connect
+	// key for every connection.
 	Join func(context.Context) (*Room, error)
 
-	// Use works with one connection, until Read or a sending method fails. It has to
-	// return that error, or one that wraps it, to be called again with a new connection.
-	// Any other error, and nil, ends Run. What was sent and read before is gone with the
-	// old connection: send variables again. Run closes the connection.
+	// Use works with one connection, until Read or a sending method fails. If Use returns
+	// that error, or an error that wraps it, Run calls Use again with a new connection. If
+	// Use returns nil or any other error, Run ends. A new connection knows nothing of the
+	// old one: send variables again. Run closes the connection.
 	//
-	// Whether [ErrClosedByEdge] means a kick is unknown. Return another error for it if
-	// this client should then stay away.
+	// It is unknown whether [ErrClosedByEdge] means a kick. If this client should stay away
+	// after a kick, return another error instead of ErrClosedByEdge.
 	Use func(context.Context, *Conn) error
 
 	// Options are for [Room.Dial]; may be nil.
@@ -41,13 +41,13 @@ type Session struct {
 	Waiting func(err error, pause time.Duration)
 }
 
-// Run returns when Use is finished, ctx ends, or a new try is useless: the platform
-// refuses Join (a status other than 408, 429 and 500 or above), the user has to log in again,
-// the edge URL can't be used, or an option is wrong. For a ctx that ends, the error is that of ctx.
+// Run returns when Use is finished, ctx ends, or a new try is useless: the platform refuses
+// Join (a status other than 408, 429 and 500 or above), the user has to log in again, the
+// edge URL can't be used, or an option is wrong. If ctx ends, the error is that of ctx.
 //
 // The pauses before the tries are 1, 2, 4, 8, 16 and 30 seconds, each up to 25 % more or
-// less, or as long as the platform asks. They begin anew after a connection that lasted
-// for 30 seconds.
+// less, or as long as the platform asks. After a connection that lasted for 30 seconds,
+// they begin at 1 second again.
 func (s *Session) Run(ctx context.Context) error {
 	pause := minPause
 	for {
@@ -96,8 +96,8 @@ func (s *Session) once(ctx context.Context) (hasConnected bool, err error) {
 	return true, s.Use(ctx, conn)
 }
 
-// isTemporary reports whether a new try can help. An error of Use that is not about the
-// connection is the application's own.
+// isTemporary reports whether a new try can help. Once Use has been called, only an error
+// of the connection is temporary. Any other error of Use comes from the application.
 func isTemporary(err error, hasConnected bool) bool {
 	isLost := errors.Is(err, ErrNoConnection) || errors.Is(err, ErrClosedByEdge) || errors.Is(err, ErrRefused)
 	if hasConnected || isLost {

@@ -14,7 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// joiner is the platform: it admits a client to an edge in memory.
+// joiner stands in for the platform: it admits a client to an edge in memory.
 func joiner(e *mmotest.Edge, protocol string) func(context.Context) (*mmo.Room, error) {
 	return func(context.Context) (*mmo.Room, error) {
 		key := rand.Text()

@@ -10,7 +10,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// tcpTransport: the seed, then frames.
+// tcpTransport sends the seed, then frames.
 type tcpTransport struct {
 	conn net.Conn
 	r    *bufio.Reader

@@ -9,9 +9,9 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// udpTransport: one datagram a message. After the login a failed read or write counts as a
-// lost datagram. The system can report a failure that passes, for example while the
-// network changes. If it lasts, the silence ends the connection.
+// udpTransport sends one message in each datagram. After the login, a failed read or write
+// counts as a lost datagram, because the failure may be temporary, for example while the
+// network changes. If the failure lasts, the silence ends the connection.
 type udpTransport struct {
 	redial func() (net.Conn, error) // a new local port, the same edge
 	buf    []byte
@@ -24,7 +24,7 @@ type udpTransport struct {
 	closed   chan struct{}
 }
 
-// newUDP makes a transport of a connection. redial connects to the same address once more.
+// newUDP makes a transport of a connection. redial connects to the same address again.
 func newUDP(conn net.Conn, redial func() (net.Conn, error)) *udpTransport {
 	return &udpTransport{redial: redial, conn: conn, buf: make([]byte, edge.MaxDatagram), closed: make(chan struct{})}
 }
@@ -35,7 +35,7 @@ func (t *udpTransport) login(_ context.Context, seed [edge.SeedSize]byte, payloa
 	return err
 }
 
-// accept takes the connect id from the datagram. The edge never has the id 0.
+// accept takes the connect id from the datagram. The edge never assigns the id 0.
 func (t *udpTransport) accept() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -82,8 +82,8 @@ func (t *udpTransport) read() ([]byte, error) {
 	}
 }
 
-// readFailed returns an error if reading is over. Otherwise it waits a little, unless
-// there is a new port.
+// readFailed returns an error if reading is over. Otherwise it waits a little before the
+// next read. If the port has changed, it does not wait.
 func (t *udpTransport) readFailed(conn net.Conn, err error) error {
 	t.mu.Lock()
 	isOver, hasMoved := t.isClosed || t.id == 0, t.conn != conn
@@ -101,8 +101,8 @@ func (t *udpTransport) readFailed(conn net.Conn, err error) error {
 	return nil
 }
 
-// move goes on from a new local port: a router may have forgotten the old one. If there
-// is no new one, it keeps the old one.
+// move changes to a new local port, because a router may have forgotten the old port. If no
+// new port is available, move keeps the old one.
 func (t *udpTransport) move() {
 	conn, err := t.redial()
 	if err != nil {

@@ -43,8 +43,8 @@ func (d *dialer) count() int {
 	return d.opened
 }
 
-// A login whose question or answer is lost is repeated with the same key, and makes no
-// second member.
+// If a login or its answer is lost, the client repeats the login with the same key. This
+// makes no second member.
 func TestUDPLoginRepeats(t *testing.T) {
 	for name, faults := range map[string]mmotest.Faults{
 		"the question is lost": {In: mmotest.Datagrams{LoseNext: 3}},
@@ -71,7 +71,8 @@ func TestUDPLoginRepeats(t *testing.T) {
 	})
 }
 
-// The edge lets a client in, its __auth_ok__ is lost, and the next message counts.
+// The edge lets a client in, but its __auth_ok__ is lost. The client takes the next message
+// as the answer.
 func TestUDPLoginByAnyMessage(t *testing.T) {
 	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
 		e.SetFaults(mmotest.Faults{Out: mmotest.Datagrams{LoseNext: 1}})
@@ -103,7 +104,7 @@ func TestUDPAnnouncementRepeats(t *testing.T) {
 	}
 }
 
-// A client that has missed what happened to the list learns of it half a minute later.
+// A client that has a wrong list of members gets the right list within half a minute.
 func TestUDPMembersAreAskedFor(t *testing.T) {
 	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
 		a, _ := join(t, e, udp, "1"), join(t, e, udp, "2")
@@ -117,7 +118,8 @@ func TestUDPMembersAreAskedFor(t *testing.T) {
 	})
 }
 
-// lossy loses the n-th datagrams that are sent, counted from 1.
+// lossy is a connection that loses the datagrams whose numbers are in lose. It counts from
+// 1.
 type lossy struct {
 	net.Conn
 	lose map[int]bool
@@ -149,8 +151,8 @@ func TestUDPPortChange(t *testing.T) {
 		time.Sleep(time.Minute)
 		require.Equal(t, 1, d.count(), "no change while the edge answers")
 
-		// What the edge sends to the old port gets lost: the router has forgotten it. The
-		// socket closes with it, and from then on reading and sending fail.
+		// The old port stops working, as if a router had forgotten it: messages from the
+		// edge get lost. The socket is closed, too, so reading and sending fail.
 		require.NoError(t, d.newest.Close())
 		began := time.Now()
 		for d.count() == 1 {
@@ -190,8 +192,9 @@ func TestUDPPortChangeFails(t *testing.T) {
 	})
 }
 
-// Two clients under 5 % loss, duplicates and reordering: no message comes twice, most
-// come, the lists of members agree in the end, and nobody loses the connection.
+// Two clients have a network with 5 % loss, duplicates and reordering. Most messages
+// arrive, and none arrives twice. In the end the lists of members agree. Nobody loses the
+// connection.
 func TestUDPBadNetwork(t *testing.T) {
 	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
 		bad := mmotest.Datagrams{Loss: 0.05, Duplicates: 0.05, Reorder: 0.1}
@@ -232,8 +235,8 @@ func TestUDPBadNetwork(t *testing.T) {
 	})
 }
 
-// fakeUDPEdge is the edge's side of a login over UDP: it hands over the client's socket and
-// the key.
+// fakeUDPEdge is the edge's side of a login over UDP. It then calls serve with the client's
+// socket and cipher.
 func fakeUDPEdge(t *testing.T, serve func(conn net.Conn, c *edge.Cipher)) *mmo.DialOptions {
 	t.Helper()
 	return fakeEdge(t, func(conn net.Conn) {
@@ -246,7 +249,7 @@ func fakeUDPEdge(t *testing.T, serve func(conn net.Conn, c *edge.Cipher)) *mmo.D
 	})
 }
 
-// datagram returns what the edge sends.
+// datagram returns a datagram as the edge sends it.
 func datagram(c *edge.Cipher, id uint64, data string) []byte {
 	var nonce [edge.NonceSize]byte
 	_, _ = rand.Read(nonce[:])

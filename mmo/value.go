@@ -27,9 +27,9 @@ var typeNames = map[Kind]string{KindNumber: "number", KindBool: "boolean"}
 // Value is one value in the data of a room. The zero Value is the empty string. Values of
 // the same kind and text are equal (==).
 //
-// Whether the platform answers a number as it is, or as a string, is unknown. So the kind
-// of a value that was read may be KindString although a number was set. Int64, Float64 and
-// Bool read both.
+// It is unknown whether the platform returns a number as a number or as a string. So a
+// value that was set as a number may come back with KindString. Int64, Float64 and Bool
+// accept both kinds.
 type Value struct {
 	kind Kind
 	text string
@@ -39,7 +39,7 @@ type Value struct {
 func StringValue(s string) Value { return Value{KindString, s} }
 
 // NumberValue returns a number. A [json.Number] keeps all its digits. [Client.SetData]
-// refuses what JSON can't express: infinities, NaN, and a json.Number that is none.
+// refuses what JSON can't express: infinities, NaN, and a malformed json.Number.
 func NumberValue[N int | int64 | uint64 | float64 | json.Number](n N) Value {
 	if f, ok := any(n).(float64); ok {
 		return Value{KindNumber, strconv.FormatFloat(f, 'g', -1, 64)}
@@ -54,11 +54,12 @@ func BoolValue(b bool) Value { return Value{KindBool, strconv.FormatBool(b)} }
 func (v Value) Kind() Kind { return v.kind }
 
 // String returns a string as it is, and anything else as JSON. A number has all the digits
-// that came.
+// that the platform sent.
 func (v Value) String() string { return v.text }
 
-// Int64 returns a whole number: "8", "8.0" or "8e0". Anything else is an error, and so is a
-// number that an int64 can't hold, or a float64 if it has a point or an exponent.
+// Int64 returns a whole number, such as "8", "8.0" or "8e0". Any other value is an error.
+// So is a number that does not fit in an int64. With a point or an exponent, the largest
+// number is 2^53.
 func (v Value) Int64() (int64, error) {
 	if n, err := strconv.ParseInt(v.text, 10, 64); err == nil && isNumber(v.text) {
 		return n, nil
@@ -71,8 +72,8 @@ func (v Value) Int64() (int64, error) {
 	return int64(f), nil
 }
 
-// Float64 returns a number, rounded to the nearest float64. One that is too large is an
-// error.
+// Float64 returns a number, rounded to the nearest float64. A number that is too large is
+// an error.
 func (v Value) Float64() (float64, error) {
 	f, err := strconv.ParseFloat(v.text, 64)
 	if err != nil || !isNumber(v.text) {
@@ -121,7 +122,8 @@ func (v *Value) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// check checks whether the platform has the value's type, and would get the value as it is.
+// check checks that the platform has the value's type, and that it would receive the value
+// unchanged.
 func (v Value) check() error {
 	switch {
 	case v.kind == KindOther:

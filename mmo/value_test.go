@@ -145,7 +145,8 @@ func FuzzValue(f *testing.F) {
 	})
 }
 
-// FuzzSetData sets a value and reads it back: it comes back as it was, or is refused.
+// FuzzSetData sets a value and reads it back. The value comes back unchanged, or is
+// refused.
 func FuzzSetData(f *testing.F) {
 	platform := shangcloudtest.New()
 	f.Cleanup(func() { _ = platform.Close() })

@@ -11,10 +11,10 @@ import (
 	"github.com/coder/websocket"
 )
 
-// closeWait is how long a WebSocket waits for the edge to agree to its end.
+// closeWait is how long a WebSocket waits for the edge to answer its close message.
 const closeWait = time.Second
 
-// wsTransport: the seed, then payloads, each a binary message in one frame.
+// wsTransport sends the seed, then payloads. Each is a binary message in one frame.
 type wsTransport struct {
 	conn    *websocket.Conn
 	buf     bytes.Buffer
@@ -63,7 +63,8 @@ func (t *wsTransport) send(ctx context.Context, packet []byte) error {
 	return t.conn.Write(ctx, websocket.MessageBinary, packet)
 }
 
-// read returns an empty payload for a text message: the protocol has only binary ones.
+// read returns an empty payload for a text message, because the protocol has only binary
+// messages.
 func (t *wsTransport) read() ([]byte, error) {
 	if t.buf.Cap() > keepBuffer {
 		t.buf = bytes.Buffer{}

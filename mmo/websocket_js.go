@@ -6,5 +6,5 @@ import (
 	"github.com/coder/websocket"
 )
 
-// handshakeOptions has no use for the client: in a browser, the browser makes the handshake.
+// handshakeOptions ignores the HTTP client, because a browser makes the handshake itself.
 func handshakeOptions(*http.Client) *websocket.DialOptions { return nil }

@@ -19,7 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// overFakeEdge logs in over TCP to an edge that then does what serve says.
+// overFakeEdge logs in over TCP to a fake edge. After the login, serve acts as the edge.
 func overFakeEdge(t *testing.T, serve func(conn net.Conn, c *edge.Cipher), test func(t *testing.T, conn *mmo.Conn)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
@@ -76,8 +76,8 @@ func TestTCPFrames(t *testing.T) {
 	}
 }
 
-// A frame that comes at one byte a second is a message all the same, as long as the whole
-// does not look like silence.
+// A frame that arrives at one byte a second is delivered, if it is complete before the
+// silence is too long.
 func TestTCPSlowFrame(t *testing.T) {
 	overFakeEdge(t, func(conn net.Conn, c *edge.Cipher) {
 		go func() { _, _ = io.Copy(io.Discard, conn) }()
@@ -118,8 +118,8 @@ func TestCutWithinMessage(t *testing.T) {
 	}
 }
 
-// An edge that takes nothing ends a connection after 10 seconds, or with the context of
-// the message that is half sent. Who waits behind it can leave without harm.
+// If the edge reads nothing, a Send fails after 10 seconds, or when its context ends. Both
+// end the connection. Another Send that waits for the first one can give up without harm.
 func TestSendBlocked(t *testing.T) {
 	overFakeEdge(t, func(net.Conn, *edge.Cipher) { time.Sleep(time.Hour) }, func(t *testing.T, conn *mmo.Conn) {
 		began := time.Now()
@@ -145,8 +145,8 @@ func TestSendBlocked(t *testing.T) {
 	})
 }
 
-// slowDeadlines cancels a context when a message was written, and takes a second to set a
-// deadline that has passed.
+// slowDeadlines cancels a context when a message has been written. It takes a second to set
+// a deadline in the past.
 type slowDeadlines struct {
 	net.Conn
 	cancel      context.CancelFunc
@@ -168,8 +168,8 @@ func (s *slowDeadlines) SetWriteDeadline(at time.Time) error {
 	return s.Conn.SetWriteDeadline(at)
 }
 
-// The context of a message that was sent does not interrupt the next one: Send waits for
-// the interruption.
+// The context of a sent message does not interrupt the next message, because Send waits
+// until its own interruption is over.
 func TestSendContextEndsAfterwards(t *testing.T) {
 	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
 		slow := &slowDeadlines{cancel: func() {}}
@@ -190,7 +190,7 @@ func TestSendContextEndsAfterwards(t *testing.T) {
 	})
 }
 
-// A message is delivered although a part of the next one is there already.
+// A message is delivered even if only a part of the next message has arrived.
 func TestTCPPartOfNextFrame(t *testing.T) {
 	overFakeEdge(t, func(conn net.Conn, c *edge.Cipher) {
 		go func() { _, _ = io.Copy(io.Discard, conn) }()
@@ -211,7 +211,7 @@ func TestTCPPartOfNextFrame(t *testing.T) {
 	})
 }
 
-// webSocketEdge logs a client in and does what serve says.
+// webSocketEdge logs a client in. After the login, serve acts as the edge.
 func webSocketEdge(t *testing.T, serve func(ctx context.Context, ws *websocket.Conn, c *edge.Cipher)) *mmo.Conn {
 	t.Helper()
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -8,8 +8,8 @@ import "slices"
 // The server calls one method at a time. Each must return soon, and must not call the
 // [Server].
 type Edge interface {
-	// URL returns what a client that asks for a protocol gets as "edge_url" and
-	// "protocol". protocol is "tcp", "websocket", or "" for the default of the edge.
+	// URL returns the "edge_url" and the "protocol" for a client that asks for a protocol.
+	// protocol is "tcp", "websocket", or "" for the default of the edge.
 	URL(protocol string) (edgeURL, spoken string)
 
 	// Admit lets the holder of a key into a room as the member uid. The key is good
@@ -25,11 +25,12 @@ type Edge interface {
 	Members(room string) []string
 }
 
-// SetEdge connects the rooms with an edge, before the first call about a room. If e is
-// nil, there is none again.
+// SetEdge makes the rooms use an edge. Call it before the first call about a room. If e is
+// nil, the rooms have no edge again.
 //
 // Without an edge the calls work, but nothing listens at "edge_url": it names port 1 of
-// this machine. The members of a room are then all who have joined and were not kicked.
+// this machine. The members of a room are then all users who have joined and were not
+// kicked.
 func (s *Server) SetEdge(e Edge) {
 	s.rooms.mu.Lock()
 	defer s.rooms.mu.Unlock()

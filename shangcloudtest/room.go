@@ -15,8 +15,8 @@ import (
 // test that runs for hours.
 const maxRooms = 100_000
 
-// rooms are all game rooms. Their lock is also held while the edge is asked and told, so
-// that two calls about one room do not mix.
+// rooms holds all game rooms. The server also holds mu while it calls the edge, so that two
+// calls about one room do not interleave.
 type rooms struct {
 	mu   sync.Mutex
 	byID map[string]*room
@@ -93,8 +93,8 @@ func (c *roomCall) run(r *http.Request, access roomAccess, clientID string, answ
 	return answer(c)
 }
 
-// readProtocol reads the header that new and join have. Which values the platform
-// accepts beside these two is unknown.
+// readProtocol reads the protocol header of the calls new and join. It is unknown whether
+// the platform accepts values other than tcp and websocket.
 func (c *roomCall) readProtocol(r *http.Request) *apiError {
 	c.protocol = r.Header.Get("X-MMO-Protoctl") // the platform's spelling
 	switch c.protocol {
@@ -126,7 +126,7 @@ func (c *roomCall) find(access roomAccess, id, clientID string) *apiError {
 	return nil
 }
 
-// roomEntry tells a client where a member meets the others, and how to get in.
+// roomEntry tells a client how to connect to a room.
 type roomEntry struct {
 	RoomID      string `json:"room_id"`
 	ConnectKey  string `json:"connect_key"`
@@ -152,10 +152,11 @@ func (c *roomCall) create() (any, *apiError) {
 	return c.admit(strconv.FormatInt(c.user.ID, 10), ""), nil
 }
 
-// join is POST /api/mmo/room/join. Every call returns a connect key of its own.
+// join is POST /api/mmo/room/join. Every call returns a new connect key.
 //
-// With allow_multi_login, an account that is in the room already gets another UID. What
-// the platform does without it is unknown. Here the new member replaces the old one.
+// With allow_multi_login, an account that is in the room already gets another UID. It is
+// unknown what the platform does without allow_multi_login. Here the new member replaces
+// the old one.
 func (c *roomCall) join() (any, *apiError) {
 	uid := strconv.FormatInt(c.user.ID, 10)
 	members := c.s.rooms.edge.Members(c.room.id)
@@ -174,8 +175,8 @@ func (c *roomCall) join() (any, *apiError) {
 	}
 }
 
-// admit makes a connect key for a member. assigned is "" unless the UID is not the
-// account's own.
+// admit makes a connect key for a member. assigned is the UID if it differs from the
+// account's UID, and otherwise "".
 func (c *roomCall) admit(uid, assigned string) roomEntry {
 	entry := roomEntry{RoomID: c.room.id, ConnectKey: rand.Text(), AssignedUID: assigned}
 	entry.EdgeURL, entry.Protocol = c.s.rooms.edge.URL(c.protocol)
@@ -209,8 +210,8 @@ func (c *roomCall) setData() (any, *apiError) {
 }
 
 // roomValue converts a value to its type. Some official clients send every value as a
-// string, so "8" is a number, too. A value of the type string may be a number or a
-// boolean: its text is kept.
+// string. So roomValue accepts "8" as a number, too. If the type is string, the value may
+// also be a number or a boolean, and roomValue keeps its text.
 func roomValue(value json.RawMessage, kind string) (json.RawMessage, bool) {
 	var parsed any
 	decoder := json.NewDecoder(bytes.NewReader(value))
@@ -255,8 +256,8 @@ func (c *roomCall) getData() (any, *apiError) {
 	}{data}, nil
 }
 
-// deleteData is POST /api/mmo/room/data/delete. The platform's answer for a key that
-// does not exist is unknown. Here it is the same as for one that does.
+// deleteData is POST /api/mmo/room/data/delete. It is unknown how the platform answers for
+// a key that does not exist. Here the answer is the same as for a key that exists.
 func (c *roomCall) deleteData() (any, *apiError) {
 	if c.body.Key == "" {
 		return nil, invalidRequest("key is needed")
@@ -265,8 +266,8 @@ func (c *roomCall) deleteData() (any, *apiError) {
 	return done, nil
 }
 
-// kick is POST /api/mmo/room/kick. The platform's answer for somebody who is not in the
-// room is unknown. Here it is the same as for a member.
+// kick is POST /api/mmo/room/kick. It is unknown how the platform answers for a user who is
+// not in the room. Here the answer is the same as for a member.
 func (c *roomCall) kick() (any, *apiError) {
 	switch c.body.TargetUID {
 	case "":
@@ -285,9 +286,9 @@ func (c *roomCall) countUsers() (any, *apiError) {
 	}{len(c.s.rooms.edge.Members(c.room.id))}, nil
 }
 
-// EndRoom ends a room, and the connections of its members. Later calls about it are
-// answered with status 404. If there is no such room, EndRoom does nothing. When the real
-// platform ends a room is unknown; this one does it only here.
+// EndRoom ends a room, and the connections of its members. Later calls about the room are
+// answered with status 404. If there is no such room, EndRoom does nothing. It is unknown
+// when the real platform ends a room. This server ends a room only in EndRoom.
 func (s *Server) EndRoom(id string) {
 	s.rooms.mu.Lock()
 	defer s.rooms.mu.Unlock()

@@ -26,7 +26,7 @@ func newRoomUser(t *testing.T, s *shangcloudtest.Server, client string, uid int6
 	return roomUser{t, s, access}
 }
 
-// call makes a call about a room, or about none if room is "".
+// call makes a call about a room. If room is "", the call names no room.
 func (u roomUser) call(name, room, body string, headers ...string) answer {
 	u.t.Helper()
 	headers = append(headers, "Content-Type", "application/json", "Authorization", u.access)
@@ -302,7 +302,7 @@ func TestRoomFaults(t *testing.T) {
 	}
 }
 
-// fakeEdge writes down what the server says.
+// fakeEdge records the calls of the server.
 type fakeEdge struct {
 	mu      sync.Mutex
 	said    []string

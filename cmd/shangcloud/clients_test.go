@@ -19,8 +19,9 @@ import (
 // esbuild translates the Node client's TypeScript.
 const esbuild = "esbuild@0.28.2"
 
-// The platform's own clients, as they are, log in at "shangcloud dev". The variable
-// SHANGCLOUD_TEST_CLIENTS names a folder with clones of their repositories; .ci/run has one.
+// The platform's own clients, unmodified, log in at "shangcloud dev". The variable
+// SHANGCLOUD_TEST_CLIENTS names a folder with clones of their repositories. .ci/run makes
+// this folder.
 func TestOfficialClients(t *testing.T) {
 	clients := os.Getenv("SHANGCLOUD_TEST_CLIENTS")
 	switch clients {

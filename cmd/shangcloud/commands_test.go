@@ -350,8 +350,8 @@ func TestInterrupt(t *testing.T) {
 		s := newPlatform(t)
 		old, _ := logIn(t, s, time.Now().Add(-time.Minute))
 		ctx, cancel := context.WithCancel(t.Context())
-		// When the answer arrives, the command has been interrupted, and the old refresh
-		// token has been used.
+		// The command is interrupted before the answer arrives. By then the platform has
+		// used up the old refresh token.
 		s.Fault("/oauth/token", shangcloudtest.Fault{Times: 1, Before: func(*http.Request) { cancel() }, Delay: 300 * time.Millisecond})
 		var stdout, stderr bytes.Buffer
 		assert.Equal(t, exitInterrupted, run(ctx, []string{"token"}, strings.NewReader(""), &stdout, &stderr))

@@ -26,7 +26,7 @@ const (
 	devSecret = "dev-secret" // known to everybody, like the rest of this platform
 	devPublic = "cli"
 
-	// devGrace is how long requests have to end after Ctrl-C.
+	// devGrace limits how long requests may continue after Ctrl-C.
 	devGrace = 2 * time.Second
 )
 
@@ -119,7 +119,7 @@ func (o *devOptions) setUp(d *devPlatform) (err error) {
 		d.platform.AddUser(user)
 		d.users = append(d.users, user)
 	}
-	// Devices may ask often: nobody else uses this platform.
+	// Devices may poll every second, because nobody else uses this platform.
 	d.platform.Configure(func(s *shangcloudtest.Settings) { s.DeviceInterval = time.Second })
 	if o.autoApprove {
 		d.approver = d.users[0].ID
@@ -208,7 +208,7 @@ func (o *devOptions) startEdge(platform *net.TCPAddr) (*mmotest.Edge, error) {
 	return edge, nil
 }
 
-// reachable returns an address of this machine for a listener on all of its addresses.
+// reachable returns an address at which this machine reaches the listener at a.
 func reachable(a *net.TCPAddr) string {
 	if a.IP.IsUnspecified() {
 		return net.JoinHostPort("127.0.0.1", strconv.Itoa(a.Port))

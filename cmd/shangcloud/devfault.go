@@ -39,8 +39,8 @@ var faultPaths = map[string][]string{
 func faultNames() []string { return slices.Sorted(maps.Keys(faultPaths)) }
 
 // addFaults reads NAME=STATUS, NAME=drop and NAME=slow=DURATION. It refuses a second
-// fault for the same part of the platform, because the first fault would always come
-// first.
+// fault for the same part of the platform, because only the first fault would take
+// effect.
 func addFaults(platform *shangcloudtest.Server, edge *mmotest.Edge, faults []string) error {
 	seen := make(map[string]bool)
 	for _, text := range faults {

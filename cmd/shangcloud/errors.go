@@ -29,7 +29,7 @@ func (e usageError) Unwrap() error { return e.error }
 
 func usagef(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
-// silent is an error that is known by errors.Is, and has no text.
+// silent hides the text of an error. errors.Is still finds the error.
 type silent struct{ error }
 
 func (silent) Error() string   { return "" }

@@ -22,19 +22,20 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// killer is a platform that refreshes the token of one program, which is about to be killed.
+// killer is a platform for one program, which is killed while it refreshes its token.
 type killer struct {
 	platform http.Handler
 	running  sync.WaitGroup
 
-	// arrived is called when the request is there, and answered when its answer was sent.
-	// They may be nil. refuse answers 503 and leaves the refresh token in force.
+	// arrived, if not nil, is called when a request has arrived. answered, if not nil, is
+	// called when the answer has been sent. With refuse, the answer is status 503, and the
+	// refresh token stays valid.
 	arrived, answered func()
 	refuse            bool
 
 	mu      sync.Mutex
-	over    bool   // what comes now never reaches the platform
-	access  string // of the last answer; empty if the refresh token was not taken
+	over    bool   // later requests never reach the platform
+	access  string // from the last answer; empty if the platform did not take the refresh token
 	refused int    // answers by which the platform ends the login
 }
 
@@ -47,7 +48,8 @@ func (k *killer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	k.running.Add(1)
 	k.mu.Unlock()
 	defer k.running.Done()
-	// The platform has the whole request, and does not mind that its sender dies.
+	// The request is read completely first. So the platform answers it even if the program
+	// is killed meanwhile.
 	body, err := io.ReadAll(r.Body)
 	if err != nil {
 		panic(http.ErrAbortHandler)
@@ -80,8 +82,8 @@ func (k *killer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// end waits for the platform. It returns the access token that the platform gave for the
-// refresh token, if it did, and how often it refused one.
+// end waits until the platform has answered all requests. access is the access token that
+// the platform issued, or "". refused counts the refresh tokens that the platform refused.
 func (k *killer) end() (access string, refused int) {
 	k.mu.Lock()
 	k.over = true
@@ -90,8 +92,9 @@ func (k *killer) end() (access string, refused int) {
 	return k.access, k.refused
 }
 
-// A program that is killed at any moment of a refresh leaves the old login or the new one. One
-// case is beyond it: the platform has taken the refresh token, and the answer is not saved yet.
+// A program is killed at any moment of a refresh. Afterwards the store holds the old login
+// or the new login. The login is lost in one case only: the platform has used up the
+// refresh token, and the program has not saved the answer yet.
 func TestKilled(t *testing.T) {
 	kills := 20
 	if os.Getenv("SHANGCLOUD_LONG_TESTS") == "1" {
@@ -152,8 +155,8 @@ func TestKilled(t *testing.T) {
 	assert.Contains(t, succeed(t, "whoami"), "小云")
 }
 
-// killedIn runs "token" and kills it at a moment of its refresh. It reports whether the
-// program had ended before.
+// killedIn runs "token" and kills it at the given moment of its refresh. It reports whether
+// the program ended before the kill.
 func killedIn(t *testing.T, present *atomic.Pointer[killer], k *killer, path string, moment int) (ended bool) {
 	t.Helper()
 	cmd := process(t.Context(), "token")
@@ -215,7 +218,8 @@ func killedIn(t *testing.T, present *atomic.Pointer[killer], k *killer, path str
 	return err == nil
 }
 
-// killWhen kills a program soon after reached returns true.
+// killWhen waits until reached returns true, sleeps for soon, and kills the program. It
+// gives up when over is closed.
 func killWhen(cmd *exec.Cmd, reached func() bool, over <-chan struct{}, soon time.Duration) {
 	for !reached() {
 		select {

@@ -16,7 +16,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// shutdownTimeout is enough for the answer to a refresh, and to save it.
+// shutdownTimeout is enough time to receive the answer to a refresh and to save the new
+// token.
 const shutdownTimeout = 20 * time.Second
 
 func init() { browser.Stdout, browser.Stderr = io.Discard, io.Discard }
@@ -119,8 +120,8 @@ func hasDisplay() bool {
 	}
 }
 
-// openBrowser opens address in a browser. It also prints the address, because no browser
-// may open, or one that the user does not want.
+// openBrowser opens address in a browser. It also prints the address: perhaps no browser
+// opens, or the user prefers another browser.
 func openBrowser(say *prompter, address string) error {
 	_, err := fmt.Fprintf(say, "Log in in the browser. If it does not open, open this address on this machine:\n\n  %s\n\nCtrl-C gives up.\n", address)
 	if err != nil {

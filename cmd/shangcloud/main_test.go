@@ -102,7 +102,8 @@ func openSession(t *testing.T) *session {
 	return session
 }
 
-// logIn keeps a login of the test's user as the present settings have it, good until expiry.
+// logIn stores a login of the test's user, for the current settings. The access token
+// expires at expiry.
 func logIn(t *testing.T, s *shangcloudtest.Server, expiry time.Time, scopes ...string) (access, refresh string) {
 	t.Helper()
 	if len(scopes) == 0 {
@@ -143,7 +144,7 @@ func succeed(t *testing.T, args ...string) string {
 	return r.stdout
 }
 
-// process runs the program in a process of its own.
+// process returns a command that runs the program in a separate process.
 func process(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append(os.Environ(), asProgram+"=1", "GORACE=atexit_sleep_ms=0")

@@ -131,7 +131,7 @@ func noKeyring(t *testing.T) {
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "bus"))
 }
 
-// shown is output as it stands in the README.
+// shown returns output with the README's address and directories.
 func (tr *transcript) shown(output string) string {
 	return strings.NewReplacer(tr.address, "127.0.0.1:8787", tr.edge, "127.0.0.1:8788", tr.config, "/home/you/.config").Replace(output)
 }

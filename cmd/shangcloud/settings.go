@@ -250,7 +250,7 @@ func readSmall(path string) ([]byte, error) {
 	return data, err
 }
 
-// run opens the session, does the work, and waits for what was sent.
+// run opens the session, does the work, and waits for a refresh that is still running.
 func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) error) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
 	session, err := s.open(ctx, say, isLogin)
@@ -265,13 +265,14 @@ func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) err
 	if refusal, ok := errors.AsType[*shangcloud.APIError](err); ok && refusal.StatusCode == http.StatusForbidden {
 		err = s.forbidden(ctx, session, err)
 	}
-	// A refresh that Ctrl-C has left behind is saved before the program ends.
+	// Ctrl-C may have interrupted the command during a refresh. The new token is saved
+	// before the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
 	return errors.Join(err, session.provider.Shutdown(ctx))
 }
 
-// loginRequired names the command that helps.
+// loginRequired adds the login command to the error.
 func (s *settings) loginRequired(ctx context.Context, session *session, err error) error {
 	if tok, loadErr := session.store.LoadToken(ctx); loadErr == nil && tok == nil {
 		return fmt.Errorf("not logged in to %s; run: %s%w", session.BaseURL, s.loginCommand(), silent{err})

@@ -24,16 +24,17 @@ const (
 )
 
 const (
-	// unlockTimeout is enough for somebody to unlock the keyring.
+	// unlockTimeout limits how long a command waits for the user to unlock the keyring.
 	unlockTimeout = time.Minute
 
-	// clearTimeout is enough for a keyring that answers.
+	// clearTimeout limits how long clearOther waits for the keyring.
 	clearTimeout = 3 * time.Second
 
-	// unlockHint is when the user is told what the program waits for.
+	// unlockHint is how long a command waits before it asks the user to unlock the keyring.
 	unlockHint = 2 * time.Second
 
-	// minimumLife is what a token has left at least when a command begins with it.
+	// minimumLife is how long a token is still valid when a command begins. Tokens with a
+	// short lifetime are an exception: see withMinimumLife.
 	minimumLife = time.Minute
 )
 
@@ -42,9 +43,9 @@ type tokenStore interface {
 	oauth2login.TokenLocker
 }
 
-// openStore opens the store of the login. A first login picks one: the keyring where it
-// works, otherwise the file. Later commands keep to that, so that a locked keyring is not
-// taken for a missing login.
+// openStore opens the store of the login. The first login picks the keyring if it works,
+// and otherwise the file. Later commands use the same store, so a locked keyring is not
+// mistaken for a missing login.
 func (s *session) openStore(ctx context.Context, say *prompter, isLogin bool) (err error) {
 	switch s.Store {
 	case inFile:
@@ -74,7 +75,8 @@ func (s *session) openStore(ctx context.Context, say *prompter, isLogin bool) (e
 	return s.openFile(ctx, isLogin)
 }
 
-// openFile opens the file. A store that can't be used is better known before the user logs in.
+// openFile opens the file. Before a login it also reads the file. If the file can't be
+// used, the user learns that before logging in.
 func (s *session) openFile(ctx context.Context, isLogin bool) error {
 	file, err := tokenstore.NewFile(s.path(inFile))
 	if err != nil {
@@ -102,8 +104,8 @@ func (s *session) openKeyring(ctx context.Context, say *prompter) (*keyring.Stor
 	return store, store.Check(ctx)
 }
 
-// path returns the file of a store. Each deployment and client has one of its own: no setting
-// can send a token to where it is not from.
+// path returns the file of a store. Each deployment and client has a separate file. So no
+// setting can send a token to a deployment that did not issue the token.
 func (s *session) path(store string) string {
 	sum := sha256.Sum256([]byte(s.BaseURL + "\n" + s.ClientID))
 	name := "token-" + hex.EncodeToString(sum[:8])
@@ -143,9 +145,9 @@ func (s *session) clearOther(ctx context.Context) error {
 	return err
 }
 
-// withMinimumLife is a store whose tokens count as expired early: minimumLife before they do,
-// or at half of their life if that is later. So what a command begins with, or prints, is good
-// for a while.
+// withMinimumLife is a store whose tokens expire early: by minimumLife, or by half of their
+// lifetime if that is shorter. So a token that a command uses or prints stays valid for a
+// while.
 type withMinimumLife struct{ tokenStore }
 
 // LoadToken implements [oauth2login.TokenStore].

@@ -34,7 +34,8 @@ func TestStoreWithoutKeyring(t *testing.T) {
 	assert.Len(t, files, 1)
 }
 
-// With a keyring the login is encrypted, and stays there until another login moves it.
+// With a keyring, the login is encrypted. It stays there until a login with another store
+// moves it.
 func TestStoreKeyring(t *testing.T) {
 	pointAt(t, startDev(t, "--auto-approve"))
 	t.Setenv("SHANGCLOUD_STORE", "")
@@ -61,7 +62,7 @@ func TestStoreKeyring(t *testing.T) {
 	require.NoError(t, err)
 	assert.NotContains(t, string(kept), strings.TrimSpace(succeed(t, "token")))
 
-	// Over SSH, where the keyring is out of reach.
+	// The program can't reach the keyring, as in an SSH session.
 	usual := os.Getenv("DBUS_SESSION_BUS_ADDRESS")
 	noKeyring(t)
 	out, err := process(t.Context(), "whoami").CombinedOutput() // a process has no connection yet
@@ -80,7 +81,7 @@ func TestStoreKeyring(t *testing.T) {
 	assert.Equal(t, exitLoginRequired, shangcloudRun(t, "whoami").code)
 }
 
-// useKeyring has the program use a real Secret Service, with an empty keyring of its own.
+// useKeyring makes the program use a real Secret Service with an empty keyring.
 func useKeyring(t *testing.T) {
 	t.Helper()
 	for _, name := range []string{"dbus-run-session", "gnome-keyring-daemon"} {

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/oauth2"
 )
 
-// What token prints is good for a minute, or for half of its life.
+// The command token prints a token that stays valid for a minute, or for half of its
+// lifetime if that is shorter.
 func TestTokenMinimumLife(t *testing.T) {
 	in := func(d time.Duration) *oauth2.Token { return &oauth2.Token{Expiry: time.Now().Add(d)} }
 	for name, row := range map[string]struct {
@@ -61,8 +62,8 @@ func TestTokenMinimumLife(t *testing.T) {
 	}
 }
 
-// 20 processes begin in a token's last minute, at once and one after another. There is one
-// refresh, and nobody is logged out.
+// 20 processes start in the last minute of a token: first many at once, then one after
+// another. There is one refresh, and nobody is logged out.
 func TestTokenLastMinute(t *testing.T) {
 	s := newPlatform(t)
 	old, _ := logIn(t, s, time.Now().Add(30*time.Second))

@@ -51,8 +51,8 @@ func newProgram(t *testing.T) *program {
 	return p
 }
 
-// login starts a login. It returns the first match of pattern that the program prints, and a
-// function that waits for the end of the program and returns what it prints then.
+// login starts a login. match is the first match of pattern in the program's output. wait
+// waits for the end of the program, and returns the rest of the output.
 func (p *program) login(how, pattern string) (match string, wait func() string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), limit)
@@ -87,8 +87,8 @@ func (p *program) run(args ...string) string {
 	return string(out)
 }
 
-// A person logs in to the program: in the browser of the same machine, and with a code, as on
-// another device. A No ends the login.
+// A person logs in to the program with the browser of the same machine, and with a code, as
+// on another device. If the person refuses, the login ends.
 func TestProgram(t *testing.T) {
 	t.Parallel()
 	p := newProgram(t)

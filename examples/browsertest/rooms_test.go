@@ -26,7 +26,7 @@ func newRooms(t *testing.T) (home string) {
 	return runExample(t, "rooms")
 }
 
-// enter signs a person in, who then is in the room.
+// enter signs a person in and waits until the page is connected to the room.
 func (b *tab) enter(home, uid string) {
 	b.t.Helper()
 	b.visit(home)
@@ -121,7 +121,7 @@ func TestRooms(t *testing.T) {
 	assert.Equal(t, 2, first.count("#members li"))
 }
 
-// Without JavaScript the page says that it needs it.
+// Without JavaScript, the page says that it needs JavaScript.
 func TestRoomsWithoutScript(t *testing.T) {
 	t.Parallel()
 	home, b := newRooms(t), newPerson(t)
@@ -132,7 +132,7 @@ func TestRoomsWithoutScript(t *testing.T) {
 	assert.Contains(t, b.text("noscript"), "needs JavaScript")
 }
 
-// The page of the room on a phone, and for people who need help.
+// The page of the room has no accessibility problems that axe finds, and fits on a phone.
 func TestRoomsPage(t *testing.T) {
 	t.Parallel()
 	axe, err := os.ReadFile("node_modules/axe-core/axe.min.js")
@@ -193,7 +193,7 @@ func TestRoomsScreenshots(t *testing.T) {
 	}
 }
 
-// colour is the class of the person's own lines.
+// colour returns the CSS class of the person's own lines.
 func (b *tab) colour() string {
 	b.t.Helper()
 	return ask[string](b, "#pen", "e.getAttribute('class')")

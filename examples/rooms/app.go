@@ -39,7 +39,7 @@ type app struct {
 	handler http.Handler
 }
 
-// newApp returns an application whose open pages end with ctx.
+// newApp returns an application. When ctx ends, the streams of all open pages end.
 func newApp(ctx context.Context, settings serve.Settings, isDemo, plaintext bool) (*app, error) {
 	provider, redirect, err := settings.New(nil)
 	if err != nil {
@@ -74,7 +74,7 @@ func newApp(ctx context.Context, settings serve.Settings, isDemo, plaintext bool
 	mux.HandleFunc("GET /favicon.svg", pages.File("favicon.svg"))
 	mux.HandleFunc("/", a.notFound)
 
-	// Refuses what other sites post.
+	// protection refuses posts from other sites.
 	protection := http.NewCrossOriginProtection()
 	protection.SetDenyHandler(http.HandlerFunc(a.foreign))
 	a.handler = protection.Handler(mux)
@@ -83,7 +83,7 @@ func newApp(ctx context.Context, settings serve.Settings, isDemo, plaintext bool
 
 var callbackPath = regexp.MustCompile(`^/(?:[A-Za-z0-9_-]+/)*[A-Za-z0-9_-]+$`)
 
-// checkCallback makes sure that the callback has a path of its own.
+// checkCallback makes sure that no other page has the path of the callback.
 func checkCallback(u *url.URL) error {
 	path := u.EscapedPath()
 	if u.Host == "" || !callbackPath.MatchString(path) || strings.HasPrefix(path, "/bot/") || slices.Contains([]string{"/login", "/logout", "/events", "/say"}, path) {
@@ -108,7 +108,8 @@ func (a *app) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	a.handler.ServeHTTP(w, r)
 }
 
-// signedIn wraps what a script of a page asks for.
+// signedIn wraps the handlers that a page's script calls. It refuses requests of people who
+// are not signed in.
 func (a *app) signedIn(handler func(http.ResponseWriter, *http.Request, *person)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if p := a.sessions.of(r); p != nil {

@@ -61,7 +61,7 @@ func TestRoom(t *testing.T) {
 	assert.Equal(t, http.StatusUnauthorized, second.posts(message{Kind: say, ID: "5", Text: "still here?"}))
 }
 
-// What a page may post.
+// TestPost posts valid and invalid messages.
 func TestPost(t *testing.T) {
 	home := startRun(t)
 	b := newBrowser(t, home)
@@ -108,7 +108,7 @@ func TestPost(t *testing.T) {
 	assert.Fail(t, "there is no limit")
 }
 
-// Other sites can neither post nor open a stream, and nobody opens streams without end.
+// Other sites can neither post nor open a stream. The number of streams is limited.
 func TestForeign(t *testing.T) {
 	home := startRun(t)
 	b := newBrowser(t, home)

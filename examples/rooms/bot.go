@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// The bot remembers the newest of each.
+	// The bot remembers this many of the newest lines and texts.
 	maxDrawn = 2000
 	maxSaid  = 50
 
 	maxMet = 10_000 // people that it knows
 
-	// botUID is its name for programs. The uids of people are numbers.
+	// botUID is the bot's uid. The uids of people are numbers.
 	botUID = "bot"
 )
 
-// bot is a member of the room like the people. It opens the room and owns it. The room
-// itself remembers nothing, so the bot does: whoever joins gets the picture from it. One
-// goroutine uses it, but signIn is safe for concurrent use.
+// bot is a member of the room, like the people. It opens and owns the room. The room itself
+// remembers nothing. So the bot sends the picture to everybody who joins. One goroutine
+// uses the bot, but signIn is safe for concurrent use.
 type bot struct {
 	name      string
 	tokens    *oauth2login.TokenSource
@@ -48,7 +48,7 @@ type bot struct {
 	next  int // where it draws
 }
 
-// signIn lets the bot in, with a token of the account that it may use.
+// signIn gives the bot a token, so that the bot can join the room.
 func (b *bot) signIn(ctx context.Context, token *oauth2.Token) error {
 	if err := b.tokens.SetToken(ctx, token); err != nil {
 		return err
@@ -57,7 +57,7 @@ func (b *bot) signIn(ctx context.Context, token *oauth2.Token) error {
 	return nil
 }
 
-// restore lets the bot in if there is a token from an earlier run.
+// restore lets the bot join the room if there is a token from an earlier run.
 func (b *bot) restore(ctx context.Context) {
 	if _, err := b.tokens.TokenContext(ctx); !errors.Is(err, oauth2login.ErrLoginRequired) {
 		b.wake() // another error may pass: run tries again
@@ -92,7 +92,8 @@ func (b *bot) run(ctx context.Context) {
 	}
 }
 
-// join joins the room. If there is none, or none any more, it makes one.
+// join joins the room. If there is no room yet, or the room has ended, join makes a new
+// room.
 func (b *bot) join(ctx context.Context) (room *mmo.Room, err error) {
 	if b.room != "" {
 		room, err = b.rooms.Join(ctx, b.room, mmo.ProtocolWebSocket)
@@ -116,7 +117,7 @@ func (b *bot) create(ctx context.Context) (*mmo.Room, error) {
 	return room, b.rooms.Configure(ctx, room.ID, mmo.Config{AllowMultiLogin: true})
 }
 
-// use works with one connection.
+// use handles the events of one connection.
 func (b *bot) use(ctx context.Context, conn *mmo.Conn) error {
 	b.lobby.open(b.room) // not before the bot is there: it misses nothing
 	for {
@@ -138,7 +139,8 @@ func (b *bot) use(ctx context.Context, conn *mmo.Conn) error {
 	}
 }
 
-// welcome tells a member what it has missed, and greets it the first time.
+// welcome sends a new member the lines and texts so far. It greets a member that it does
+// not know.
 func (b *bot) welcome(ctx context.Context, conn *mmo.Conn, who mmo.Member) error {
 	name, isKnown := shorten(who.Nickname), false
 	if _, isKnown = b.met[who.UID]; !isKnown && len(b.met) >= maxMet {
@@ -156,7 +158,8 @@ func (b *bot) welcome(ctx context.Context, conn *mmo.Conn, who mmo.Member) error
 	return b.say(ctx, conn, phraseFor(name).greeting(name))
 }
 
-// hear remembers a message, and answers if it is asked for something.
+// hear remembers a message. If the message asks for a shape, the bot draws the shape and
+// answers.
 func (b *bot) hear(ctx context.Context, conn *mmo.Conn, m message) error {
 	if m.Kind == say {
 		m.Name = cmp.Or(m.Name, b.met[m.UID])
@@ -184,7 +187,7 @@ func (b *bot) say(ctx context.Context, conn *mmo.Conn, text string) error {
 	return b.send(ctx, conn, message{Kind: say, ID: rand.Text(), Name: b.name, Text: text})
 }
 
-// draw draws a shape in the next of eight places, the lower ones first.
+// draw draws a shape in the next of eight places. The lower row is filled first.
 func (b *bot) draw(ctx context.Context, conn *mmo.Conn, s shape) error {
 	const columns, rows = 4, 2
 	x := boardWidth / columns * (b.next % columns)
@@ -202,7 +205,7 @@ func (b *bot) draw(ctx context.Context, conn *mmo.Conn, s shape) error {
 	return nil
 }
 
-// send also remembers the message: the room does not send it back.
+// send also remembers the message, because the room does not send it back to the bot.
 func (b *bot) send(ctx context.Context, conn *mmo.Conn, m message) error {
 	if err := send(ctx, conn, m); err != nil {
 		return err
@@ -225,12 +228,13 @@ func (b *bot) remember(m message) {
 
 func newest(all []message, limit int) []message { return all[max(0, len(all)-limit):] }
 
-// phrases are the bot's, in one language.
+// phrases are what the bot says in one language.
 type phrases struct{ hello, offer, done string }
 
 func (p phrases) greeting(name string) string { return p.hello + name + p.offer }
 
-// phraseFor answers in the language of a text: a room does not tell its members'.
+// phraseFor returns the phrases in the language of a text. The room does not know its
+// members' languages.
 func phraseFor(text string) phrases {
 	for _, r := range text {
 		if unicode.Is(unicode.Han, r) {
@@ -240,7 +244,7 @@ func phraseFor(text string) phrases {
 	return phrases{"Hello, ", "! Say “house”, “star” or “heart”, and I draw it.", "There it is."}
 }
 
-// shape is what the bot can draw, in an area of 200 by 250.
+// shape is a shape that the bot can draw. It fits in an area of 200 by 250.
 type shape struct {
 	english, chinese string
 	lines            [][]int
@@ -262,7 +266,8 @@ var shapes = []shape{
 	})}},
 }
 
-// around is a closed line with n corners, which at gives between -1 and 1.
+// around returns a closed line with n corners. at returns the coordinates of corner i,
+// between -1 and 1.
 func around(n int, at func(i float64) (x, y float64)) (line []int) {
 	for i := range n + 1 {
 		x, y := at(float64(i))
@@ -281,7 +286,7 @@ type lobby struct {
 
 func newLobby() *lobby { return &lobby{changed: make(chan struct{})} }
 
-// open tells everybody which room it is.
+// open sets the ID of the room, and wakes everybody who waits.
 func (l *lobby) open(id string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -26,8 +26,8 @@ func (a *app) login(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// loginBot is [app.login] for the bot. Its address is printed for the operator, and
-// nobody can guess it.
+// loginBot starts the login of the bot. The program prints the address of this page for the
+// operator. Nobody can guess the address.
 func (a *app) loginBot(w http.ResponseWriter, r *http.Request) {
 	if subtle.ConstantTimeCompare([]byte(r.PathValue("secret")), []byte(a.botSecret)) != 1 {
 		a.notFound(w, r)
@@ -39,7 +39,8 @@ func (a *app) loginBot(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// forBot marks a login of the bot. It comes back with the login, and nobody can change it.
+// forBot marks a login of the bot. The callback gets the mark back with the login, and
+// nobody can change it.
 const forBot = "bot"
 
 // callback handles the redirect URL, to which ShangCloud sends the browser back.
@@ -80,7 +81,7 @@ func (a *app) loginFailed(w http.ResponseWriter, r *http.Request, err error) {
 	a.showMessage(w, r, http.StatusBadGateway, t.LoginFailed)
 }
 
-// logout also ends the person's open pages: the others see it leave.
+// logout also ends the person's open pages, so the others see the person leave.
 func (a *app) logout(w http.ResponseWriter, r *http.Request) {
 	if p := a.sessions.end(w, r); p != nil {
 		a.seats.leave(p)
@@ -146,7 +147,7 @@ func (ss *sessions) start(w http.ResponseWriter, r *http.Request, provider *shan
 	return nil
 }
 
-// of returns who sent r, or nil.
+// of returns the person who sent r, or nil.
 func (ss *sessions) of(r *http.Request) *person {
 	c, err := r.Cookie(ss.cookie.Name)
 	if err != nil {
@@ -160,7 +161,7 @@ func (ss *sessions) of(r *http.Request) *person {
 	return nil
 }
 
-// end signs the browser out. It returns who that was, or nil.
+// end signs the browser out. It returns the person who was signed in, or nil.
 func (ss *sessions) end(w http.ResponseWriter, r *http.Request) *person {
 	c, err := r.Cookie(ss.cookie.Name)
 	if err != nil {

@@ -3,16 +3,18 @@
 //
 //	go -C examples/rooms run . [-addr 127.0.0.1:8080] [-plaintext]
 //
-// It needs no account and no network: without settings it brings a platform and a realtime
-// edge of its own along, in the same process. Open it in two browsers, as two people.
+// Without settings it needs no account and no network: it starts a platform and a realtime
+// edge in the same process. Open it in two browsers, as two people.
 //
 // With the settings of examples/weblogin it uses the real platform. The bot then needs an
-// account: the program prints an address where somebody signs in for it, once if there is
-// a SHANGCLOUD_DATA_DIR. Until then the room is not open. The platform's edge has to be
-// wss://: with -plaintext others are accepted, and anyone on the way can read along.
+// account. So the program prints an address where somebody signs in for the bot. Until then
+// the room is not open. With SHANGCLOUD_DATA_DIR, the bot stays signed in after a restart.
+// The address of the platform's edge has to begin with wss://. With -plaintext the program
+// accepts other addresses, too. Anyone on the network path can then read what people say.
 //
-// A browser speaks to this program only: it posts what its person does, and hears of the
-// others over server-sent events. For each open page this program is a member of the room.
+// A browser talks only to this program. It posts what its person does, and receives what
+// the others do as server-sent events. For each open page, this program joins the room as
+// one member.
 //
 //	seat.go     an open page: from the room to the browser, and back
 //	bot.go      the bot: opens the room, and remembers the picture for those who come later

@@ -44,8 +44,8 @@ func (b *syncBuffer) Write(p []byte) (int, error) {
 	return b.buf.Write(p)
 }
 
-// startRun runs the program without settings, unless there are some. It returns its
-// address.
+// startRun runs the program with the settings in env, or without settings. It returns the
+// program's address.
 func startRun(t *testing.T, env ...string) (home string) {
 	t.Helper()
 	return runtest.Home(t, func(ctx context.Context, out io.Writer) error {
@@ -71,7 +71,7 @@ var (
 	formAction = regexp.MustCompile(`method="post" action="([^"]*)"`)
 )
 
-// signIn signs a user in whom the demo's platform knows.
+// signIn signs in a user of the demo's platform.
 func (b *browser) signIn(path, user string) (page string) {
 	b.t.Helper()
 	consent, err := b.http.Get(b.home + path)
@@ -149,8 +149,8 @@ func (b *browser) open() *openPage {
 	return p
 }
 
-// back returns when the page is in a room again. If its stream ends before that, it opens
-// another one, as a browser does.
+// back waits until the page is in a room again. If the page's stream ends before that, back
+// opens another stream, as a browser does.
 func (p *openPage) back() *openPage {
 	p.t.Helper()
 	for timeout := time.After(limit); ; {
@@ -173,7 +173,7 @@ func (p *openPage) welcomed() {
 	p.seat, p.uid = welcome.Seat, welcome.UID
 }
 
-// await returns the next event that is the one.
+// await returns the next event for which the function is returns true.
 func (p *openPage) await(what string, is func(event) bool) event {
 	p.t.Helper()
 	timeout := time.After(limit)
@@ -192,7 +192,7 @@ func (p *openPage) await(what string, is func(event) bool) event {
 	}
 }
 
-// hears awaits a message of a kind.
+// hears waits for a message of the given kind that contains text.
 func (p *openPage) hears(kind, text string) message {
 	p.t.Helper()
 	return *p.await(kind+" "+text, func(e event) bool {

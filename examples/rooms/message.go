@@ -54,9 +54,9 @@ func send(ctx context.Context, conn *mmo.Conn, m message) error {
 	return conn.Broadcast(ctx, text, string(extra))
 }
 
-// received reads what came from the room. It does not trust it more than a browser: other
-// programs can be in the room, too. A broadcast without an extra is what a game client
-// says.
+// received reads a broadcast from the room. It checks the broadcast like a post from a
+// browser, because other programs can be in the room, too. A broadcast without an extra is
+// a chat message of a game client.
 func received(b mmo.Broadcast) (m message, ok bool) {
 	if b.Extra == "" {
 		m = message{Kind: say, ID: rand.Text()}
@@ -69,7 +69,7 @@ func received(b mmo.Broadcast) (m message, ok bool) {
 
 var isID = regexp.MustCompile(`^[A-Za-z0-9-]{1,64}$`)
 
-// isValid reports whether somebody may say, draw or wipe this.
+// isValid reports whether a person may send this message.
 func (m *message) isValid() bool {
 	switch {
 	case !isID.MatchString(m.ID) || len(m.UID) > maxID || utf8.RuneCountInString(m.Name) > maxName:
@@ -117,7 +117,7 @@ func isLine(points []int) bool {
 	return true
 }
 
-// shorten cuts the name of a member, which may be anything.
+// shorten cuts a member's name to maxName characters. Other programs can choose any name.
 func shorten(name string) string {
 	if runes := []rune(name); len(runes) > maxName {
 		return string(runes[:maxName-1]) + "…"

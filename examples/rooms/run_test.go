@@ -35,8 +35,8 @@ func newWorld(t *testing.T) world {
 	return world{platform, edge, []string{"SHANGCLOUD_CLIENT_ID", "id", "SHANGCLOUD_CLIENT_SECRET", secret, "SHANGCLOUD_BASE_URL", platform.URL}}
 }
 
-// start runs the program. It returns its address, and that for the bot's login, without
-// the host.
+// start runs the program. It returns the program's address, and the path of the bot's
+// login.
 func (w world) start(t *testing.T, env ...string) (home, botLogin string) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -64,8 +64,8 @@ func (w world) start(t *testing.T, env ...string) (home, botLogin string) {
 	return home, botLogin
 }
 
-// With settings, somebody signs in for the bot. People wait until then. A connection that
-// breaks, and a room that ends, are replaced.
+// With settings, somebody signs in for the bot, and people wait until then. The program
+// replaces a connection that breaks, and a room that ends.
 func TestRunReal(t *testing.T) {
 	w, dir := newWorld(t), t.TempDir()
 	home, botLogin := w.start(t, "SHANGCLOUD_DATA_DIR", dir)

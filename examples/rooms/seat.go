@@ -29,7 +29,7 @@ const (
 	postsBurst  = 60
 )
 
-// seat is one open page. Its member of the room comes and goes with it.
+// seat is one open page. While the page is open, the seat is a member of the room.
 type seat struct {
 	id     string // known to this page only: nobody else can post in its name
 	person *person
@@ -52,7 +52,7 @@ func (s *seat) connect(conn *mmo.Conn) {
 	s.conn = conn
 }
 
-// event is what a page is told.
+// event is a server-sent event for a page.
 type event struct {
 	Kind    string   `json:"kind"` // "welcome", "members", "message", "waiting" or "over"
 	Seat    string   `json:"seat,omitempty"`
@@ -66,7 +66,8 @@ type member struct {
 	Name string `json:"name"`
 }
 
-// members lists who is in the room. Other programs can announce any number of members.
+// members lists the members of the room. The list is limited, because other programs can
+// announce any number of members.
 func members(conn *mmo.Conn) (list []member) {
 	for _, m := range conn.Members() {
 		if len(m.UID) <= maxID && len(list) < maxSeats {
@@ -79,11 +80,11 @@ func members(conn *mmo.Conn) (list []member) {
 // errPageGone ends a session with the room.
 var errPageGone = errors.New("the page was closed")
 
-// events is the stream of a page: it is in the room until the browser, the person or the
-// program ends it.
+// events serves the stream of a page. The page is in the room until the browser, the person
+// or the program ends the stream.
 func (a *app) events(ctx context.Context, w http.ResponseWriter, r *http.Request, p *person) {
-	// Browsers that send no such header don't start a stream for another site either: the
-	// session cookie is SameSite=Lax.
+	// Some browsers do not send this header. They can't start a stream for another site
+	// either, because the session cookie is SameSite=Lax.
 	if site := r.Header.Get("Sec-Fetch-Site"); site != "" && site != "same-origin" {
 		http.Error(w, "from this site only", http.StatusForbidden)
 		return
@@ -127,7 +128,7 @@ func (a *app) events(ctx context.Context, w http.ResponseWriter, r *http.Request
 	}
 }
 
-// use hands on what comes from the room, until the connection or the page is gone.
+// use sends the room's events to the page, until the connection or the page ends.
 func (s *seat) use(ctx context.Context, conn *mmo.Conn, uid string, to *stream) error {
 	s.connect(conn)
 	defer s.connect(nil)
@@ -164,7 +165,7 @@ func newStream(w http.ResponseWriter) *stream {
 	return s
 }
 
-// tell tells the page of uid about an event of the room.
+// tell sends an event of the room to the page. uid is the page's member.
 func (s *stream) tell(got mmo.Event, conn *mmo.Conn, uid string) error {
 	switch got := got.(type) {
 	case mmo.Broadcast:
@@ -191,7 +192,7 @@ func (s *stream) send(e event) error {
 	return s.write(fmt.Sprintf("data: %s\n\n", data)) // JSON has no line breaks
 }
 
-// write gives up on a browser that takes nothing.
+// write returns errPageGone if the browser is gone, or does not read in time.
 func (s *stream) write(text string) error {
 	err := s.control.SetWriteDeadline(time.Now().Add(writeLimit))
 	if err == nil {
@@ -206,7 +207,7 @@ func (s *stream) write(text string) error {
 	return nil
 }
 
-// post takes what the person of a page says or draws, and hands it to the room.
+// post sends what a person says or draws to the room.
 func (a *app) post(w http.ResponseWriter, r *http.Request, p *person) {
 	var posted struct {
 		Seat string `json:"seat"`
@@ -234,7 +235,8 @@ func (a *app) post(w http.ResponseWriter, r *http.Request, p *person) {
 		http.Error(w, "no connection to the room", http.StatusServiceUnavailable)
 		return
 	}
-	// A browser that gives up in the middle of a message would end the connection.
+	// The request's context may end in the middle of a message. That would end the
+	// connection to the room.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), postLimit)
 	defer cancel()
 	if err := send(ctx, conn, posted.message); err != nil {
@@ -251,7 +253,7 @@ type seats struct {
 	byID map[string]*seat
 }
 
-// take returns nil if there are too many.
+// take adds an open page. It returns nil if there are too many pages.
 func (ss *seats) take(p *person, leave context.CancelFunc) *seat {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()

@@ -10,7 +10,8 @@ import (
 // number of times. It is also the ID of this room in [Edge.Members] and other methods.
 const TestRoom = "shangcloud_mmo_test"
 
-// maxKeys is the most unused keys. When there are more, the oldest becomes invalid.
+// maxKeys is the maximum number of unused keys. When there are more, the oldest key becomes
+// invalid.
 const maxKeys = 100_000
 
 // Admit lets the holder of a connect key into a room, as the account uid. uid may be "".
@@ -69,7 +70,7 @@ func (k *keyring) in(room string) (found []admission) {
 // redeem uses the key of a login. m is the payload that carried it.
 func (e *Edge) redeem(key string, m edge.Message) (admission, bool) {
 	if key == TestRoom {
-		// This key stays valid, so a recorded login could be sent again.
+		// This key stays valid. So e.logins recognizes a recorded login that is sent again.
 		return admission{TestRoom, key, ""}, e.logins.Fresh(m)
 	}
 	return e.keys.take(key)

@@ -10,8 +10,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 )
 
-// refused checks that a login with key is refused. Over UDP there is no answer, so it
-// waits for the edge's count.
+// refused checks that a login with key is refused. Over UDP there is no answer, so refused
+// waits until the edge has counted the login.
 func refused(t *testing.T, e *mmotest.Edge, protocol, key string) {
 	t.Helper()
 	before := e.Stats().RefusedLogins
@@ -75,7 +75,7 @@ func TestTestRoom(t *testing.T) {
 		ann.expect(edge.Closed)
 		bob.expect(leaving("1"))
 
-		// Nobody can take the room away.
+		// Admit can't move the key of the test room to another room.
 		e.Admit("elsewhere", mmotest.TestRoom, "9")
 		connectVia(t, e, protocol, e.DialContext).login(mmotest.TestRoom)
 		require.Empty(t, e.Members("elsewhere"))

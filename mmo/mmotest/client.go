@@ -9,11 +9,11 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// maxBacklog is the most that waits for one client, in bytes. Data that waits for several
-// clients is in memory once.
+// maxBacklog limits the data that waits for one client, in bytes. Data that waits for
+// several clients is in memory only once.
 const maxBacklog = 4 << 20
 
-// messageCost is what a waiting message costs besides its data.
+// messageCost is the memory that a waiting message takes besides its data, in bytes.
 const messageCost = 64
 
 // client is a connection that is logged in.
@@ -25,7 +25,7 @@ type client struct {
 	maxData int   // the longest data that the transport takes
 	uid     string
 
-	// Over UDP.
+	// These fields are used only over UDP.
 	id                uint64 // 0: another transport
 	seed              [edge.SeedSize]byte
 	key               string
@@ -57,7 +57,7 @@ type link interface {
 	cut()
 }
 
-// account is what Members and Kick call the client.
+// account returns the uid of the client for Members and Kick.
 func (c *client) account() string {
 	if c.uid == "" && c.announced != nil {
 		return c.announced.UID
@@ -169,7 +169,8 @@ func (c *client) write() {
 	}
 }
 
-// send sends messages. It uses the storage of packet, and returns it.
+// send sends the messages of batch. It reuses the memory of packet, and returns that memory
+// for the next call.
 func (c *client) send(packet []byte, batch []message) ([]byte, error) {
 	for _, m := range batch {
 		if !m.due.IsZero() {
@@ -189,8 +190,8 @@ func (c *client) send(packet []byte, batch []message) ([]byte, error) {
 	return packet, c.link.flush()
 }
 
-// seal returns the packet with data, in the storage of packet. If the edge is mute, it
-// returns nil.
+// seal returns a packet with the encrypted data. It reuses the memory of packet. If the
+// edge is mute, it returns nil.
 func (c *client) seal(packet []byte, data string) []byte {
 	f := c.e.faults.Load()
 	if f != nil && f.Mute {
@@ -206,7 +207,7 @@ func (c *client) seal(packet []byte, data string) []byte {
 	return packet
 }
 
-// outbox holds what waits for a client.
+// outbox holds the messages that wait for a client.
 type outbox struct {
 	mu       sync.Mutex
 	messages []message
@@ -262,7 +263,7 @@ func (o *outbox) abandon() {
 	close(o.ended)
 }
 
-// take waits for messages and returns all. If more is false, they are the last.
+// take waits for messages and returns all of them. If more is false, no messages follow.
 func (o *outbox) take() (batch []message, more bool) {
 	for {
 		select {

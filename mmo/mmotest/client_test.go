@@ -94,7 +94,7 @@ func TestPayloads(t *testing.T) {
 	})
 }
 
-// What is refused in a login ends the connection, or has no answer.
+// A refused login ends the connection. Over UDP it has no answer.
 func TestLoginPayloads(t *testing.T) {
 	tests := map[string]func(p *player, key string) []byte{
 		"early": func(p *player, key string) []byte {
@@ -129,7 +129,7 @@ func TestLoginPayloads(t *testing.T) {
 	}
 }
 
-// The edge's clock is off: a client whose clock is right can not log in.
+// If the edge's clock is wrong, a client whose clock is right can't log in.
 func TestClockOff(t *testing.T) {
 	inBubbles(t, func(t *testing.T, e *mmotest.Edge, protocol string) {
 		e.Configure(func(s *mmotest.Settings) { s.Now = func() time.Time { return time.Now().Add(time.Minute) } })
@@ -162,7 +162,7 @@ func TestReplayAfterFlood(t *testing.T) {
 	})
 }
 
-// A client that does not read what it is sent loses its connection, and the others go on.
+// A client that does not read its messages loses its connection. The others go on.
 func TestSlowReceiver(t *testing.T) {
 	for _, protocol := range []string{"tcp", "websocket"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -189,7 +189,7 @@ func TestSlowReceiver(t *testing.T) {
 	}
 }
 
-// A client that asks and does not read the answers ends itself.
+// A client that sends pings and does not read the answers loses its connection.
 func TestSlowAsker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := inMemory(t)

@@ -31,19 +31,19 @@
 //     Of unused keys the edge keeps the newest 100,000.
 //   - A message is relayed unchanged to all others in the room. Control messages (in upper
 //     and lower case), empty messages and __leave__ are not relayed.
-//   - The edge believes what a member announces about itself. The list of members has
-//     each uid once, in the order of the announcements. It has no connections that announced
-//     nothing, and its number does not count them. An announcement of more than 4 KiB is
-//     relayed, but not listed.
+//   - The edge believes what a member announces about itself. The list of members has each
+//     uid once, in the order of the announcements. Connections that announced nothing are
+//     neither in the list nor in its number. An announcement of more than 4 KiB is relayed,
+//     but not listed.
 //   - __leave__ is sent when no connection with an announced uid is left.
-//   - If the list of members does not fit in one message, null takes its place. A
+//   - If the list of members does not fit in one message, the edge sends null instead. A
 //     client then keeps the list that it has.
 //   - A client that reads too slowly loses its connection, without __closed__, when more
 //     than 4 MiB wait for it. A message that does not fit in a datagram does not reach
 //     members over UDP.
 //   - A kicked member gets __closed__. So do all members when a room or the edge is closed.
 //     Over UDP it is sent once.
-//   - A connection over TCP has 10 seconds to log in, and one second to read what is left at
-//     its end. The edge serves 20,000 clients, and 4,096 connections that have not
-//     logged in; more are closed.
+//   - A connection over TCP has 10 seconds to log in, and one second to read the rest when
+//     the edge ends it. The edge serves 20,000 clients, and 4,096 connections that have not
+//     logged in. It closes any further connection.
 package mmotest

@@ -14,14 +14,14 @@ import (
 )
 
 const (
-	// maxClients is the most connections that are logged in at a time.
+	// maxClients is the maximum number of connections that are logged in.
 	maxClients = 20_000
 
-	// maxVisitors is the most TCP connections that have not logged in.
+	// maxVisitors is the maximum number of TCP connections that have not logged in.
 	maxVisitors = 4096
 
-	// loginTimeout is how long a connection may take to log in. The clients wait as long
-	// for the answer over UDP.
+	// loginTimeout is how long a connection may take to log in. Over UDP, the clients wait
+	// equally long for the answer.
 	loginTimeout = 10 * time.Second
 
 	// farewellTimeout is how long the client of an ended connection may take to read what
@@ -42,8 +42,8 @@ type TB interface {
 // Close does, for a moment.
 type Edge struct{ *internals }
 
-// internals are behind a pointer, and the keys and seeds in them behind another one. Package
-// fmt follows one pointer at most, so it prints no key.
+// internals is behind a pointer in Edge, and the keys and seeds are behind another pointer
+// in internals. Package fmt follows one pointer at most, so it prints no key.
 type internals struct {
 	settings atomic.Pointer[Settings]
 	faults   atomic.Pointer[faults] // nil: none
@@ -61,8 +61,8 @@ type internals struct {
 	serving sync.WaitGroup // connections and clients; begin adds to it
 	closing chan struct{}
 
-	// mu guards the fields below, and those of rooms and clients that say so. Nothing
-	// waits while it is held.
+	// mu guards the fields below. It also guards fields of rooms and clients whose comments
+	// say so. No goroutine waits for anything while it holds mu.
 	mu       sync.Mutex
 	closed   bool
 	keys     *keyring
@@ -168,8 +168,8 @@ func (e *Edge) serve(tcp, ws net.Listener) {
 	e.loops.Go(func() { _ = e.web.Serve(&listener{ws, e}) }) // returns ErrServerClosed after Close
 }
 
-// begin counts a goroutine that serves a client, which calls e.serving.Done at its end.
-// After Close it reports false.
+// begin counts a goroutine that serves a client. The goroutine calls e.serving.Done at its
+// end. After Close, begin returns false.
 func (e *Edge) begin() bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -179,9 +179,9 @@ func (e *Edge) begin() bool {
 	return !e.closed
 }
 
-// URL returns what the platform answers to a client that asks for a protocol: edge_url, and
-// the protocol that is spoken there. protocol is "tcp", "websocket" (or "ws") or "udp", in
-// any case of letters. Anything else, and "", is "tcp".
+// URL returns what the platform answers to a client that asks for a protocol. edgeURL is
+// the edge_url, and spoken is the protocol of that URL. protocol is "tcp", "websocket" (or
+// "ws") or "udp", in upper or lower case. Any other value means "tcp".
 func (e *Edge) URL(protocol string) (edgeURL, spoken string) {
 	spoken = strings.ToLower(protocol)
 	switch spoken {

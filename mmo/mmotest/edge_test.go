@@ -36,7 +36,7 @@ func TestEdge(t *testing.T) {
 	})
 }
 
-// All transports meet in one room.
+// Clients of all transports meet in one room.
 func TestEdgeAcrossTransports(t *testing.T) {
 	e := mmotest.NewEdge(t)
 	tcp, ws, udp := join(t, e, "tcp", "room", "1"), join(t, e, "websocket", "room", "2"), join(t, e, "udp", "room", "3")
@@ -124,7 +124,7 @@ func TestStart(t *testing.T) {
 	require.NoError(t, e.Close())
 }
 
-// An address of IPv6 is in brackets, and works.
+// In a URL, an IPv6 address is in brackets. The URL works.
 func TestStartIPv6(t *testing.T) {
 	probe, err := net.Listen("tcp", "[::1]:0")
 	if err != nil {
@@ -164,8 +164,8 @@ func TestEdgeClose(t *testing.T) {
 	})
 }
 
-// A client that reads nothing more does not hold up Close, and others hear all that was said
-// before.
+// A client that stops reading does not hold up Close. The others receive all earlier
+// messages.
 func TestEdgeCloseStalledClient(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := inMemory(t)

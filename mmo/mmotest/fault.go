@@ -6,33 +6,34 @@ import (
 	"time"
 )
 
-// Faults are what is wrong with the network. The zero value is a perfect one. Shares are
+// Faults are the faults of the network. The zero value is a perfect network. Shares are
 // from 0 to 1.
 type Faults struct {
-	// In and Out are for datagrams from clients and to clients: only over UDP.
+	// In applies to datagrams from clients, and Out to datagrams to clients. Both apply
+	// only to UDP.
 	In, Out Datagrams
 
-	// Delay holds back every message to a client. Their order stays. When the edge
-	// ends a connection, the delay ends.
+	// Delay holds back every message to a client. The messages keep their order. When the
+	// edge ends a connection, the delay ends.
 	Delay time.Duration
 
 	// Mute discards all messages to clients. Their connections stay.
 	Mute bool
 
-	// Garbled is the share of messages to clients with a wrong bit, so that they do not
-	// decrypt.
+	// Garbled is the share of messages to clients that get a wrong bit. Such a message does
+	// not decrypt.
 	Garbled float64
 
-	// Segment is the most bytes that one write sends over TCP, also below a WebSocket. With 1
+	// Segment limits how many bytes one write sends over TCP, also below a WebSocket. If 1,
 	// a client gets one byte at a time. If 0, there is no limit.
 	Segment int
 
-	// CutAfter cuts each connection over TCP, also below a WebSocket, when the edge
-	// has sent this many more bytes on it. That may be in the middle of a message. If
-	// 0, none is cut.
+	// CutAfter cuts each connection over TCP, also below a WebSocket, when the edge has
+	// sent this many more bytes on it. The cut may be in the middle of a message. If 0, no
+	// connection is cut.
 	CutAfter int
 
-	// Seed chooses the random numbers.
+	// Seed is the seed of the random numbers.
 	Seed uint64
 }
 
@@ -45,8 +46,8 @@ type Datagrams struct {
 	// Loss is the share that is lost. Duplicates is the share that arrives twice.
 	Loss, Duplicates float64
 
-	// Reorder is the share that arrives after the next one of the client, or after a tenth
-	// of a second without another.
+	// Reorder is the share of datagrams that arrive late: after the client's next datagram.
+	// If there is no next datagram within a tenth of a second, they arrive then.
 	Reorder float64
 }
 
@@ -81,7 +82,7 @@ type direction struct {
 	lose int // how many to lose still
 }
 
-// chance is true for a share of its calls.
+// chance returns true for the given share of its calls.
 func (f *faults) chance(share float64) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -99,7 +100,8 @@ func (f *faults) loses(d *direction) bool {
 	return f.random.Float64() < d.Loss
 }
 
-// pass has a datagram delivered, or not. It reports false if the datagram is lost.
+// pass applies the faults to a datagram. It delivers the datagram once, twice, later or
+// never. It returns false if the datagram is lost.
 func (f *faults) pass(r *route, d *direction, deliver func()) bool {
 	if f.loses(d) {
 		return false
@@ -127,7 +129,8 @@ type held struct {
 	timer   *time.Timer
 }
 
-// hold keeps a datagram until release. If it keeps one already, it reports false.
+// hold keeps a datagram until release. If route keeps a datagram already, hold returns
+// false.
 func (r *route) hold(deliver func()) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -138,14 +141,14 @@ func (r *route) hold(deliver func()) bool {
 	return true
 }
 
-// release delivers what is held.
+// release delivers the datagram that is held, if any.
 func (r *route) release() {
 	if h := r.take(); h != nil {
 		h.deliver()
 	}
 }
 
-// take removes what is held.
+// take removes and returns the datagram that is held, or returns nil.
 func (r *route) take() *held {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -14,7 +14,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 )
 
-// numbers has ann send numbers over UDP, and returns those that bob gets.
+// numbers makes ann send numbers over UDP, and returns the numbers that bob gets.
 func numbers(t *testing.T, f mmotest.Faults, count int) (got []string) {
 	synctest.Test(t, func(t *testing.T) {
 		e := inMemory(t)
@@ -49,7 +49,7 @@ func TestDatagramFaults(t *testing.T) {
 		{"lose next", mmotest.Datagrams{LoseNext: 3}, []string{"3"}, []string{"3"}},
 		{"lose all", mmotest.Datagrams{Loss: 1}, nil, nil},
 		{"reorder", mmotest.Datagrams{Reorder: 1}, []string{"1", "0", "3", "2"}, []string{"1", "0", "3", "2"}},
-		// The edge drops what it gets twice.
+		// The edge drops the second copy of a datagram.
 		{"duplicate", mmotest.Datagrams{Duplicates: 1}, []string{"0", "1", "2", "3"}, []string{"0", "0", "1", "1", "2", "2", "3", "3"}},
 	}
 	for _, test := range tests {
@@ -60,7 +60,7 @@ func TestDatagramFaults(t *testing.T) {
 	}
 }
 
-// What is held back arrives though nothing follows.
+// A datagram that is held back arrives even if no datagram follows it.
 func TestReorderLast(t *testing.T) {
 	reorder := mmotest.Datagrams{Reorder: 1}
 	require.Equal(t, []string{"0"}, numbers(t, mmotest.Faults{In: reorder}, 1))
@@ -81,7 +81,7 @@ func TestDatagramShares(t *testing.T) {
 	require.Greater(t, len(got), len(distinct))
 }
 
-// A lost login, and a lost answer.
+// A client logs in although its first login, or the answer, is lost.
 func TestLostLogin(t *testing.T) {
 	for name, f := range map[string]mmotest.Faults{
 		"login": {In: mmotest.Datagrams{LoseNext: 1}}, "answer": {Out: mmotest.Datagrams{LoseNext: 1}},
@@ -154,7 +154,7 @@ func TestGarbled(t *testing.T) {
 	})
 }
 
-// One byte at a time.
+// A client gets its messages one byte at a time.
 func TestSegment(t *testing.T) {
 	for _, protocol := range []string{"tcp", "websocket"} {
 		synctest.Test(t, func(t *testing.T) {
@@ -181,7 +181,7 @@ func TestSegment(t *testing.T) {
 	}
 }
 
-// oneZero is a reader of one byte.
+// oneZero is a reader that returns a single zero byte.
 type oneZero struct{ done bool }
 
 func (r *oneZero) Read(p []byte) (int, error) {

@@ -10,8 +10,8 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 )
 
-// FuzzConnection writes anything into a connection over TCP: first after the login, then
-// in place of it. The others do not notice.
+// FuzzConnection writes any data into a TCP connection: once after the login, and once
+// instead of the login. Other clients do not notice.
 func FuzzConnection(f *testing.F) {
 	for _, seed := range [][]byte{
 		nil, {0}, {0, 0, 0, 0}, {0, 0, 0, 35, 1}, {0, 16, 0, 0, 1}, {0, 16, 0, 1}, {255, 255, 255, 255},
@@ -57,7 +57,7 @@ func FuzzDatagram(f *testing.F) {
 	})
 }
 
-// FuzzMessage sends any message. It is relayed as it is, or refused, or answered.
+// FuzzMessage sends any message. The edge relays it unchanged, refuses it, or answers it.
 func FuzzMessage(f *testing.F) {
 	for _, seed := range []string{
 		"", "text", "\x00", "\xff", edge.Heartbeat, edge.Ping, edge.Closed, edge.AuthOK, "__pong__:1:[]", "__PING__",

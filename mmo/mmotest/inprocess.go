@@ -16,8 +16,8 @@ import (
 // [net.Dialer].DialContext and of [net/http.Transport].DialContext. Use it in a
 // testing/synctest bubble, because time does not advance there while a goroutine waits for
 // the network. Create the edge in the same bubble, and close it there. network is "tcp" or
-// "udp", and address is that of a URL of the edge. Its host is not this machine, so package
-// mmo's DialOptions need AllowPlaintext.
+// "udp", and address is the host and port of one of the edge's URLs. The host is not this
+// machine, so package mmo's DialOptions need AllowPlaintext.
 func (e *Edge) DialContext(ctx context.Context, network, address string) (net.Conn, error) {
 	l := e.inMemory[address]
 	if l == nil {

@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// impatience ends a test that waits for something that does not come.
+// impatience is how long a test waits before it fails.
 const impatience = 20 * time.Second
 
 // dialer opens a connection: a net.Dialer's method, or an edge's.
@@ -32,7 +32,8 @@ type dialer func(ctx context.Context, network, address string) (net.Conn, error)
 // netDial is the dialer of a real network.
 var netDial dialer = new(net.Dialer).DialContext
 
-// player is a client that does as it is told, made from the wire format alone.
+// player is a client that does only what the test says. It uses the wire format alone, not
+// package mmo.
 type player struct {
 	t       testing.TB
 	edge    *mmotest.Edge
@@ -47,7 +48,7 @@ type player struct {
 	address string
 }
 
-// wire moves payloads.
+// wire is a transport for payloads.
 type wire interface {
 	start(seed [edge.SeedSize]byte) error
 	write(payload []byte) error
@@ -124,7 +125,7 @@ func overAll(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol str
 	}
 }
 
-// inBubbles runs a test over every transport in memory, where time passes at once.
+// inBubbles runs a test over every transport, in memory and in a synctest bubble.
 func inBubbles(t *testing.T, test func(t *testing.T, e *mmotest.Edge, protocol string)) {
 	for _, protocol := range []string{"tcp", "websocket", "udp"} {
 		t.Run(protocol, func(t *testing.T) {
@@ -189,7 +190,7 @@ func (p *player) read() string {
 	return data
 }
 
-// expect reads messages.
+// expect reads messages and compares them.
 func (p *player) expect(messages ...string) {
 	p.t.Helper()
 	for _, want := range messages {
@@ -197,7 +198,8 @@ func (p *player) expect(messages ...string) {
 	}
 }
 
-// quiet checks that nothing has been sent to the player: the answer to its ping comes next.
+// quiet checks that no other message waits for the player: the answer to its ping comes
+// next.
 func (p *player) quiet() {
 	p.t.Helper()
 	p.write(edge.Ping)
@@ -211,7 +213,8 @@ func (p *player) pong() string {
 	return p.read()
 }
 
-// ended checks that the connection ends. UDP has no end.
+// ended checks that the connection ends. Over UDP it checks nothing, because a UDP
+// connection has no end.
 func (p *player) ended() {
 	p.t.Helper()
 	if _, ok := p.wire.(*datagrams); ok {
@@ -232,7 +235,7 @@ func (p *player) leave() {
 	_ = p.conn.Close()
 }
 
-// frames is TCP.
+// frames is the wire over TCP.
 type frames struct {
 	net.Conn
 	r *bufio.Reader
@@ -255,7 +258,7 @@ func (w *frames) read() ([]byte, error) {
 	return edge.ReadFrame(w.r, nil)
 }
 
-// socket is WebSocket.
+// socket is the wire over WebSocket.
 type socket struct{ *websocket.Conn }
 
 func (w *socket) start(seed [edge.SeedSize]byte) error { return w.write(seed[:]) }
@@ -274,7 +277,7 @@ func (w *socket) read() ([]byte, error) {
 	return payload, err
 }
 
-// datagrams is UDP. The first datagram after start is a login.
+// datagrams is the wire over UDP. The first datagram after start is a login.
 type datagrams player
 
 func (w *datagrams) start([edge.SeedSize]byte) error { return nil }

@@ -19,9 +19,9 @@ type room struct {
 	pong    string         // the list of members; "": to be made
 }
 
-// Members returns the accounts in a room, each once: those of the connections, and those
-// of unused keys. A connection without an account, as in the shared test room, appears with
-// the uid that it announced.
+// Members returns the accounts in a room, each once. It includes the accounts of unused
+// keys. A connection without an account, as in the shared test room, appears with the uid
+// that it announced.
 func (e *Edge) Members(room string) []string {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -90,9 +90,10 @@ func (e *Edge) endAccount(room, uid string, how ending) {
 	}
 }
 
-// Send sends data to all connections of a room in the name of the edge. It may be a control
-// message, or what the edge would never send: a list of members with 100,000 entries, one
-// that is not JSON, no data at all. Data that does not fit in a message is lost.
+// Send sends data to all connections of a room in the name of the edge. data may be a
+// control message. It may also be a message that the edge would never send: an empty
+// message, a list of 100,000 members, or a list that is not JSON. Data that does not fit in
+// a message is lost.
 func (e *Edge) Send(room, data string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -101,7 +102,8 @@ func (e *Edge) Send(room, data string) {
 	}
 }
 
-// sendAll queues data for all clients of a room but one.
+// sendAll queues data for all clients of a room except one. It cuts off clients that are
+// too slow.
 func (e *Edge) sendAll(r *room, but *client, data string) {
 	var slow []*client
 	for _, c := range r.clients {
@@ -115,7 +117,7 @@ func (e *Edge) sendAll(r *room, but *client, data string) {
 	}
 }
 
-// enter adds a client to its room and tells it so.
+// enter adds a client to its room and sends it __auth_ok__.
 func (e *Edge) enter(c *client, id string) {
 	r := e.rooms[id]
 	if r == nil {
@@ -237,9 +239,10 @@ func (e *Edge) reply(c *client, data string) {
 	}
 }
 
-// parse reads a message of the kinds that the edge knows. Of others it returns nothing.
+// parse reads a message of a kind that the edge knows. For any other message, it returns
+// the zero value.
 func parse(data string) (said edge.Join) {
-	// A type has two underscores, or an escape.
+	// The types that the edge knows have two underscores, or a JSON escape for them.
 	if strings.HasPrefix(data, "{") && (strings.Contains(data, "__") || strings.Contains(data, `\u`)) {
 		var message struct{ Type, UID, Nickname edge.Text }
 		if json.Unmarshal([]byte(data), &message) == nil {

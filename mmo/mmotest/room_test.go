@@ -78,7 +78,8 @@ func TestAnnouncementTooLong(t *testing.T) {
 	require.Equal(t, `__pong__:0:[]`, bob.pong())
 }
 
-// A list that does not fit in a datagram is null; over TCP it is whole.
+// Over UDP, a list that does not fit in a datagram is null. Over TCP, the same list is
+// complete.
 func TestLongMemberList(t *testing.T) {
 	e := inMemory(t)
 	udp, tcp := joinInMemory(t, e, "udp", "list", "udp"), joinInMemory(t, e, "tcp", "list", "tcp")
@@ -152,7 +153,7 @@ func TestCut(t *testing.T) {
 	})
 }
 
-// A client that closes leaves.
+// A client that closes its connection leaves the room.
 func TestClientCloses(t *testing.T) {
 	for _, protocol := range []string{"tcp", "websocket"} {
 		e := mmotest.NewEdge(t)
@@ -178,7 +179,7 @@ func TestSend(t *testing.T) {
 	})
 }
 
-// What is as long as a payload may be arrives, one byte more is lost.
+// Data of the maximum length arrives. Data that is one byte longer is lost.
 func TestSendLong(t *testing.T) {
 	for protocol, most := range map[string]int{"tcp": edge.MaxData, "websocket": edge.MaxData, "udp": edge.MaxDatagram - 44} {
 		e := mmotest.NewEdge(t)

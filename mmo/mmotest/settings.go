@@ -6,12 +6,12 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// Settings are details that a test may want otherwise. The zero value is the default.
+// Settings are details of the edge that a test may change. The zero value has the defaults.
 type Settings struct {
-	// Now is the clock of the edge: it is in the payloads that the edge sends, and the
-	// time in received payloads is compared with it. The answer to a WebSocket's handshake
-	// tells it, too. If nil, it is time.Now. It must be safe for concurrent use. Time-outs
-	// do not use it.
+	// Now is the clock of the edge. The edge puts its time into payloads and into the
+	// answer to a WebSocket's handshake, and compares it with the time in received
+	// payloads. If nil, Now is time.Now. Now must be safe for concurrent use. Time-outs do
+	// not use it.
 	Now func() time.Time
 
 	// HeartbeatTimeout is how long a connection may be without a heartbeat. If 0, it is

@@ -11,7 +11,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/internal/edge"
 )
 
-// listener accepts connections that count and fail as the edge wants.
+// listener accepts connections. It counts them, and applies the edge's faults to them.
 type listener struct {
 	net.Listener
 	e *Edge
@@ -57,7 +57,7 @@ func (e *Edge) visit(accepted net.Conn) *conn {
 	return c
 }
 
-// conn is a connection over TCP, also one below a WebSocket.
+// conn is a TCP connection. A WebSocket uses one, too.
 type conn struct {
 	net.Conn
 	e *Edge
@@ -95,8 +95,8 @@ func (c *conn) Write(p []byte) (n int, err error) {
 	return n, nil
 }
 
-// allow returns how many of size bytes the next write sends, and whether they are the last
-// ones before a cut.
+// allow returns how many of size bytes the next write sends, and whether a cut follows that
+// write.
 func (c *conn) allow(f *faults, size int) (allowed int, last bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -122,9 +122,9 @@ func (c *conn) expire() { _ = c.SetDeadline(time.Now().Add(farewellTimeout)) }
 // stream is a transport over TCP.
 type stream interface {
 	link
-	// readSeed reads the first bytes.
+	// readSeed reads the seed, which comes first.
 	readSeed() ([edge.SeedSize]byte, error)
-	// read reads a payload, in the storage of buf if that is large enough.
+	// read reads a payload. It reuses the memory of buf if that is large enough.
 	read(buf []byte, limit int) ([]byte, error)
 }
 
@@ -147,7 +147,8 @@ func (e *Edge) serveStream(conn *conn, s stream) {
 	<-c.written
 }
 
-// small returns a buffer for the next message: buf, unless a long one made it large.
+// small returns buf for the next message. If a long message has made buf large, small
+// returns nil instead.
 func small(buf []byte) []byte {
 	if cap(buf) > 64<<10 {
 		return nil

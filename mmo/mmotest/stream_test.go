@@ -19,7 +19,7 @@ import (
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/mmo/mmotest"
 )
 
-// lengths returns the first bytes of a frame.
+// lengths returns the header of a frame.
 func lengths(size uint32) []byte { return binary.BigEndian.AppendUint32(nil, size) }
 
 func TestFrames(t *testing.T) {
@@ -116,7 +116,8 @@ func TestLoginTimeout(t *testing.T) {
 	}
 }
 
-// A login is short. The edge does not wait for more, or keep it.
+// A login is short. The edge refuses a longer frame at once, before the whole frame has
+// arrived.
 func TestLoginFrameTooLong(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := inMemory(t)
@@ -130,8 +131,8 @@ func TestLoginFrameTooLong(t *testing.T) {
 	})
 }
 
-// What a client sends after the edge has ended the connection does not make the system
-// discard the last word.
+// A client may go on sending after the edge has ended the connection. The client still
+// receives __closed__.
 func TestClosedIsReadAfterWrites(t *testing.T) {
 	e := mmotest.NewEdge(t)
 	ann := join(t, e, "tcp", "room", "1")
@@ -144,7 +145,8 @@ func TestClosedIsReadAfterWrites(t *testing.T) {
 	ann.ended()
 }
 
-// Connections that don't log in have a limit, which leaves room for others when they end.
+// The number of connections that have not logged in is limited. When one of them ends,
+// another client can connect.
 func TestTooManyVisitors(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		e := inMemory(t)
@@ -234,7 +236,7 @@ func TestWebSocketSeeds(t *testing.T) {
 	}
 }
 
-// Only /ws is served, and not to the pages of others.
+// The edge serves only /ws, and refuses pages of other origins.
 func TestWebSocketRequests(t *testing.T) {
 	e := mmotest.NewEdge(t)
 	url, _ := e.URL("websocket")
@@ -253,7 +255,7 @@ func TestWebSocketRequests(t *testing.T) {
 	require.Equal(t, 403, res.StatusCode)
 }
 
-// A WebSocket whose client closes it ends with the same code.
+// If a client closes its WebSocket, the edge answers with the same code.
 func TestWebSocketClose(t *testing.T) {
 	e := mmotest.NewEdge(t)
 	ws := join(t, e, "websocket", "room", "1").wire.(*socket).Conn

@@ -43,7 +43,7 @@ func (e *Edge) readDatagrams() {
 	}
 }
 
-// datagram takes a datagram from the network. It overwrites it.
+// datagram handles a datagram from the network. It overwrites the datagram.
 func (e *Edge) datagram(from peer, datagram []byte) {
 	f := e.faults.Load()
 	if f == nil {
@@ -84,8 +84,8 @@ func (e *Edge) deliver(from peer, datagram []byte) {
 	c.receive(rest, from)
 }
 
-// loginOverUDP reports whether the datagram logs in. A repeated login, after a lost answer,
-// gets the same answer and makes no second member.
+// loginOverUDP reports whether the datagram logs in. A client repeats its login after a
+// lost answer. It then gets the same answer, and does not become a second member.
 func (e *Edge) loginOverUDP(from peer, rest []byte) bool {
 	seed, payload, ok := edge.ParseAuth(rest)
 	if !ok || len(payload) > edge.Overhead+edge.MaxConnectKey {
@@ -106,7 +106,8 @@ func (e *Edge) loginOverUDP(from peer, rest []byte) bool {
 		if string(m.Data) != c.key {
 			return false
 		}
-		// The client stays where it is: somebody else may have recorded its login.
+		// The client keeps its address, because somebody else may have recorded the login
+		// and sent it again.
 		if answer := c.seal(nil, edge.AuthOK); answer != nil {
 			c.link.(*datagramLink).sendTo(from, answer)
 		}
@@ -139,8 +140,8 @@ type datagramLink struct {
 	newest time.Time // the time in the newest payload, which came from at
 }
 
-// follow sends to from, if the payload that came from there is the newest. A late datagram
-// from a former address does not lead back.
+// follow changes the client's address to from, if the payload from there is the newest. A
+// late datagram from a former address changes nothing.
 func (l *datagramLink) follow(from peer, at time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -78,7 +78,7 @@ func TestRepeatedLoginRefused(t *testing.T) {
 	})
 }
 
-// Who recorded a login does not get what the client is sent.
+// Somebody who recorded a login and repeats it does not receive the client's messages.
 func TestRepeatedLoginFromElsewhere(t *testing.T) {
 	overSocketsAndMemory(t, func(t *testing.T, e *mmotest.Edge, dial dialer) {
 		e.Admit("room", "key", "1")
@@ -121,7 +121,7 @@ func TestNewAddress(t *testing.T) {
 		p.expect("more news")
 		bob.expect("more news")
 
-		// Neither does what is not valid.
+		// An invalid payload does not change the address either.
 		invalid := append([]byte(nil), seen...)
 		invalid[30] ^= 1
 		for _, payload := range [][]byte{invalid, nil, {1}} {
@@ -157,7 +157,8 @@ func TestDatagrams(t *testing.T) {
 	})
 }
 
-// A message over TCP that is too long for a datagram is lost to the member over UDP.
+// A message from a client over TCP may be too long for a datagram. It does not reach the
+// member over UDP.
 func TestTooLongForDatagram(t *testing.T) {
 	e := mmotest.NewEdge(t)
 	tcp, udp := join(t, e, "tcp", "room", "1"), join(t, e, "udp", "room", "2")

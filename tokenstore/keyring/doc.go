@@ -9,9 +9,10 @@
 // KeePassXC), the Keychain on macOS, and the Credential Manager on Windows. Each call obeys
 // its context: a keyring that is missing, locked or stuck is an error, and never a hang.
 //
-// Keyrings limit the length of an entry (2,560 bytes on Windows), and can't replace one
-// without a moment in between. So the keyring holds a key of 32 bytes, and the token is in a
-// tokenstore.File: any length, whole at every moment, and with a lock between processes.
+// Keyrings limit the length of an entry (2,560 bytes on Windows), and can't replace an
+// entry in one step. So the keyring holds only a key of 32 bytes. The token is in a
+// tokenstore.File, which can have any length, is replaced in one step, and has a lock
+// between processes.
 //
-// docs/tokens.md says what that protects, and what not.
+// docs/tokens.md explains what this protects against, and what it does not.
 package keyring

@@ -20,7 +20,7 @@ import (
 // service is the name of the entries that the tests make.
 const service = "shangcloud-oauth2 test"
 
-// patience is how long a step may take on a slow machine. It measures nothing.
+// patience is how long a step may take on a slow machine.
 const patience = time.Minute
 
 // asChild makes the test binary call Check instead of the tests, in a process that has no
@@ -42,7 +42,7 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// check prints what Check returns, and which type that has.
+// check prints whether the error of Check is an UnavailableError, and the error.
 func check(path string) {
 	store, err := keyring.New(service, path)
 	if err == nil {
@@ -69,13 +69,13 @@ func checkElsewhere(t *testing.T, address string, limit time.Duration) string {
 	return first
 }
 
-// bus is a D-Bus session of its own.
+// bus is a separate D-Bus session.
 type bus struct {
 	address string
 	end     func()
 }
 
-// busConfig is a session that starts no services by itself.
+// busConfig configures a session that starts no services by itself.
 const busConfig = `<busconfig><type>session</type><listen>unix:tmpdir=/tmp</listen><policy context="default">
 <allow send_destination="*"/><allow receive_sender="*"/><allow own="*"/></policy></busconfig>`
 
@@ -115,8 +115,9 @@ func newBus(home, script string) (*bus, error) {
 	return &bus{strings.TrimSpace(line), end}, nil
 }
 
-// The keyring's daemon runs in the background and ends with the bus. These scripts return when
-// it has its name on the bus. One unlocks the keyring, and makes it if there is none.
+// The keyring's daemon runs in the background and ends with the bus. The scripts unlocked
+// and locked return when the daemon has its name on the bus. The script unlocked also
+// unlocks the keyring, and makes a keyring if there is none.
 const (
 	unlocked = `printf password | gnome-keyring-daemon --daemonize --unlock --components=secrets >/dev/null 2>&1` + named
 	locked   = `gnome-keyring-daemon --daemonize --components=secrets >/dev/null 2>&1` + named
@@ -129,8 +130,8 @@ done`
 
 var endShared func()
 
-// needSecretService has the tests of this process use a real Secret Service, with an empty
-// keyring of its own. It skips the test where there is none to start.
+// needSecretService makes the tests of this process use a real Secret Service with an empty
+// keyring. If a program for it is missing, needSecretService skips the test.
 func needSecretService(t *testing.T) {
 	t.Helper()
 	if endShared != nil {

@@ -8,9 +8,10 @@ import (
 	"github.com/zalando/go-keyring"
 )
 
-// UnavailableError reports that the system's keyring can't be used here and now: there is
-// none, as in most containers and over most SSH connections, or it is locked, or it does not
-// answer. A program can keep the token in a file instead. The error holds no secret.
+// UnavailableError reports that the system's keyring can't be used here and now. Perhaps
+// there is no keyring, as in most containers and over most SSH connections. Or the keyring
+// is locked, or does not answer. A program can keep the token in a file instead. The error
+// holds no secret.
 type UnavailableError struct {
 	Reason string // for people
 	Err    error  // the context's error, or errors.ErrUnsupported; otherwise nil
@@ -24,7 +25,7 @@ func (e *UnavailableError) SafeText() string { return "the keyring can't be used
 // Unwrap returns Err.
 func (e *UnavailableError) Unwrap() error { return e.Err }
 
-// mismatchError reports a file that the key does not open.
+// mismatchError reports a file that the key can't decrypt.
 type mismatchError struct {
 	path string
 	err  error
@@ -38,7 +39,7 @@ func (e *mismatchError) SafeText() string {
 	return fmt.Sprintf("%q does not belong to the key in the keyring, or was altered; log in again", e.path)
 }
 
-// errDamaged is a key that is not of this package.
+// errDamaged reports an entry in the keyring that is not a key of this package.
 var errDamaged error = storeError("the keyring's entry is not a key of this store; remove it and log in again")
 
 // storeError is the text of an error without a secret.
@@ -47,12 +48,13 @@ type storeError string
 func (e storeError) Error() string    { return "tokenstore/keyring: " + string(e) }
 func (e storeError) SafeText() string { return string(e) }
 
-// turn lets one call of the keyring run at a time. The library takes every signal of D-Bus
-// for the end of its own prompt.
+// turn allows one call to the keyring at a time. With concurrent calls, the library would
+// take any D-Bus signal for the end of its own prompt.
 var turn = make(chan struct{}, 1)
 
-// call runs do, which knows no context. If ctx ends first, do goes on behind, and later calls
-// wait for it as long as their contexts allow.
+// call runs the function do, which takes no context. If ctx ends first, call returns, and
+// the function continues in the background. A later call waits until that function has
+// returned, or until its own context ends.
 func call(ctx context.Context, do func() (string, error)) (string, error) {
 	if err := ctx.Err(); err != nil {
 		return "", ended(err)
@@ -80,7 +82,8 @@ func call(ctx context.Context, do func() (string, error)) (string, error) {
 	}
 }
 
-// contained makes a panic of the library an error. What is on the bus may be no keyring.
+// contained runs the function do. It turns a panic of the library into an error, because
+// the service on the bus may not be a keyring.
 func contained(do func() (string, error)) (text string, err error) {
 	defer func() {
 		if p := recover(); p != nil {
@@ -108,7 +111,7 @@ func ended(err error) error {
 	return fmt.Errorf("tokenstore/keyring: %w", err)
 }
 
-// getSecret returns "" if there is no such entry.
+// getSecret returns the secret of an entry, or "" if the entry does not exist.
 func getSecret(ctx context.Context, service, account string) (string, error) {
 	return call(ctx, func() (string, error) { return keyring.Get(service, account) })
 }
@@ -118,7 +121,7 @@ func setSecret(ctx context.Context, service, account, secret string) error {
 	return err
 }
 
-// deleteSecret returns nil if there is no such entry.
+// deleteSecret removes an entry. If the entry does not exist, it returns nil.
 func deleteSecret(ctx context.Context, service, account string) error {
 	_, err := call(ctx, func() (string, error) { return "", keyring.Delete(service, account) })
 	return err

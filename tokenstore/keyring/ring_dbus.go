@@ -9,8 +9,8 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// reachable reports that there is no session bus. Without this check the library would start
-// one, which nobody would ever end.
+// reachable returns an error if there is no session bus. Without this check, the library
+// would start a bus that nobody would ever end.
 func reachable() error {
 	conn, err := dbus.SessionBusPrivateNoAutoStartup()
 	if err != nil {
@@ -20,7 +20,8 @@ func reachable() error {
 	return nil
 }
 
-// reason describes an error of the library. Of an answer from the bus it tells the name only.
+// reason describes an error of the library. If the bus sent the error, reason returns only
+// its name.
 func reason(err error) string {
 	if e, ok := errors.AsType[dbus.Error](err); ok {
 		switch e.Name {

@@ -15,7 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Where there is no keyring that answers, Check says why and ends.
+// If no keyring answers, Check returns the reason, and does not hang.
 func TestCheck_unavailable(t *testing.T) {
 	const prefix = "true tokenstore/keyring: the keyring can't be used: "
 	const late = "it does not answer in time; it may be locked"
@@ -79,7 +79,7 @@ func TestCheck_unavailable(t *testing.T) {
 	}
 }
 
-// fakeService has the name of the Secret Service on a bus.
+// fakeService is a fake Secret Service on a bus.
 type fakeService struct {
 	silent, nothing bool
 	collections     dbus.Variant
@@ -114,7 +114,7 @@ func (s *fakeService) serve(t *testing.T, address string) {
 	require.Equal(t, dbus.RequestNameReplyPrimaryOwner, reply)
 }
 
-// A keyring that can't be used any more does not cost a refreshed token.
+// If the keyring becomes unavailable, a refreshed token can still be saved.
 func TestStore_save_while_unavailable(t *testing.T) {
 	needSecretService(t)
 	path := filepath.Join(t.TempDir(), "token")

@@ -8,7 +8,7 @@ import (
 	"github.com/zalando/go-keyring"
 )
 
-// reachable has nothing to ask here.
+// reachable checks nothing on this system.
 func reachable() error { return nil }
 
 // reason describes an error of the library.

@@ -28,10 +28,10 @@ type Store struct {
 	service, path string
 	file          *tokenstore.File
 
-	// creating is never read or written. Its lock guards the creation of the key.
+	// creating is used only for its lock, which guards the creation of the key.
 	creating *tokenstore.File
 
-	// last is the key that was used last. It saves a token while the keyring is locked.
+	// last is the key that was used last. SaveToken uses it while the keyring is locked.
 	last atomic.Pointer[tokenstore.Keys]
 }
 
@@ -44,9 +44,9 @@ var (
 // keyring is named after service, which is the name of the program, and after the absolute
 // path. Nothing is read or written yet.
 //
-// The file is a [tokenstore.File], whose rules and options apply. Neither name may be
-// empty or contain control characters. On systems without file locks the error matches
-// [errors.ErrUnsupported].
+// The file is a [tokenstore.File], whose rules and options apply. Neither service nor path
+// may be empty or contain control characters. On systems without file locks the error
+// matches [errors.ErrUnsupported].
 func New(service, path string, opts ...tokenstore.FileOption) (*Store, error) {
 	file, err := tokenstore.NewFile(path, opts...)
 	if err != nil {
@@ -59,7 +59,7 @@ func New(service, path string, opts ...tokenstore.FileOption) (*Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Tools of the system take the names as lines and as arguments.
+	// Some keyrings pass these names to system tools, as lines or as arguments.
 	if service == "" || strings.ContainsFunc(service+path, unicode.IsControl) {
 		return nil, errors.New("tokenstore/keyring: the name of the service is empty, or it or the path has control characters")
 	}
@@ -105,17 +105,17 @@ func (s *Store) key(ctx context.Context) (*tokenstore.Keys, error) {
 	return keys, nil
 }
 
-// LoadToken implements [oauth2login.TokenStore]. Without a file there is no token. Without
-// a key there is none either: nobody can decrypt the file any more. But a file that does
-// not fit to the key is an error.
+// LoadToken implements [oauth2login.TokenStore]. If there is no file, there is no token. If
+// there is no key, there is no token either, because nobody can decrypt the file any more.
+// If the key can't decrypt the file, LoadToken returns an error.
 func (s *Store) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
 	tok, err := s.load(ctx)
 	if err != nil && ctx.Err() == nil {
-		// Another process may have logged out and in again, so that key and file did not
-		// belong together.
+		// Perhaps another process has logged out and in again meanwhile, so that the key
+		// and the file did not belong together.
 		tok, err = s.load(ctx)
 	}
 	return tok, err
@@ -136,7 +136,8 @@ func (s *Store) load(ctx context.Context) (*oauth2.Token, error) {
 	return tok, err
 }
 
-// encrypted binds the token to its place: a file of another login is refused.
+// encrypted binds the token to the service and the path, so that the file of another login
+// is refused.
 func (s *Store) encrypted(keys *tokenstore.Keys) oauth2login.TokenStore {
 	return tokenstore.Encrypted(s.file, keys, s.service, s.path)
 }
@@ -178,7 +179,7 @@ func (s *Store) create(ctx context.Context) (*tokenstore.Keys, error) {
 	if err := setSecret(ctx, s.service, s.path, base64.StdEncoding.EncodeToString(key)); err != nil {
 		return nil, err
 	}
-	// What the keyring keeps counts.
+	// Use the key that the keyring returns: perhaps it has not kept the new key.
 	keys, err := s.key(ctx)
 	if keys == nil && err == nil {
 		err = &UnavailableError{Reason: "it does not keep what it is given"}
@@ -187,8 +188,8 @@ func (s *Store) create(ctx context.Context) (*tokenstore.Keys, error) {
 }
 
 // DeleteToken implements [oauth2login.TokenStore]. It removes the file and then the key, so
-// that no copy of the file is of use. If only the key can't be removed, that is an error,
-// and the token is gone all the same.
+// that a copy of the file is useless. If the key can't be removed, DeleteToken returns an
+// error, although the token is gone.
 func (s *Store) DeleteToken(ctx context.Context) error {
 	if err := s.ready(); err != nil {
 		return err

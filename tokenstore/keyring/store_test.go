@@ -113,7 +113,7 @@ func TestStore_key(t *testing.T) {
 	assert.Equal(t, "access-3", loaded(t, newStore(t, path)))
 }
 
-// What does not belong together is an error. A new login mends it.
+// A key and a file that do not belong together are an error. A new login repairs the store.
 func TestStore_damaged(t *testing.T) {
 	needSecretService(t)
 	for name, damage := range map[string]func(t *testing.T, path string){

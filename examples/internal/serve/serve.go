@@ -17,8 +17,8 @@ const (
 	// requestLimit is how long a shutdown waits for browsers' requests.
 	requestLimit = 5 * time.Second
 
-	// shutdownLimit is how long a shutdown waits for a pending refresh. That is longer
-	// than a request to a provider and a save after the request can take.
+	// shutdownLimit is how long a shutdown waits for a pending refresh. A request to a
+	// provider and the save after the request take less time.
 	shutdownLimit = 20 * time.Second
 )
 

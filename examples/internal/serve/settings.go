@@ -22,7 +22,7 @@ type Settings struct {
 	DataDir       string // or ""
 }
 
-// FromEnv returns an empty ClientID if nothing is set.
+// FromEnv reads the settings from the environment. If none is set, ClientID is empty.
 func FromEnv(getenv func(string) string, scopes ...string) (Settings, error) {
 	s := Settings{oauth2.Config{
 		ClientID:     getenv("SHANGCLOUD_CLIENT_ID"),
@@ -41,7 +41,8 @@ func FromEnv(getenv func(string) string, scopes ...string) (Settings, error) {
 	return s, nil
 }
 
-// Listen listens at addr. If there is no redirect URL, it becomes /callback there.
+// Listen listens at addr. If no redirect URL is set, Listen sets it to /callback at that
+// address.
 func (s *Settings) Listen(addr string) (net.Listener, error) {
 	listener, err := Listen(addr)
 	if err != nil || s.RedirectURL != "" {
@@ -55,7 +56,7 @@ func (s *Settings) Listen(addr string) (net.Listener, error) {
 	return listener, nil
 }
 
-// StartDemo starts a platform in this process, with a client of the ID.
+// StartDemo starts a platform in this process, with a client that has the ID clientID.
 func (s *Settings) StartDemo(clientID string) (*shangcloudtest.Server, error) {
 	s.ClientID = clientID
 	platform, err := demo.Start(&s.Config)

@@ -22,8 +22,8 @@ const (
 	maxKey   = 256     // characters
 	maxValue = 1 << 20 // bytes
 
-	// A value of 1 MiB that consists of line breaks only takes 6 MiB in a form, where
-	// each line break is sent as "%0D%0A".
+	// A value of 1 MiB of line breaks takes 6 MiB in a form, because a form sends each line
+	// break as "%0D%0A".
 	maxForm = 8 << 20
 )
 

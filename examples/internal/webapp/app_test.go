@@ -165,7 +165,8 @@ func (a answer) value(t *testing.T) string {
 	return html.UnescapeString(strings.TrimPrefix(text, "\n"))
 }
 
-// signIn walks from a page of the site to the consent page and allows.
+// signIn opens a page of the site, follows the login to the consent page, and allows the
+// login.
 func (b *browser) signIn(s *site, path string) answer {
 	b.t.Helper()
 	consent := b.get(s.url + path)
@@ -395,7 +396,7 @@ func TestReturnsAfterLogin(t *testing.T) {
 	assert.Equal(t, s.url+"/variable?key=k", page.Request.URL.String())
 
 	// A request from one of our pages, such as a form, gets a page with a login link. It
-	// gets no redirect, which would lead to another site.
+	// gets no redirect, because a redirect would lead to another site.
 	b := newBrowser(t)
 	b.from = "same-origin"
 	page = b.get(s.url + "/variable?key=k")

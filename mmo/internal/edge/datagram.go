@@ -11,19 +11,18 @@ const (
 	MaxDatagram = 65507
 )
 
-// AppendAuthHeader appends what comes before the payload in a datagram that logs in: the
-// connect id 0 and the seed.
+// AppendAuthHeader appends the header of a login datagram: the connect id 0 and the seed.
 func AppendAuthHeader(dst []byte, seed [SeedSize]byte) []byte {
 	return append(binary.BigEndian.AppendUint64(dst, 0), seed[:]...)
 }
 
-// AppendHeader appends what comes before the payload in any other datagram.
+// AppendHeader appends the header of any other datagram: the connect id.
 func AppendHeader(dst []byte, id uint64) []byte {
 	return binary.BigEndian.AppendUint64(dst, id)
 }
 
-// ParseDatagram splits a datagram. The connect id 0 means that rest is for [ParseAuth];
-// with any other, rest is a payload.
+// ParseDatagram splits a datagram. If the connect id is 0, rest is for [ParseAuth].
+// Otherwise rest is a payload.
 func ParseDatagram(datagram []byte) (id uint64, rest []byte, ok bool) {
 	if len(datagram) < DatagramHeader {
 		return 0, nil, false
@@ -31,7 +30,7 @@ func ParseDatagram(datagram []byte) (id uint64, rest []byte, ok bool) {
 	return binary.BigEndian.Uint64(datagram), datagram[DatagramHeader:], true
 }
 
-// ParseAuth splits the rest of a datagram that logs in.
+// ParseAuth splits the rest of a login datagram.
 func ParseAuth(rest []byte) (seed [SeedSize]byte, payload []byte, ok bool) {
 	if len(rest) < SeedSize {
 		return seed, nil, false

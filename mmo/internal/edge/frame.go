@@ -13,15 +13,16 @@ const FrameHeader = 4
 // ErrFrame reports a frame whose payload is longer than MaxPayload.
 var ErrFrame = errors.New("a frame is longer than 1 MiB")
 
-// PutFrameHeader writes the length of the payload that follows the first four bytes of
-// frame.
+// PutFrameHeader writes the payload's length into the first four bytes of frame. The
+// payload follows these bytes.
 func PutFrameHeader(frame []byte) {
 	binary.BigEndian.PutUint32(frame, uint32(len(frame)-FrameHeader))
 }
 
-// ReadFrame reads one frame and returns its payload, in the storage of buf if that is
-// large enough. The storage grows with what arrives, not with the length that the frame
-// claims. Between two frames the error is io.EOF, in a frame io.ErrUnexpectedEOF.
+// ReadFrame reads one frame and returns its payload. It reuses the memory of buf if that is
+// large enough. The memory grows with the bytes that arrive, not with the length that the
+// frame claims. The error is io.EOF between two frames, and io.ErrUnexpectedEOF within a
+// frame.
 func ReadFrame(r io.Reader, buf []byte) ([]byte, error) {
 	buf = slices.Grow(buf[:0], FrameHeader)[:FrameHeader] // an array of its own would escape to the heap
 	if _, err := io.ReadFull(r, buf); err != nil {

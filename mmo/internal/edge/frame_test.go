@@ -56,7 +56,7 @@ func TestReadFrame(t *testing.T) {
 	}
 }
 
-// A frame that claims a megabyte and holds little costs little.
+// A frame that claims a megabyte but holds few bytes takes little memory.
 func TestReadFrameMemory(t *testing.T) {
 	payload, err := edge.ReadFrame(bytes.NewReader(frame(1<<20, 100)), nil)
 	require.ErrorIs(t, err, io.ErrUnexpectedEOF)

@@ -46,7 +46,7 @@ type Leave struct {
 	UID  string `json:"uid"`
 }
 
-// Broadcast has no type.
+// Broadcast is a message to all others. It has no type.
 type Broadcast struct {
 	UID     string `json:"uid"`
 	Message string `json:"message"`
@@ -84,9 +84,9 @@ func Pong(members []Member) string {
 	return PongPrefix + strconv.Itoa(len(members)) + ":" + Encode(members)
 }
 
-// ParsePong reads the answer to a ping. If it has no list, or one that can't be read,
-// listed is false, and the list that the client knows stays valid. Entries without a uid
-// are skipped. A count that is 0, missing or unreadable is the length of the list.
+// ParsePong reads the answer to a ping. If the answer has no readable list, listed is
+// false, and the client keeps the list that it has. Entries without a uid are skipped. If
+// the count is 0, missing or unreadable, count is the length of the list.
 func ParsePong(data string) (count int, members []Member, listed bool) {
 	number, list, _ := strings.Cut(strings.TrimPrefix(data, PongPrefix), ":")
 	var entries []struct{ UID, Nickname Text }
@@ -108,8 +108,8 @@ func ParsePong(data string) (count int, members []Member, listed bool) {
 	return count, members, listed
 }
 
-// Text is a JSON string. Any other value is its JSON text, null is "". Godot clients send
-// numbers where the others send strings.
+// Text decodes any JSON value: a string as it is, null as "", and any other value as its
+// JSON text. Godot clients send numbers where other clients send strings.
 type Text string
 
 func (t *Text) UnmarshalJSON(data []byte) error {

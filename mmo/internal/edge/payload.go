@@ -27,11 +27,11 @@ const (
 	MaxConnectKey = 256
 
 	// MaxDrift is how far the time in a payload may be from the edge's clock. The edge
-	// remembers nonces for as long.
+	// remembers nonces for the same time.
 	MaxDrift = 20 * time.Second
 )
 
-// ErrPayload reports a payload that is too short, or that the key does not open.
+// ErrPayload reports a payload that is too short, or that does not decrypt.
 var ErrPayload = errors.New("a payload does not decrypt")
 
 // Cipher seals and opens the payloads of one connection, in both directions. It is safe

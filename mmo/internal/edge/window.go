@@ -5,10 +5,10 @@ import "time"
 // windowSize caps each half of a Window, at less than 1 MB.
 const windowSize = 8 << 10
 
-// Window recognizes a payload that arrives twice on one connection. It remembers nonces
-// for 20 seconds or longer, by the time in the payloads. Of a payload that it no longer
-// remembers it knows that the time is too old. A flood of payloads makes it forget
-// sooner, and refuse sooner. The zero value is empty. It is not safe for concurrent use.
+// Window recognizes a payload that arrives twice on one connection. It remembers nonces for
+// 20 seconds or longer, by the time in the payloads. It refuses every payload that is not
+// newer than the payloads it has forgotten. A flood of payloads makes it forget sooner, and
+// so refuse sooner. The zero value is empty. It is not safe for concurrent use.
 type Window struct {
 	recent, older       map[[NonceSize]byte]struct{}
 	recentMax, olderMax time.Time // the newest time in each half

@@ -1,5 +1,5 @@
-// A login with the official Go client: it prints where to log in, reads where that led to, and
-// prints who has logged in, and a variable.
+// This program logs in with the official Go client. It prints the address of the login
+// page, reads the callback's address, and prints the user and a variable.
 package main
 
 import (
