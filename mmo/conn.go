@@ -57,7 +57,7 @@ type Conn struct {
 	loggedIn chan struct{}
 	done     chan struct{} // closed when the connection ends, after err is set
 	err      error
-	ending   sync.Once
+	isEnding atomic.Bool
 	running  sync.WaitGroup
 
 	began       time.Time
@@ -117,8 +117,8 @@ func (c *Conn) Members() []Member { return c.roster.list() }
 func (c *Conn) Dropped() uint64 { return c.dropped.Load() }
 
 // Close ends the connection and waits until its goroutines are gone. Over WebSocket it
-// waits some seconds for the edge's goodbye. Events that were not read are lost. The error
-// is always nil.
+// waits up to a second for the edge's goodbye. Events that were not read are lost. The
+// error is always nil.
 func (c *Conn) Close() error {
 	c.end(net.ErrClosed)
 	c.inbox.clear()
@@ -129,16 +129,19 @@ func (c *Conn) Close() error {
 // Format prints nothing of the connection for any verb.
 func (c *Conn) Format(f fmt.State, verb rune) { formatText(f, verb, "mmo.Conn") }
 
-// end ends the connection with the first error that it is called with.
+// end ends the connection with the first error that it is called with. Later calls do not
+// wait until the transport is closed.
 func (c *Conn) end(err error) {
-	c.ending.Do(func() {
-		if clock := c.clockError(); clock != nil && err != net.ErrClosed {
-			err = failed(err, clock.Error(), clock)
-		}
-		c.err = err
-		close(c.done)
-		c.transport.close()
-	})
+	if c.isEnding.Swap(true) {
+		<-c.done
+		return
+	}
+	if clock := c.clockError(); clock != nil && err != net.ErrClosed {
+		err = failed(err, clock.Error(), clock)
+	}
+	c.err = err
+	close(c.done)
+	c.transport.close()
 }
 
 func (c *Conn) isOver() bool {
