@@ -65,7 +65,7 @@ type Conn struct {
 	isFull      atomic.Bool  // the reading goroutine waits for Read
 	hasMembers  atomic.Bool  // the edge has answered a ping
 	isRequested atomic.Bool  // the application waits for Members
-	offset      atomic.Int64 // by how much the edge's clock is ahead
+	offset      atomic.Int64 // by how much the edge's clock is ahead, at least
 	dropped     atomic.Uint64
 }
 
@@ -89,6 +89,7 @@ func newConn(t transport, self Member) *Conn {
 func (c *Conn) Read(ctx context.Context) (Event, error) {
 	for {
 		if err := ctx.Err(); err != nil {
+			c.inbox.wake() // another reader, if this one was woken
 			return nil, fmt.Errorf("mmo: read: %w", err)
 		}
 		if event, ok := c.inbox.take(); ok {
@@ -121,7 +122,7 @@ func (c *Conn) Dropped() uint64 { return c.dropped.Load() }
 // error is always nil.
 func (c *Conn) Close() error {
 	c.end(net.ErrClosed)
-	c.inbox.clear()
+	c.inbox.close()
 	c.running.Wait()
 	return nil
 }
@@ -189,12 +190,15 @@ func (c *Conn) read() {
 // one of those that arrived together is compared with the clock: clocks are slow.
 func (c *Conn) open(payload []byte, isLast bool) bool {
 	m, err := c.cipher.Open(payload)
-	if err != nil {
+	if err != nil || c.window != nil && !c.window.Fresh(m) {
 		return false
 	}
 	if isLast || !c.isIn {
 		now := time.Now()
-		c.offset.Store(int64(m.Time.Sub(now)))
+		offset := int64(m.Time.Sub(now))
+		if !c.isIn || offset > c.offset.Load() { // a message that waited says less
+			c.offset.Store(offset)
+		}
 		c.heard.Store(int64(now.Sub(c.began)))
 	}
 	return len(m.Data) > 0 && c.receive(m)
@@ -202,9 +206,6 @@ func (c *Conn) open(payload []byte, isLast bool) bool {
 
 // receive handles what decrypted. It returns false to drop the message.
 func (c *Conn) receive(m edge.Message) bool {
-	if c.window != nil && !c.window.Fresh(m) {
-		return false
-	}
 	if !c.isIn && string(m.Data) != edge.Closed {
 		// "Nothing else may be sent before" __auth_ok__ (MMO.md). But UDP can lose it,
 		// and the official clients take any datagram for it.
