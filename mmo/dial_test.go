@@ -401,5 +401,6 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 			}
 		}
 		require.Equal(t, `room "id", protocol "tcp", edge "tcp://edge.test:1"`, fmt.Sprint(room))
+		require.NotContains(t, fmt.Sprint(mmo.NewRoom("id", "wss://edge.test/ws?token="+hush, "websocket", "k")), hush)
 	})
 }
