@@ -57,7 +57,7 @@ type Conn struct {
 	loggedIn chan struct{}
 	done     chan struct{} // closed when the connection ends, after err is set
 	err      error
-	ending   sync.Once
+	isEnding atomic.Bool
 	running  sync.WaitGroup
 
 	began       time.Time
@@ -65,7 +65,7 @@ type Conn struct {
 	isFull      atomic.Bool  // the reading goroutine waits for Read
 	hasMembers  atomic.Bool  // the edge has answered a ping
 	isRequested atomic.Bool  // the application waits for Members
-	offset      atomic.Int64 // by how much the edge's clock is ahead
+	offset      atomic.Int64 // by how much the edge's clock is ahead, at least
 	dropped     atomic.Uint64
 }
 
@@ -90,6 +90,7 @@ func newConn(t transport, self Member) *Conn {
 func (c *Conn) Read(ctx context.Context) (Event, error) {
 	for {
 		if err := ctx.Err(); err != nil {
+			c.inbox.wake() // another reader, if this one was woken
 			return nil, fmt.Errorf("mmo: read: %w", err)
 		}
 		if event, ok := c.inbox.take(); ok {
@@ -118,11 +119,11 @@ func (c *Conn) Members() []Member { return c.roster.list() }
 func (c *Conn) Dropped() uint64 { return c.dropped.Load() }
 
 // Close ends the connection and waits until its goroutines are gone. Over WebSocket it
-// waits some seconds for the edge's goodbye. Events that were not read are lost. The error
-// is always nil.
+// waits up to a second for the edge's goodbye. Events that were not read are lost. The
+// error is always nil.
 func (c *Conn) Close() error {
 	c.end(net.ErrClosed)
-	c.inbox.clear()
+	c.inbox.close()
 	c.running.Wait()
 	return nil
 }
@@ -130,16 +131,19 @@ func (c *Conn) Close() error {
 // Format prints only the name of the type, for every verb.
 func (c *Conn) Format(f fmt.State, verb rune) { formatText(f, verb, "mmo.Conn") }
 
-// end ends the connection. Only the error of the first call counts.
+// end ends the connection. Only the error of the first call counts. Later calls do not wait
+// until the transport is closed.
 func (c *Conn) end(err error) {
-	c.ending.Do(func() {
-		if clock := c.clockError(); clock != nil && err != net.ErrClosed {
-			err = failed(err, clock.Error(), clock)
-		}
-		c.err = err
-		close(c.done)
-		c.transport.close()
-	})
+	if c.isEnding.Swap(true) {
+		<-c.done
+		return
+	}
+	if clock := c.clockError(); clock != nil && err != net.ErrClosed {
+		err = failed(err, clock.Error(), clock)
+	}
+	c.err = err
+	close(c.done)
+	c.transport.close()
 }
 
 func (c *Conn) isOver() bool {
@@ -188,12 +192,15 @@ func (c *Conn) read() {
 // reading the clock is slow.
 func (c *Conn) open(payload []byte, isLast bool) bool {
 	m, err := c.cipher.Open(payload)
-	if err != nil {
+	if err != nil || c.window != nil && !c.window.Fresh(m) {
 		return false
 	}
 	if isLast || !c.isIn {
 		now := time.Now()
-		c.offset.Store(int64(m.Time.Sub(now)))
+		offset := int64(m.Time.Sub(now))
+		if !c.isIn || offset > c.offset.Load() { // a message that waited says less
+			c.offset.Store(offset)
+		}
 		c.heard.Store(int64(now.Sub(c.began)))
 	}
 	return len(m.Data) > 0 && c.receive(m)
@@ -201,9 +208,6 @@ func (c *Conn) open(payload []byte, isLast bool) bool {
 
 // receive handles a decrypted message. It returns false to drop the message.
 func (c *Conn) receive(m edge.Message) bool {
-	if c.window != nil && !c.window.Fresh(m) {
-		return false
-	}
 	if !c.isIn && string(m.Data) != edge.Closed {
 		// "Nothing else may be sent before" __auth_ok__ (MMO.md). But over UDP, __auth_ok__
 		// can get lost. So the official clients take any datagram as the answer.

@@ -46,7 +46,8 @@ type DialOptions struct {
 	HTTPClient *http.Client
 
 	// DialContext makes the connections, for example through a proxy. network is "tcp"
-	// or "udp". If nil, it is that of a [net.Dialer].
+	// or "udp". It has to end with ctx, and its connections have to support deadlines. If
+	// nil, it is that of a [net.Dialer].
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 }
 
@@ -137,9 +138,8 @@ func connect(ctx context.Context, addr edgeAddr, o *DialOptions) (t transport, c
 	case ProtocolUDP:
 		var conn net.Conn
 		if conn, err = dialNet(limited, "udp", addr.address); err == nil {
-			t = newUDP(conn, func() (net.Conn, error) {
-				// The address is resolved already, so this call does not wait.
-				return dialNet(context.Background(), "udp", conn.RemoteAddr().String())
+			t = newUDP(conn, func(ctx context.Context) (net.Conn, error) {
+				return dialNet(ctx, "udp", conn.RemoteAddr().String())
 			})
 		}
 	default:

@@ -289,6 +289,27 @@ func TestConnClock(t *testing.T) {
 	})
 }
 
+// Messages that waited in a stalled network do not make the clock look wrong.
+func TestConnClockOldMessages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := fakeEdge(t, func(conn net.Conn) {
+			c := logIn(conn)
+			go func() { _, _ = io.Copy(io.Discard, conn) }()
+			say(conn, c, time.Now(), edge.AuthOK)
+			sent := time.Now()
+			time.Sleep(40 * time.Second)
+			say(conn, c, sent, "old")
+			say(conn, c, sent, edge.Closed)
+		})
+		conn, err := mmo.Dial(t.Context(), "tcp", "127.0.0.1:1", "key", o)
+		require.NoError(t, err)
+		defer conn.Close()
+		err = readError(t, conn)
+		require.ErrorIs(t, err, mmo.ErrClosedByEdge)
+		require.NotContains(t, err.Error(), "clock")
+	})
+}
+
 func TestDialWebSocketRefused(t *testing.T) {
 	other := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { t.Error("the redirect was followed") }))
 	defer other.Close()
@@ -382,5 +403,6 @@ func TestNothingSecretIsPrinted(t *testing.T) {
 			}
 		}
 		require.Equal(t, `room "id", protocol "tcp", edge "tcp://edge.test:1"`, fmt.Sprint(room))
+		require.NotContains(t, fmt.Sprint(mmo.NewRoom("id", "wss://edge.test/ws?token="+hush, "websocket", "k")), hush)
 	})
 }

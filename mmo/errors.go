@@ -53,9 +53,9 @@ type ClockError struct {
 
 // Error says which clock is ahead, and by how much.
 func (e *ClockError) Error() string {
-	where, offset := "behind", e.Offset
-	if offset < 0 {
-		where, offset = "ahead of", -offset
+	where, offset := "behind", e.Offset.Abs()
+	if e.Offset < 0 {
+		where = "ahead of"
 	}
 	return fmt.Sprintf("this machine's clock is %v %s the edge's; at most %v are allowed", offset.Round(time.Second), where, maxDrift)
 }

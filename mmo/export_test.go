@@ -21,3 +21,12 @@ func (r *Roster) Join(m Member)           { r.join(m) }
 func (r *Roster) Leave(uid string)        { r.leave(uid) }
 func (r *Roster) Replace(m []Member) bool { return r.replace(m) }
 func (r *Roster) List() []Member          { return r.list() }
+
+// Inbox is the queue of a Conn.
+type Inbox struct{ *inbox }
+
+func NewInbox() Inbox { return Inbox{newInbox()} }
+
+func (b Inbox) Put(event Event) bool { return b.put(event, 1) }
+func (b Inbox) Take() (Event, bool)  { return b.take() }
+func (b Inbox) Close()               { b.close() }

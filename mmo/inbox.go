@@ -16,6 +16,7 @@ type inbox struct {
 	first    int
 	bytes    int
 	isWanted bool          // put has found no space
+	isClosed bool          // put discards
 	ready    chan struct{} // holds a value if the queue may not be empty
 	space    chan struct{} // holds a value if there is space again
 }
@@ -34,6 +35,9 @@ func newInbox() *inbox {
 func (b *inbox) put(event Event, size int) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.isClosed {
+		return true
+	}
 	n := len(b.queue) - b.first
 	if n > 0 && (n >= inboxEvents || b.bytes+size > inboxBytes) {
 		b.isWanted = true
@@ -74,10 +78,11 @@ func (b *inbox) take() (Event, bool) {
 	return q.event, true
 }
 
-func (b *inbox) clear() {
+// close empties the queue for good.
+func (b *inbox) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.queue, b.first, b.bytes = nil, 0, 0
+	b.queue, b.first, b.bytes, b.isClosed = nil, 0, 0, true
 }
 
 func signal(c chan struct{}) {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"strconv"
+	"strings"
 )
 
 // Protocols of a room's edge. The platform's API knows TCP and WebSocket. It is unknown how
@@ -33,9 +34,11 @@ type Room struct {
 	connectKey *string
 }
 
-// String names the room, the protocol and the address.
+// String names the room, the protocol and the address, without the query: that may be
+// secret.
 func (r Room) String() string {
-	return fmt.Sprintf("room %q, protocol %q, edge %q", r.ID, r.Protocol, r.EdgeURL)
+	address, _, _ := strings.Cut(r.EdgeURL, "?")
+	return fmt.Sprintf("room %q, protocol %q, edge %q", r.ID, r.Protocol, address)
 }
 
 // Format prints the text of String for every verb.

@@ -82,7 +82,7 @@ func (s *Session) Run(ctx context.Context) error {
 	}
 }
 
-// once joins and uses one connection.
+// once joins the room, connects to it, and uses the connection until it ends.
 func (s *Session) once(ctx context.Context) (hasConnected bool, err error) {
 	room, err := s.Join(ctx)
 	if err != nil {

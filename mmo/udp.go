@@ -13,20 +13,24 @@ import (
 // counts as a lost datagram, because the failure may be temporary, for example while the
 // network changes. If the failure lasts, the silence ends the connection.
 type udpTransport struct {
-	redial func() (net.Conn, error) // a new local port, the same edge
+	redial func(context.Context) (net.Conn, error) // a new local port, the same edge
 	buf    []byte
+	alive  context.Context // ends with close
+	stop   context.CancelFunc
 
-	mu       sync.Mutex
-	conn     net.Conn
-	id       uint64 // the connect id; 0 until the edge has answered
-	lastID   uint64 // of the datagram that was read last
-	isClosed bool
-	closed   chan struct{}
+	mu     sync.Mutex
+	conn   net.Conn
+	id     uint64 // the connect id; 0 until the edge has answered
+	lastID uint64 // of the datagram that was read last
 }
 
 // newUDP makes a transport of a connection. redial connects to the same address again.
-func newUDP(conn net.Conn, redial func() (net.Conn, error)) *udpTransport {
-	return &udpTransport{redial: redial, conn: conn, buf: make([]byte, edge.MaxDatagram), closed: make(chan struct{})}
+func newUDP(conn net.Conn, redial func(context.Context) (net.Conn, error)) *udpTransport {
+	// A datagram over IPv6 can be longer than MaxDatagram. Windows fails to read what does
+	// not fit.
+	t := &udpTransport{redial: redial, conn: conn, buf: make([]byte, 64<<10)}
+	t.alive, t.stop = context.WithCancel(context.Background())
+	return t
 }
 
 func (t *udpTransport) login(_ context.Context, seed [edge.SeedSize]byte, payload []byte) error {
@@ -86,7 +90,7 @@ func (t *udpTransport) read() ([]byte, error) {
 // next read. If the port has changed, it does not wait.
 func (t *udpTransport) readFailed(conn net.Conn, err error) error {
 	t.mu.Lock()
-	isOver, hasMoved := t.isClosed || t.id == 0, t.conn != conn
+	isOver, hasMoved := t.alive.Err() != nil || t.id == 0, t.conn != conn
 	t.mu.Unlock()
 	switch {
 	case hasMoved:
@@ -95,7 +99,7 @@ func (t *udpTransport) readFailed(conn net.Conn, err error) error {
 		return err
 	}
 	select {
-	case <-t.closed:
+	case <-t.alive.Done():
 	case <-time.After(100 * time.Millisecond):
 	}
 	return nil
@@ -104,13 +108,15 @@ func (t *udpTransport) readFailed(conn net.Conn, err error) error {
 // move changes to a new local port, because a router may have forgotten the old port. If no
 // new port is available, move keeps the old one.
 func (t *udpTransport) move() {
-	conn, err := t.redial()
+	ctx, cancel := context.WithTimeout(t.alive, heartbeat) // which waits meanwhile
+	defer cancel()
+	conn, err := t.redial(ctx)
 	if err != nil {
 		return
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.isClosed {
+	if t.alive.Err() != nil {
 		_ = conn.Close()
 		return
 	}
@@ -127,9 +133,6 @@ func (t *udpTransport) current() net.Conn {
 func (t *udpTransport) close() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if !t.isClosed {
-		t.isClosed = true
-		close(t.closed)
-		_ = t.conn.Close()
-	}
+	t.stop()
+	_ = t.conn.Close()
 }

@@ -309,3 +309,58 @@ func TestUDPBadDatagrams(t *testing.T) {
 		require.Equal(t, uint64(3+6+1), conn.Dropped())
 	})
 }
+
+// A dialer that hangs when the port changes holds up neither heartbeats nor Close.
+func TestUDPPortChangeHangs(t *testing.T) {
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		d := &dialer{e: e}
+		o := options(e, "1")
+		o.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if d.count() > 0 {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			}
+			return d.DialContext(ctx, network, address)
+		}
+		conn, err := dialWith(t, e, udp, "1", o)
+		require.NoError(t, err)
+		defer conn.Close()
+		e.SetFaults(mmotest.Faults{Mute: true})
+		time.Sleep(40 * time.Second)
+		require.Equal(t, []string{"1"}, e.Members("room"), "the edge hears the heartbeats")
+		time.Sleep(10 * time.Second)
+		require.ErrorContains(t, readError(t, conn), "silent")
+	})
+}
+
+// Somebody who repeats an old datagram neither keeps a dead connection alive nor makes the
+// clock look wrong.
+func TestUDPReplayIsNoSignOfLife(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := fakeUDPEdge(t, func(conn net.Conn, c *edge.Cipher) {
+			old := datagram(c, 7, edge.AuthOK)
+			for {
+				if _, err := conn.Write(old); err != nil {
+					return
+				}
+				time.Sleep(5 * time.Second)
+			}
+		})
+		firstOnly, dialed := o.DialContext, false
+		o.DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+			if dialed {
+				return nil, net.ErrClosed
+			}
+			dialed = true
+			return firstOnly(ctx, network, address)
+		}
+		conn, err := mmo.Dial(t.Context(), udp, "127.0.0.1:1", "key", o)
+		require.NoError(t, err)
+		defer conn.Close()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		_, err = conn.Read(ctx)
+		require.ErrorIs(t, err, mmo.ErrNoConnection)
+		require.NotContains(t, err.Error(), "clock")
+	})
+}

@@ -3,7 +3,9 @@ package mmo
 import (
 	"bytes"
 	"context"
+	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"time"
 
@@ -17,6 +19,7 @@ const closeWait = time.Second
 // wsTransport sends the seed, then payloads. Each is a binary message in one frame.
 type wsTransport struct {
 	conn    *websocket.Conn
+	socket  net.Conn // below conn; nil if the HTTP client does not tell it
 	buf     bytes.Buffer
 	reading context.Context // of all reads; ends after close
 	stop    context.CancelFunc
@@ -30,6 +33,10 @@ func dialWebSocket(ctx context.Context, url string, hc *http.Client) (*wsTranspo
 		client = *hc
 	}
 	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	t := new(wsTransport)
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GotConn: func(info httptrace.GotConnInfo) { t.socket = info.Conn },
+	})
 	conn, res, err := websocket.Dial(ctx, url, handshakeOptions(&client))
 	if err != nil {
 		if res != nil && res.StatusCode != http.StatusSwitchingProtocols {
@@ -39,7 +46,7 @@ func dialWebSocket(ctx context.Context, url string, hc *http.Client) (*wsTranspo
 	}
 	conn.SetReadLimit(edge.MaxPayload)
 	clock, _ := http.ParseTime(res.Header.Get("Date"))
-	t := &wsTransport{conn: conn}
+	t.conn = conn
 	t.reading, t.stop = context.WithCancel(context.Background())
 	return t, clock, nil
 }
@@ -86,9 +93,15 @@ func (t *wsTransport) read() ([]byte, error) {
 	return t.buf.Bytes(), nil
 }
 
-// close says goodbye with status 1000 and an empty reason, as the official clients do.
+// close says goodbye with status 1000 and an empty reason, as the official clients do. After
+// closeWait it closes the socket: Close alone can wait for the rest of a message forever.
 func (t *wsTransport) close() {
-	timer := time.AfterFunc(closeWait, t.stop)
+	timer := time.AfterFunc(closeWait, func() {
+		t.stop()
+		if t.socket != nil {
+			_ = t.socket.Close()
+		}
+	})
 	defer timer.Stop()
 	_ = t.conn.Close(websocket.StatusNormalClosure, "")
 	t.stop()

@@ -206,7 +206,7 @@ func (p *player) quiet() {
 	require.Regexp(p.t, "^"+edge.PongPrefix, p.read())
 }
 
-// pong asks for the members.
+// pong sends a ping and returns the answer, which lists the members of the room.
 func (p *player) pong() string {
 	p.t.Helper()
 	p.write(edge.Ping)
