@@ -17,19 +17,25 @@ import (
 // maxValue is the longest value of a variable that this program sends.
 const maxValue = 1 << 20
 
+type action = func(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error
+
 // newCommand makes a command that works with the stored login.
-func newCommand(use, short string, args cobra.PositionalArgs, work func(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error) *cobra.Command {
+func newCommand(use, short string, args cobra.PositionalArgs, do action) *cobra.Command {
+	return newCommandTo(toWork, use, short, args, do)
+}
+
+func newCommandTo(to purpose, use, short string, args cobra.PositionalArgs, do action) *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{Use: use, Short: short, Args: usage(args)}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.run(cmd, false, func(session *session) error { return work(cmd, session, args, s.jsonOutput) })
+		return s.run(cmd, to, func(session *session) error { return do(cmd, session, args, s.jsonOutput) })
 	}
 	s.addTo(cmd.Flags())
 	return cmd
 }
 
 func newLogout() *cobra.Command {
-	return newCommand("logout", "Forget the login", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
+	return newCommandTo(toLogOut, "logout", "Forget the login", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
 		if err := s.login.Delete(cmd.Context()); err != nil {
 			return err
 		}
