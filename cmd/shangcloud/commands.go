@@ -169,14 +169,27 @@ func newVar() *cobra.Command {
 		Args:  usage(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	set := newCommand("set KEY VALUE", "Write a variable; the value - is read from standard input, byte for byte", cobra.ExactArgs(2), setVariable)
+	set := newCommand("set KEY VALUE", "Write a variable; the value - is read from standard input, byte for byte", keyAnd(1), setVariable)
 	set.Example = "  shangcloud var set theme dark\n  shangcloud var set save - < save.json"
 	cmd.AddCommand(
-		newCommand("get KEY", "Print a variable, byte for byte", cobra.ExactArgs(1), getVariable),
+		newCommand("get KEY", "Print a variable, byte for byte", keyAnd(0), getVariable),
 		set,
-		newCommand("delete KEY", "Delete a variable", cobra.ExactArgs(1), deleteVariable),
+		newCommand("delete KEY", "Delete a variable", keyAnd(0), deleteVariable),
 	)
 	return cmd
+}
+
+// keyAnd wants a key that the platform accepts, and more arguments after it.
+func keyAnd(more int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(1+more)(cmd, args); err != nil {
+			return err
+		}
+		if args[0] == "" || !utf8.ValidString(args[0]) {
+			return errors.New("the key is empty, or is not UTF-8 text")
+		}
+		return nil
+	}
 }
 
 func getVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error {
