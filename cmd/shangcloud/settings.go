@@ -204,6 +204,9 @@ func recall(dir string) (k known, err error) {
 	if !info.Mode().IsRegular() {
 		return known{}, fmt.Errorf("%s is not a file: remove it and log in again", path) // a pipe would hang
 	}
+	if isForeign(info) {
+		return known{}, fmt.Errorf("%s belongs to another user: remove it, or choose another --config-dir", path)
+	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
 		return known{}, fmt.Errorf("others may write to %s: chmod go-w it, or remove it and log in again", path)
 	}

@@ -121,7 +121,7 @@ func (s *session) openKeyring(ctx context.Context, say *prompter, to purpose) er
 type forgettingStore struct{ *keyring.Store }
 
 // DeleteToken implements [oauth2login.TokenStore]. The file is removed first: a key that is
-// left opens nothing.
+// left opens only an older copy of it.
 func (s forgettingStore) DeleteToken(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
 	defer cancel()

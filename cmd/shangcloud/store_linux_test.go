@@ -112,7 +112,7 @@ echo "$DBUS_SESSION_BUS_ADDRESS"; cat >/dev/null`)
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", strings.TrimSpace(address))
 }
 
-// A logout does not need the keyring: the file is removed, and what is left opens nothing.
+// A logout does not need the keyring: the file is removed.
 func TestLogoutWithoutKeyring(t *testing.T) {
 	pointAt(t, startDev(t, "--auto-approve"))
 	t.Setenv("SHANGCLOUD_STORE", "")
