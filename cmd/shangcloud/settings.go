@@ -256,7 +256,7 @@ func readSmall(path string) ([]byte, error) {
 	return data, err
 }
 
-// run opens the session, does the work, and waits for what was sent.
+// run opens the session, does the work, and waits for a refresh that is still running.
 func (s *settings) run(cmd *cobra.Command, to purpose, do func(*session) error) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
 	session, err := s.open(ctx, say, to)

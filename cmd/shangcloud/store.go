@@ -27,8 +27,8 @@ const (
 	// unlockTimeout limits how long a command waits for the user to unlock the keyring.
 	unlockTimeout = time.Minute
 
-	// clearTimeout is enough for a keyring that answers. Package oauth2login gives a store 3
-	// seconds.
+	// clearTimeout limits how long a logout waits for the keyring. It must be below the 3
+	// seconds that package oauth2login gives a store.
 	clearTimeout = 2 * time.Second
 
 	// unlockHint is how long a command waits before it asks the user to unlock the keyring.
@@ -53,9 +53,9 @@ type tokenStore interface {
 	oauth2login.TokenLocker
 }
 
-// openStore opens the store of the login. A first login picks one: the keyring where it
-// works, otherwise the file. Later commands keep to that, so that a locked keyring is not
-// taken for a missing login.
+// openStore opens the store of the login. The first login picks the keyring if it works,
+// and otherwise the file. Later commands use the same store, so a locked keyring is not
+// mistaken for a missing login.
 func (s *session) openStore(ctx context.Context, say *prompter, to purpose) (err error) {
 	switch s.Store {
 	case inFile:
@@ -85,7 +85,8 @@ func (s *session) openStore(ctx context.Context, say *prompter, to purpose) (err
 	return s.openFile(ctx, to)
 }
 
-// openFile opens the file. A store that can't be used is better known before the user logs in.
+// openFile opens the file. Before a login it also reads the file. If the file can't be
+// used, the user learns that before logging in.
 func (s *session) openFile(ctx context.Context, to purpose) error {
 	file, err := tokenstore.NewFile(s.path(inFile))
 	if err != nil {
