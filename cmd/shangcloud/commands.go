@@ -17,19 +17,25 @@ import (
 // maxValue is the longest value of a variable that this program sends.
 const maxValue = 1 << 20
 
+type action = func(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error
+
 // newCommand makes a command that works with the stored login.
-func newCommand(use, short string, args cobra.PositionalArgs, work func(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error) *cobra.Command {
+func newCommand(use, short string, args cobra.PositionalArgs, do action) *cobra.Command {
+	return newCommandTo(toWork, use, short, args, do)
+}
+
+func newCommandTo(to purpose, use, short string, args cobra.PositionalArgs, do action) *cobra.Command {
 	var s settings
 	cmd := &cobra.Command{Use: use, Short: short, Args: usage(args)}
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
-		return s.run(cmd, false, func(session *session) error { return work(cmd, session, args, s.jsonOutput) })
+		return s.run(cmd, to, func(session *session) error { return do(cmd, session, args, s.jsonOutput) })
 	}
 	s.addTo(cmd.Flags())
 	return cmd
 }
 
 func newLogout() *cobra.Command {
-	return newCommand("logout", "Forget the login", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
+	return newCommandTo(toLogOut, "logout", "Forget the login", cobra.NoArgs, func(cmd *cobra.Command, s *session, _ []string, jsonOutput bool) error {
 		if err := s.login.Delete(cmd.Context()); err != nil {
 			return err
 		}
@@ -163,14 +169,27 @@ func newVar() *cobra.Command {
 		Args:  usage(cobra.NoArgs),
 		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	set := newCommand("set KEY VALUE", "Write a variable; the value - is read from standard input, byte for byte", cobra.ExactArgs(2), setVariable)
+	set := newCommand("set KEY VALUE", "Write a variable; the value - is read from standard input, byte for byte", keyAnd(1), setVariable)
 	set.Example = "  shangcloud var set theme dark\n  shangcloud var set save - < save.json"
 	cmd.AddCommand(
-		newCommand("get KEY", "Print a variable, byte for byte", cobra.ExactArgs(1), getVariable),
+		newCommand("get KEY", "Print a variable, byte for byte", keyAnd(0), getVariable),
 		set,
-		newCommand("delete KEY", "Delete a variable", cobra.ExactArgs(1), deleteVariable),
+		newCommand("delete KEY", "Delete a variable", keyAnd(0), deleteVariable),
 	)
 	return cmd
+}
+
+// keyAnd wants a key that the platform accepts, and more arguments after it.
+func keyAnd(more int) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if err := cobra.ExactArgs(1+more)(cmd, args); err != nil {
+			return err
+		}
+		if args[0] == "" || !utf8.ValidString(args[0]) {
+			return errors.New("the key is empty, or is not UTF-8 text")
+		}
+		return nil
+	}
 }
 
 func getVariable(cmd *cobra.Command, s *session, args []string, jsonOutput bool) error {

@@ -38,7 +38,7 @@ display. Later commands use the same deployment and client ID.`,
 		if device && local {
 			return usagef("--device and --browser exclude each other")
 		}
-		return s.run(cmd, true, func(session *session) error {
+		return s.run(cmd, toLogIn, func(session *session) error {
 			return login(cmd, session, !device && (local || hasDisplay()), s.jsonOutput)
 		})
 	}

@@ -97,7 +97,7 @@ func profileDir() string { return filepath.Join(os.Getenv("SHANGCLOUD_CONFIG_DIR
 // openSession opens a session with the present settings.
 func openSession(t *testing.T) *session {
 	t.Helper()
-	session, err := new(settings).open(t.Context(), &prompter{to: io.Discard}, true)
+	session, err := new(settings).open(t.Context(), &prompter{to: io.Discard}, toLogIn)
 	require.NoError(t, err)
 	return session
 }
@@ -259,7 +259,7 @@ func newRooms(t *testing.T) (*shangcloudtest.Server, *keptEdge, string) {
 	edge := &keptEdge{Edge: mmotest.NewEdge(t)}
 	s.SetEdge(edge)
 	for profile, uid := range map[string]int64{"default": testUser, "ada": ada} {
-		session, err := (&settings{profile: profile}).open(t.Context(), &prompter{to: io.Discard}, true)
+		session, err := (&settings{profile: profile}).open(t.Context(), &prompter{to: io.Discard}, toLogIn)
 		require.NoError(t, err)
 		access, refresh := s.Issue(session.ClientID, uid, defaultScopes...)
 		require.NoError(t, session.login.SetToken(t.Context(), &oauth2.Token{AccessToken: access, RefreshToken: refresh, Expiry: inAnHour()}))

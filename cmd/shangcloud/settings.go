@@ -86,7 +86,7 @@ type session struct {
 }
 
 // open prepares a command. say tells the user about the store.
-func (s *settings) open(ctx context.Context, say *prompter, isLogin bool) (*session, error) {
+func (s *settings) open(ctx context.Context, say *prompter, to purpose) (*session, error) {
 	dir, err := s.folder()
 	if err != nil {
 		return nil, err
@@ -110,7 +110,7 @@ func (s *settings) open(ctx context.Context, say *prompter, isLogin bool) (*sess
 		return nil, usageError{err}
 	}
 	session := &session{known: k, dir: dir, provider: provider}
-	if err := session.openStore(ctx, say, isLogin); err != nil {
+	if err := session.openStore(ctx, say, to); err != nil {
 		return nil, err
 	}
 	session.login = provider.StoredTokens(withMinimumLife{session.store})
@@ -201,6 +201,12 @@ func recall(dir string) (k known, err error) {
 	if err != nil {
 		return known{}, err
 	}
+	if !info.Mode().IsRegular() {
+		return known{}, fmt.Errorf("%s is not a file: remove it and log in again", path) // a pipe would hang
+	}
+	if isForeign(info) {
+		return known{}, fmt.Errorf("%s belongs to another user: remove it, or choose another --config-dir", path)
+	}
 	if runtime.GOOS != "windows" && info.Mode().Perm()&0o022 != 0 {
 		return known{}, fmt.Errorf("others may write to %s: chmod go-w it, or remove it and log in again", path)
 	}
@@ -251,14 +257,14 @@ func readSmall(path string) ([]byte, error) {
 }
 
 // run opens the session, does the work, and waits for a refresh that is still running.
-func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) error) error {
+func (s *settings) run(cmd *cobra.Command, to purpose, do func(*session) error) error {
 	ctx, say := cmd.Context(), &prompter{to: cmd.ErrOrStderr()}
-	session, err := s.open(ctx, say, isLogin)
+	session, err := s.open(ctx, say, to)
 	say.end()
 	if err != nil {
 		return err
 	}
-	err = work(session)
+	err = do(session)
 	if errors.Is(err, oauth2login.ErrLoginRequired) {
 		err = s.loginRequired(ctx, session, err)
 	}
@@ -269,7 +275,10 @@ func (s *settings) run(cmd *cobra.Command, isLogin bool, work func(*session) err
 	// before the program ends.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), shutdownTimeout)
 	defer cancel()
-	return errors.Join(err, session.provider.Shutdown(ctx))
+	if shutdownErr := session.provider.Shutdown(ctx); !errors.Is(err, oauth2login.ErrTokenStore) {
+		err = errors.Join(err, shutdownErr) // otherwise it tells the same again
+	}
+	return err
 }
 
 // loginRequired adds the login command to the error.

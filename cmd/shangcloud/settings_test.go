@@ -107,7 +107,9 @@ func TestRememberedSettingsThatAreUnusable(t *testing.T) {
 
 	require.NoError(t, os.Remove(path))
 	require.NoError(t, os.Mkdir(path, 0o700))
-	assert.Equal(t, exitFailed, shangcloudRun(t, "whoami").code)
+	r = shangcloudRun(t, "whoami")
+	assert.Equal(t, exitFailed, r.code)
+	assert.Contains(t, r.stderr, "is not a file", "a pipe would hang")
 
 	require.Error(t, remember(profileDir(), known{}), "a folder stands in the way")
 	left, err := filepath.Glob(path + "*.tmp")

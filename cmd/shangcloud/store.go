@@ -27,8 +27,9 @@ const (
 	// unlockTimeout limits how long a command waits for the user to unlock the keyring.
 	unlockTimeout = time.Minute
 
-	// clearTimeout limits how long clearOther waits for the keyring.
-	clearTimeout = 3 * time.Second
+	// clearTimeout limits how long a logout waits for the keyring. It must be below the 3
+	// seconds that package oauth2login gives a store.
+	clearTimeout = 2 * time.Second
 
 	// unlockHint is how long a command waits before it asks the user to unlock the keyring.
 	unlockHint = 2 * time.Second
@@ -36,6 +37,15 @@ const (
 	// minimumLife is how long a token is still valid when a command begins. Tokens with a
 	// short lifetime are an exception: see withMinimumLife.
 	minimumLife = time.Minute
+)
+
+// purpose is what a command opens the store for.
+type purpose int
+
+const (
+	toWork purpose = iota
+	toLogIn
+	toLogOut
 )
 
 type tokenStore interface {
@@ -46,12 +56,12 @@ type tokenStore interface {
 // openStore opens the store of the login. The first login picks the keyring if it works,
 // and otherwise the file. Later commands use the same store, so a locked keyring is not
 // mistaken for a missing login.
-func (s *session) openStore(ctx context.Context, say *prompter, isLogin bool) (err error) {
+func (s *session) openStore(ctx context.Context, say *prompter, to purpose) (err error) {
 	switch s.Store {
 	case inFile:
-		return s.openFile(ctx, isLogin)
+		return s.openFile(ctx, to)
 	case inKeyring:
-		s.store, err = s.openKeyring(ctx, say)
+		err = s.openKeyring(ctx, say, to)
 		if _, unavailable := errors.AsType[*keyring.UnavailableError](err); unavailable {
 			err = fmt.Errorf("%w; or log in with --store file", err)
 		}
@@ -60,8 +70,8 @@ func (s *session) openStore(ctx context.Context, say *prompter, isLogin bool) (e
 	default:
 		return usagef("--store is keyring or file, not %s", s.Store)
 	}
-	if isLogin {
-		s.store, err = s.openKeyring(ctx, say)
+	if to == toLogIn {
+		err = s.openKeyring(ctx, say, to)
 		unavailable, ok := errors.AsType[*keyring.UnavailableError](err)
 		if !ok {
 			s.Store = inKeyring
@@ -72,28 +82,32 @@ func (s *session) openStore(ctx context.Context, say *prompter, isLogin bool) (e
 		}
 	}
 	s.Store = inFile
-	return s.openFile(ctx, isLogin)
+	return s.openFile(ctx, to)
 }
 
 // openFile opens the file. Before a login it also reads the file. If the file can't be
 // used, the user learns that before logging in.
-func (s *session) openFile(ctx context.Context, isLogin bool) error {
+func (s *session) openFile(ctx context.Context, to purpose) error {
 	file, err := tokenstore.NewFile(s.path(inFile))
 	if err != nil {
 		return err
 	}
 	s.store = file
-	if isLogin {
+	if to == toLogIn {
 		_, err = file.LoadToken(ctx)
 	}
 	return err
 }
 
-// openKeyring opens the keyring. It waits for somebody to unlock it.
-func (s *session) openKeyring(ctx context.Context, say *prompter) (*keyring.Store, error) {
+// openKeyring opens the keyring. It waits for somebody to unlock it. A logout does not.
+func (s *session) openKeyring(ctx context.Context, say *prompter, to purpose) error {
 	store, err := keyring.New("shangcloud", s.path(inKeyring))
 	if err != nil {
-		return nil, err
+		return err
+	}
+	s.store = forgettingStore{store}
+	if to == toLogOut {
+		return nil
 	}
 	hint := time.AfterFunc(unlockHint, func() {
 		_, _ = fmt.Fprintln(say, "Waiting for the keyring: unlock it. Ctrl-C gives up.")
@@ -101,7 +115,22 @@ func (s *session) openKeyring(ctx context.Context, say *prompter) (*keyring.Stor
 	defer hint.Stop()
 	ctx, cancel := context.WithTimeout(ctx, unlockTimeout)
 	defer cancel()
-	return store, store.Check(ctx)
+	return store.Check(ctx)
+}
+
+// forgettingStore is a keyring store that can be deleted while the keyring can't be used.
+type forgettingStore struct{ *keyring.Store }
+
+// DeleteToken implements [oauth2login.TokenStore]. The file is removed first: a key that is
+// left opens only an older copy of it.
+func (s forgettingStore) DeleteToken(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
+	defer cancel()
+	err := s.Store.DeleteToken(ctx)
+	if _, unavailable := errors.AsType[*keyring.UnavailableError](err); unavailable {
+		return nil
+	}
+	return err
 }
 
 // path returns the file of a store. Each deployment and client has a separate file. So no
@@ -136,13 +165,7 @@ func (s *session) clearOther(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, clearTimeout)
-	defer cancel()
-	err = store.DeleteToken(ctx)
-	if _, unavailable := errors.AsType[*keyring.UnavailableError](err); unavailable {
-		return nil // the file is gone: the key that is left opens nothing
-	}
-	return err
+	return forgettingStore{store}.DeleteToken(ctx)
 }
 
 // withMinimumLife is a store whose tokens expire early: by minimumLife, or by half of their

@@ -111,3 +111,18 @@ echo "$DBUS_SESSION_BUS_ADDRESS"; cat >/dev/null`)
 	require.NoError(t, err)
 	t.Setenv("DBUS_SESSION_BUS_ADDRESS", strings.TrimSpace(address))
 }
+
+// A logout does not need the keyring: the file is removed.
+func TestLogoutWithoutKeyring(t *testing.T) {
+	pointAt(t, startDev(t, "--auto-approve"))
+	t.Setenv("SHANGCLOUD_STORE", "")
+	useKeyring(t)
+	require.NoError(t, process(t.Context(), "login", "--device").Run())
+	path := openSession(t).path(inKeyring)
+	require.FileExists(t, path)
+	noKeyring(t)
+	out, err := process(t.Context(), "logout").CombinedOutput()
+	require.NoError(t, err, "%s", out)
+	assert.NoFileExists(t, path)
+	assert.Equal(t, exitLoginRequired, shangcloudRun(t, "whoami", "--store", "file").code)
+}
