@@ -193,7 +193,7 @@ var certificate = sync.OnceValue(func() tls.Certificate {
 		SerialNumber: big.NewInt(1),
 		DNSNames:     []string{appHost, siblingHost, strangerHost, platformHost},
 		NotBefore:    time.Now().Add(-time.Hour),
-		NotAfter:     time.Now().Add(time.Hour),
+		NotAfter:     time.Now().Add(48 * time.Hour),
 		IsCA:         true, BasicConstraintsValid: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
