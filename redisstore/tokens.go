@@ -249,21 +249,47 @@ func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Durat
 	if err := ctx.Err(); err != nil {
 		return false, t.failed("lock", err, err)
 	}
-	sent := time.Now()
-	answer, err := t.do(ctx, "lock", func(ctx context.Context) (any, error) {
-		// go-redis must not send this command again after a lost answer: the second
-		// command would find the lock of the first.
-		return t.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
-	})
-	if err != nil {
-		go u.unlock(held)
-		return false, err
+	sent, done := time.Now(), make(chan lockAnswer, 1)
+	go func() { done <- u.sendLock(ctx, held, hold) }()
+	select {
+	case r := <-done:
+		switch {
+		case r.err != nil:
+			go u.unlock(held)
+			return false, t.failed("lock", r.err, r.ctxErr)
+		case r.locked && time.Since(sent) > maxLockAge:
+			u.unlock(held)
+			return false, nil
+		}
+		return r.locked, nil
+	case <-ctx.Done():
+		go func() {
+			if r := <-done; r.locked || r.err != nil {
+				u.unlock(held)
+			}
+		}()
+		return false, t.failed("lock", ctx.Err(), ctx.Err())
 	}
-	if answer != nil && time.Since(sent) > maxLockAge {
-		u.unlock(held)
-		return false, nil
+}
+
+type lockAnswer struct {
+	locked      bool
+	err, ctxErr error
+}
+
+// sendLock sends the lock command and waits for the answer, also after the end of ctx. An
+// unlock that is sent earlier could arrive before the lock command, which would then leave
+// a lock that nobody gives back.
+func (u UserTokens) sendLock(ctx context.Context, held *heldLock, hold time.Duration) lockAnswer {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+	defer cancel()
+	// go-redis must not send this command again after a lost answer: the second command
+	// would find the lock of the first.
+	_, err := u.tokens.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
+	if errors.Is(err, redis.Nil) {
+		return lockAnswer{}
 	}
-	return answer != nil, nil
+	return lockAnswer{locked: err == nil, err: err, ctxErr: ctx.Err()}
 }
 
 func (u UserTokens) unlock(held *heldLock) {

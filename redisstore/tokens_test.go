@@ -107,6 +107,42 @@ func TestTokens_late_lock(t *testing.T) {
 	})
 }
 
+// A caller gives up while the lock command is under way. The lock that the command sets is
+// given back, and not before the command is answered: Redis would then know no such lock.
+func TestTokens_lock_given_up_on_the_way(t *testing.T) {
+	sent, answered, unlocked := make(chan bool), make(chan bool), make(chan bool, 1)
+	f := newFakeRedis(t, func(args []string) string {
+		switch args[0] {
+		case "set":
+			close(sent)
+			<-answered
+			return "+OK\r\n"
+		case "eval":
+			select {
+			case <-answered:
+				unlocked <- true
+			default:
+				unlocked <- false
+			}
+		}
+		return "$-1\r\n"
+	})
+	u := redisstore.NewTokens(f.client(t)).User("10001")
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		<-sent
+		cancel()
+	}()
+	_, err := u.LockToken(ctx, hold)
+	assert.ErrorIs(t, err, context.Canceled)
+	for range 50 { // time for an unlock that is too early
+		_, err = u.LoadToken(t.Context())
+		assert.NoError(t, err)
+	}
+	close(answered)
+	assert.True(t, <-unlocked, "the unlock was sent before the lock")
+}
+
 func TestTokens_wait_for_the_lock(t *testing.T) {
 	f := newFakeRedis(t, func(args []string) string {
 		if args[0] == "set" {

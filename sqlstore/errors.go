@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/YearnstudioHorizon/shangcloud-oauth2/internal/quiet"
 )
@@ -20,13 +21,25 @@ func (e harmless) Error() string { return string(e) }
 // printed, because some drivers quote the arguments in the error text.
 func (t *table) failed(ctx context.Context, op string, err error, secret bool) error {
 	where := t.kind + ": " + op + ": "
-	switch { // if ctx has ended, the driver's error only follows from that
-	case errors.Is(ctx.Err(), context.Canceled):
-		return quiet.New("sqlstore", where+"given up by the caller", ctx.Err(), err)
-	case ctx.Err() != nil:
-		return quiet.New("sqlstore", where+"timed out", ctx.Err(), err)
+	switch end := endOf(ctx); { // if ctx has ended, the driver's error only follows from that
+	case errors.Is(end, context.Canceled):
+		return quiet.New("sqlstore", where+"given up by the caller", end, err)
+	case end != nil:
+		return quiet.New("sqlstore", where+"timed out", end, err)
 	}
 	return quiet.New("sqlstore", where+describe(err, secret), err)
+}
+
+// endOf is ctx.Err(). It also reports a deadline that has passed, but whose timer is late.
+// Package net has a separate timer for the same deadline.
+func endOf(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	if deadline, ok := ctx.Deadline(); ok && !time.Now().Before(deadline) {
+		return context.DeadlineExceeded
+	}
+	return nil
 }
 
 // describe describes a driver's error without quoting secrets. If a remedy is known, it

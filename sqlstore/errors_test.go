@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"testing"
 	"time"
 
@@ -98,6 +99,20 @@ func TestErrorText_context(t *testing.T) {
 	ctx, cancel = context.WithTimeout(t.Context(), time.Nanosecond)
 	defer cancel()
 	_, err = tokens.User("a").LoadToken(ctx)
+	assert.EqualError(t, err, "sqlstore: tokens: load: timed out")
+	assert.ErrorIs(t, err, context.DeadlineExceeded)
+}
+
+// lateTimer is a context whose deadline has passed, but whose timer has not run yet.
+type lateTimer struct{ context.Context }
+
+func (lateTimer) Deadline() (time.Time, bool) { return time.Now().Add(-time.Millisecond), true }
+
+func TestErrorText_driverNoticesTheDeadlineFirst(t *testing.T) {
+	tokens, _, _ := scriptedTokens(t, sqlstore.MySQL, func(context.Context, string) ([]driver.Value, error) {
+		return nil, &net.OpError{Op: "dial", Err: os.ErrDeadlineExceeded}
+	})
+	_, err := tokens.User("a").LoadToken(lateTimer{t.Context()})
 	assert.EqualError(t, err, "sqlstore: tokens: load: timed out")
 	assert.ErrorIs(t, err, context.DeadlineExceeded)
 }
