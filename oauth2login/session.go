@@ -30,10 +30,10 @@ const (
 	saveLimit      = 8 * time.Second
 	firstSavePause = 50 * time.Millisecond
 
-	// holdMargin is how much longer than R a lock has to stay valid.
+	// holdMargin is how much longer than Options.Timeout a lock has to stay valid.
 	holdMargin = maxLockAge + saveLimit + 3*time.Second
 
-	// waitMargin is how much longer than R a caller without a deadline waits.
+	// waitMargin is how much longer than Options.Timeout a caller without a deadline waits.
 	waitMargin = 5 * time.Second
 
 	// lookEvery is how often the store is read while a flight waits for the lock, or
@@ -61,8 +61,8 @@ func (p *Provider) hold() time.Duration { return p.opts.Timeout + holdMargin }
 
 func (p *Provider) waitLimit() time.Duration { return p.opts.Timeout + waitMargin }
 
-// session is the state that the sources on equal stores share. It exists while something
-// is pending: a flight, a token to be saved, a pause or a refusal.
+// session is the state of all token sources whose stores are equal (==). It exists while
+// something is pending: a flight, a token to be saved, a pause or a refusal.
 type session struct {
 	key  any // in sessions.byStore
 	refs int // guarded by sessions.mu; a caller that locks mu must be counted here or hold sessions.mu

@@ -126,7 +126,8 @@ func (v *visit) talk(ctx context.Context, conn *mmo.Conn, answered <-chan struct
 		<-ctx.Done()
 		return context.Cause(ctx)
 	}
-	// After the first answer, the next one shows that the edge has read all lines.
+	// The edge answers in order. The first answer has to be here before the lines are sent.
+	// Then the next answer shows that the edge has read all lines.
 	if err := await(ctx, answered); err != nil {
 		return err
 	}

@@ -56,8 +56,8 @@ var ahead = map[string]string{
 	"speculation rules: prerender": `<script type=speculationrules>{"prerender": [{"urls": ["{}"], "eagerness": "immediate"}]}</script>`,
 }
 
-// hostilePage requests each address in the query parameter "to", in every way of
-// unclicked and ahead. It appends the name of the way to the address.
+// hostilePage returns a page that requests each address in the query parameter "to", once
+// for each entry of the maps unclicked and ahead. It appends the entry's name to the address.
 func hostilePage(query url.Values) string {
 	var page strings.Builder
 	page.WriteString(`<!DOCTYPE html><link rel=icon href="data:,"><body>`)

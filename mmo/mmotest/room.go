@@ -242,7 +242,8 @@ func (e *Edge) reply(c *client, data string) {
 // parse reads a message of a kind that the edge knows. For any other message, it returns
 // the zero value.
 func parse(data string) (said edge.Join) {
-	// The types that the edge knows have two underscores, or a JSON escape for them.
+	// Only data that can be such a message is parsed: its "type" has two underscores, which
+	// JSON can also write as \u escapes.
 	if strings.HasPrefix(data, "{") && (strings.Contains(data, "__") || strings.Contains(data, `\u`)) {
 		var message struct{ Type, UID, Nickname edge.Text }
 		if json.Unmarshal([]byte(data), &message) == nil {

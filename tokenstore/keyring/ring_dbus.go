@@ -20,8 +20,8 @@ func reachable() error {
 	return nil
 }
 
-// reason describes an error of the library. If the bus sent the error, reason returns only
-// its name.
+// reason describes an error of the library. For an error that the bus sent, it is a
+// description if the error's name is known, and otherwise the name.
 func reason(err error) string {
 	if e, ok := errors.AsType[dbus.Error](err); ok {
 		switch e.Name {
