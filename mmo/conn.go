@@ -157,7 +157,7 @@ func (c *Conn) isOver() bool {
 
 // clockError returns nil unless the edge's clock is known and too far off.
 func (c *Conn) clockError() *ClockError {
-	if offset := time.Duration(c.offset.Load()); offset.Abs() > maxDrift {
+	if offset := time.Duration(c.offset.Load()); offset.Abs() > edge.MaxDrift {
 		return &ClockError{offset}
 	}
 	return nil

@@ -57,7 +57,7 @@ func (e *ClockError) Error() string {
 	if e.Offset < 0 {
 		where = "ahead of"
 	}
-	return fmt.Sprintf("this machine's clock is %v %s the edge's; at most %v are allowed", offset.Round(time.Second), where, maxDrift)
+	return fmt.Sprintf("this machine's clock is %v %s the edge's; at most %v are allowed", offset.Round(time.Second), where, edge.MaxDrift)
 }
 
 // failure is an error that does not print the text of its causes, because that text could

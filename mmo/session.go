@@ -51,8 +51,7 @@ type Session struct {
 func (s *Session) Run(ctx context.Context) error {
 	pause := minPause
 	for {
-		began := time.Now()
-		hasConnected, err := s.once(ctx)
+		hasConnected, lasted, err := s.once(ctx)
 		switch {
 		case err == nil:
 			return nil
@@ -61,7 +60,7 @@ func (s *Session) Run(ctx context.Context) error {
 		case !isTemporary(err, hasConnected):
 			return err
 		}
-		if hasConnected && time.Since(began) >= maxPause {
+		if lasted >= maxPause {
 			pause = minPause
 		}
 		wait := pause*3/4 + rand.N(pause/2)
@@ -82,18 +81,21 @@ func (s *Session) Run(ctx context.Context) error {
 	}
 }
 
-// once joins the room, connects to it, and uses the connection until it ends.
-func (s *Session) once(ctx context.Context) (hasConnected bool, err error) {
+// once joins the room, connects to it, and uses the connection until it ends. lasted is how
+// long that connection was used.
+func (s *Session) once(ctx context.Context) (hasConnected bool, lasted time.Duration, err error) {
 	room, err := s.Join(ctx)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	conn, err := room.Dial(ctx, s.Options)
 	if err != nil {
-		return false, err
+		return false, 0, err
 	}
 	defer conn.Close()
-	return true, s.Use(ctx, conn)
+	began := time.Now()
+	err = s.Use(ctx, conn)
+	return true, time.Since(began), err
 }
 
 // isTemporary reports whether a new try can help. Once Use has been called, only an error

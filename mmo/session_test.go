@@ -92,6 +92,35 @@ func TestSessionPauses(t *testing.T) {
 	})
 }
 
+// Only a connection that lasts makes the pauses short again; a slow Join does not.
+func TestSessionPausesBeginAgain(t *testing.T) {
+	inMemory(t, func(t *testing.T, e *mmotest.Edge) {
+		ctx, cancel := context.WithCancel(t.Context())
+		join, uses := joiner(e, mmo.ProtocolTCP), []time.Duration{0, 29 * time.Second, 30 * time.Second, 0}
+		var pauses []time.Duration
+		s := mmo.Session{
+			Join: func(ctx context.Context) (*mmo.Room, error) {
+				time.Sleep(time.Minute)
+				return join(ctx)
+			},
+			Options: options(e, "1"),
+			Use: func(context.Context, *mmo.Conn) error {
+				time.Sleep(uses[len(pauses)])
+				return mmo.ErrNoConnection
+			},
+			Waiting: func(_ error, pause time.Duration) {
+				if pauses = append(pauses, pause); len(pauses) == len(uses) {
+					cancel()
+				}
+			},
+		}
+		require.ErrorIs(t, s.Run(ctx), context.Canceled)
+		for i, want := range []float64{1, 2, 1, 2} {
+			require.InDelta(t, want, pauses[i].Seconds(), want/4)
+		}
+	})
+}
+
 func TestSessionEnds(t *testing.T) {
 	errOwn := errors.New("the application's own")
 	room := mmo.NewRoom("room", "", "tcp", "key")

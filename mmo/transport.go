@@ -8,8 +8,6 @@ import (
 )
 
 const (
-	maxDrift = edge.MaxDrift
-
 	// writeTimeout is how long a write waits for an edge that reads nothing. Then the
 	// connection ends.
 	writeTimeout = 10 * time.Second

@@ -244,52 +244,46 @@ func (u UserTokens) LockToken(ctx context.Context, hold time.Duration) (unlock f
 
 // tryLock takes the lock if it is free. If there is an error, the server may still have
 // set the lock, so tryLock gives it back.
+//
+// The lock command goes on after the end of ctx, and the unlock waits for its answer. An
+// earlier unlock could arrive before the lock command, which would then leave a lock that
+// nobody gives back.
 func (u UserTokens) tryLock(ctx context.Context, held *heldLock, hold time.Duration) (bool, error) {
 	t := u.tokens
 	if err := ctx.Err(); err != nil {
 		return false, t.failed("lock", err, err)
 	}
-	sent, done := time.Now(), make(chan lockAnswer, 1)
-	go func() { done <- u.sendLock(ctx, held, hold) }()
-	select {
-	case r := <-done:
-		switch {
-		case r.err != nil:
-			go u.unlock(held)
-			return false, t.failed("lock", r.err, r.ctxErr)
-		case r.locked && time.Since(sent) > maxLockAge:
-			u.unlock(held)
-			return false, nil
+	sent, answered := time.Now(), make(chan struct{})
+	var answer any
+	var answerErr error
+	go func() {
+		defer close(answered)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
+		defer cancel()
+		// go-redis must not send this command again after a lost answer: the second
+		// command would find the lock of the first.
+		answer, answerErr = t.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
+	}()
+	locked, err := t.do(ctx, "lock", func(ctx context.Context) (any, error) {
+		select {
+		case <-answered:
+			return answer, answerErr
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
-		return r.locked, nil
-	case <-ctx.Done():
+	})
+	if err != nil {
 		go func() {
-			if r := <-done; r.locked || r.err != nil {
-				u.unlock(held)
-			}
+			<-answered
+			u.unlock(held)
 		}()
-		return false, t.failed("lock", ctx.Err(), ctx.Err())
+		return false, err
 	}
-}
-
-type lockAnswer struct {
-	locked      bool
-	err, ctxErr error
-}
-
-// sendLock sends the lock command and waits for the answer, also after the end of ctx. An
-// unlock that is sent earlier could arrive before the lock command, which would then leave
-// a lock that nobody gives back.
-func (u UserTokens) sendLock(ctx context.Context, held *heldLock, hold time.Duration) lockAnswer {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), callLimit)
-	defer cancel()
-	// go-redis must not send this command again after a lost answer: the second command
-	// would find the lock of the first.
-	_, err := u.tokens.sendOnce(ctx, "set", u.lockKey(), held.value, "nx", "px", milliseconds(hold))
-	if errors.Is(err, redis.Nil) {
-		return lockAnswer{}
+	if locked != nil && time.Since(sent) > maxLockAge {
+		u.unlock(held)
+		return false, nil
 	}
-	return lockAnswer{locked: err == nil, err: err, ctxErr: ctx.Err()}
+	return locked != nil, nil
 }
 
 func (u UserTokens) unlock(held *heldLock) {

@@ -56,7 +56,7 @@ type known struct {
 	SecretFile  string   `json:"client_secret_file,omitempty"`
 	RedirectURL string   `json:"redirect_url"`
 	Scopes      []string `json:"scopes"`
-	Store       string   `json:"store"` // see stores
+	Store       string   `json:"store"` // inKeyring or inFile
 }
 
 // addTo adds the flags of all commands except dev.

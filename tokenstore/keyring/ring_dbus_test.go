@@ -6,6 +6,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,9 +126,27 @@ func TestStore_save_while_unavailable(t *testing.T) {
 	conn, err := dbus.SessionBus() // the library's own
 	require.NoError(t, err)
 	require.NoError(t, conn.Close())
-	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+filepath.Join(t.TempDir(), "bus"))
+	broken := filepath.Join(t.TempDir(), "bus")
+	l, err := net.Listen("unix", broken)
+	require.NoError(t, err)
+	var tries atomic.Int32
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			tries.Add(1)
+			_ = conn.Close()
+		}
+	}()
+	t.Setenv("DBUS_SESSION_BUS_ADDRESS", "unix:path="+broken)
+	require.ErrorAs(t, store.Check(t.Context()), new(*keyring.UnavailableError))
+	once := tries.Swap(0)
 	_, err = store.LoadToken(t.Context())
 	require.ErrorAs(t, err, new(*keyring.UnavailableError))
+	assert.Equal(t, once, tries.Load(), "whoever does not unlock the keyring is not asked again")
+	require.NoError(t, l.Close())
 	save(t, store, "access-2")
 	assert.ErrorAs(t, newStore(t, path).SaveToken(t.Context(), token("access-3")), new(*keyring.UnavailableError), "this one never had the key")
 

@@ -113,7 +113,7 @@ func (s *Store) LoadToken(ctx context.Context) (*oauth2.Token, error) {
 		return nil, err
 	}
 	tok, err := s.load(ctx)
-	if err != nil && ctx.Err() == nil {
+	if _, mismatch := errors.AsType[*mismatchError](err); mismatch {
 		// Perhaps another process has logged out and in again meanwhile, so that the key
 		// and the file did not belong together.
 		tok, err = s.load(ctx)
