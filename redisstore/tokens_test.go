@@ -89,7 +89,7 @@ func TestTokens_late_lock(t *testing.T) {
 			return "+OK\r\n"
 		}}
 		client := redis.NewClient(&redis.Options{
-			Addr: "192.0.2.1:6379", // not a name: go-redis would look it up outside of the bubble
+			Addr:     "192.0.2.1:6379", // not a name: go-redis would look it up outside of the bubble
 			Protocol: 2, DisableIdentity: true, MaxRetries: -1, ReadTimeout: time.Minute,
 			Dialer: func(context.Context, string, string) (net.Conn, error) {
 				here, there := net.Pipe()
